@@ -1,0 +1,76 @@
+//! `n2c image-from-manifest`: upstream's command of that name.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use n2c::blob_map::BlobMap;
+use n2c::image_json::{self, ImageJson};
+use n2c::lockfile::Lockfile;
+
+use super::failure::{Failure, Usage};
+use super::platforms::PlatformOptions;
+use super::report::Report;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The image.json to write
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+
+    /// A lockfile or a plain manifest
+    manifest: PathBuf,
+
+    /// A blob map, as `n2c blobs` prints it
+    blobs: PathBuf,
+
+    /// How much of the base image's config to take over
+    #[arg(long, value_enum, default_value_t = Inherit::None)]
+    inherit: Inherit,
+
+    #[command(flatten)]
+    platforms: PlatformOptions,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
+enum Inherit {
+    /// Nothing, as nix2container
+    None,
+    /// The environment variables
+    Env,
+    /// All that says how to run it
+    All,
+}
+
+impl From<Inherit> for image_json::Inherit {
+    fn from(inherit: Inherit) -> Self {
+        match inherit {
+            Inherit::None => Self::None,
+            Inherit::Env => Self::Env,
+            Inherit::All => Self::All,
+        }
+    }
+}
+
+pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
+    let file = options.manifest.display().to_string();
+    let lockfile = Lockfile::parse(&file, &n2c::fs::read(&options.manifest)?)?;
+    let blobs = BlobMap::parse(
+        &options.blobs.display().to_string(),
+        &n2c::fs::read(&options.blobs)?,
+    )?;
+    let named = options.platforms.named()?;
+    let platform = match named.as_slice() {
+        [] if lockfile.entries().len() > 1 => options.platforms.named_or_host(report)?.pop(),
+        [] => None,
+        [platform] => Some(platform.clone()),
+        _ => {
+            return Err(
+                Usage::new("image.json is for one platform", "name one `--platform`").into(),
+            );
+        }
+    };
+    let entry = lockfile.entry(platform.as_ref())?;
+    let image = image_json::read_image(&file, entry, &blobs)?;
+    let json = ImageJson::new(&image, &blobs, options.inherit.into())?;
+    Report::result(Some(&options.output), json.to_text().as_bytes())
+}

@@ -1,0 +1,259 @@
+//! `n2c inspect`: what an image is, for people and for programs.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use clap::Args;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use indicatif::BinaryBytes;
+use n2c::digest::Digest;
+use n2c::image::Image;
+use n2c::manifest::{Descriptor, Document};
+use n2c::platform::Platform;
+use n2c::reference::Location;
+use n2c::resolve::{self, Resolution};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::RegistryOptions;
+use super::failure::{Failure, Usage};
+use super::platforms::PlatformOptions;
+use super::report::Report;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A reference such as `alpine:3.19`, or `oci:DIR[:TAG]`
+    image: String,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    platforms: PlatformOptions,
+
+    #[command(flatten)]
+    registry: RegistryOptions,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspection {
+    /// The reference, pinned to the digest of what it leads to.
+    #[serde(rename = "ref")]
+    reference: String,
+    media_type: String,
+    digest: Digest,
+    platforms: Vec<Listed>,
+    /// The image for the platform that was asked for, or for this machine;
+    /// null if none was asked for and there is none for this machine.
+    image: Option<Details>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    platform: Platform,
+    media_type: String,
+    digest: Digest,
+    size: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Details {
+    platform: Platform,
+    media_type: String,
+    digest: Digest,
+    /// The sum of the layers' sizes in bytes, repeated ones once.
+    download_size: u64,
+    layers: Vec<Layer>,
+    /// The image's config, as served.
+    config: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    diff_id: Digest,
+}
+
+pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
+    let location: Location = options.image.parse()?;
+    let named = options.platforms.named()?;
+    if named.len() > 1 {
+        return Err(Usage::new("one image is shown at a time", "name one `--platform`").into());
+    }
+    let client = options.registry.client(report)?;
+    let resolution = Resolution::open(&location, &client, &**report).await?;
+    let listed = resolution.list().await?;
+    let wanted = named.first().cloned().unwrap_or_else(Platform::host);
+    let details = match resolution.image(&wanted).await {
+        Ok(image) => Some(Details::new(wanted, &image)),
+        Err(resolve::Error::NoPlatform { wanted, .. }) if named.is_empty() => {
+            report.note(&format!(
+                "there is no image for `{wanted}`; choose with `--platform`"
+            ));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let inspection = Inspection::new(&resolution, listed, details);
+    if options.json {
+        let text = format!(
+            "{:#}\n",
+            serde_json::to_value(&inspection).unwrap_or_default()
+        );
+        Report::result(None, text.as_bytes())
+    } else {
+        Report::text(&inspection.to_text())
+    }
+}
+
+impl Inspection {
+    fn new(
+        resolution: &Resolution<'_>,
+        listed: Vec<(Platform, Descriptor)>,
+        image: Option<Details>,
+    ) -> Self {
+        let media_type = match resolution.root() {
+            Document::Index(index) => index.media_type(),
+            Document::Manifest(manifest) => manifest.media_type(),
+        };
+        let platforms = listed
+            .into_iter()
+            .map(|(platform, descriptor)| Listed {
+                platform,
+                media_type: descriptor.media_type,
+                digest: descriptor.digest,
+                size: descriptor.size,
+            })
+            .collect();
+        Self {
+            reference: resolution.location().to_string(),
+            media_type: media_type.to_owned(),
+            digest: resolution.root().raw().digest().clone(),
+            platforms,
+            image,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!("{}\n{}\n\n", self.reference, self.media_type);
+        let mut table = table(&["PLATFORM", "MANIFEST"]);
+        for listed in &self.platforms {
+            table.add_row([listed.platform.to_string(), listed.digest.to_string()]);
+        }
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{}", table.trim_fmt());
+        if let Some(details) = &self.image {
+            details.add_text(&mut text);
+        }
+        text
+    }
+}
+
+impl Details {
+    fn new(platform: Platform, image: &Image) -> Self {
+        let manifest = image.manifest();
+        let layers = manifest.layers().iter().zip(image.config().diff_ids());
+        Self {
+            platform,
+            media_type: manifest.media_type().to_owned(),
+            digest: manifest.raw().digest().clone(),
+            download_size: manifest.download_size(),
+            layers: layers
+                .map(|(layer, diff_id)| Layer {
+                    media_type: layer.media_type.clone(),
+                    digest: layer.digest.clone(),
+                    size: layer.size,
+                    diff_id: diff_id.clone(),
+                })
+                .collect(),
+            config: image.config().object().clone(),
+        }
+    }
+
+    fn add_text(&self, text: &mut String) {
+        let size = BinaryBytes(self.download_size);
+        let count = self.layers.len();
+        let layers = if count == 1 { "layer" } else { "layers" };
+        let _ = writeln!(
+            text,
+            "\n{}: {count} {layers}, {size} to download\n",
+            self.platform
+        );
+        let mut table = table(&["LAYER", "SIZE", "TYPE"]);
+        if let Some(column) = table.column_mut(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for layer in &self.layers {
+            let kind = layer
+                .media_type
+                .rsplit_once("tar")
+                .map_or("tar", |(_, rest)| rest);
+            let kind = kind.trim_start_matches(['.', '+']);
+            table.add_row([
+                layer.digest.to_string(),
+                BinaryBytes(layer.size).to_string(),
+                if kind.is_empty() { "tar" } else { kind }.to_owned(),
+            ]);
+        }
+        let _ = writeln!(text, "{}\n", table.trim_fmt());
+        self.add_config(text);
+    }
+
+    fn add_config(&self, text: &mut String) {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        if let Some(created) = self.config.get("created").and_then(Value::as_str) {
+            table.add_row(["Created", created]);
+        }
+        let run_config = self.config.get("config").and_then(Value::as_object);
+        for (key, value) in run_config.into_iter().flatten() {
+            for line in lines(value) {
+                table.add_row([key.as_str(), line.as_str()]);
+            }
+        }
+        if table.row_count() > 0 {
+            let _ = writeln!(text, "{}", table.trim_fmt());
+        }
+    }
+}
+
+/// How a field of a config is shown: one line for each thing in it.
+fn lines(value: &Value) -> Vec<String> {
+    match value {
+        Value::Null | Value::Bool(false) => Vec::new(),
+        Value::String(text) if text.is_empty() => Vec::new(),
+        Value::String(text) => vec![text.clone()],
+        Value::Array(values) => {
+            let texts = values.iter().map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            });
+            texts.collect()
+        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| match value {
+                Value::Object(empty) if empty.is_empty() => key.clone(),
+                Value::String(text) => format!("{key}={text}"),
+                other => format!("{key}={other}"),
+            })
+            .collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header.to_vec());
+    table
+}

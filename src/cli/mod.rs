@@ -1,0 +1,161 @@
+//! The command line: what can be typed, and which function serves it.
+
+mod blob;
+mod blobs;
+mod failure;
+mod generate;
+mod image_from_manifest;
+mod inspect;
+mod lock;
+mod platforms;
+mod report;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use n2c::registry::{Client, ClientOptions};
+
+use failure::Failure;
+use report::Report;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  anything else
+  2  usage
+  3  stale
+  4  not found or gone
+  5  access denied
+  6  rate limited
+  7  network or server failure after all tries
+  8  verification failed: digest, size, media type, format";
+
+/// Lock, fetch and hand to Nix the container images that Nix did not build.
+#[derive(Parser)]
+#[command(name = "n2c", version, max_term_width = 100, after_long_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    output: OutputOptions,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output options")]
+struct OutputOptions {
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// Also say which requests are made
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+
+    /// When to show progress
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    progress: When,
+}
+
+/// When to do something that suits a terminal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Resolve an image and write its lockfile
+    Lock(lock::Options),
+    /// Show an image's platforms, layers, sizes and config
+    Inspect(inspect::Options),
+    /// Print where in the Nix store a lockfile's blobs are
+    Blobs(blobs::Options),
+    /// Fetch one blob by its digest
+    Blob(blob::Options),
+    /// Write nix2container's image.json from a lockfile and a blob map
+    ImageFromManifest(image_from_manifest::Options),
+    /// Print a script that completes n2c's options in a shell
+    Completions(generate::Completions),
+    /// Print n2c's manual page
+    Man,
+}
+
+/// How registries are reached; the same for all commands that reach one.
+#[derive(Args)]
+#[command(next_help_heading = "Registry options")]
+struct RegistryOptions {
+    /// Verify certificates; with `false`, plain HTTP is used where there is no HTTPS
+    ///
+    /// Without this option certificates are verified, and registries on
+    /// loopback may speak plain HTTP.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_verify: Option<bool>,
+}
+
+impl RegistryOptions {
+    fn client(&self, report: &Arc<Report>) -> Result<Client, Failure> {
+        let options = ClientOptions {
+            tls_verify: self.tls_verify,
+            ..ClientOptions::default()
+        };
+        Ok(Client::new(options, report.clone())?)
+    }
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let report = Arc::new(Report::new(&cli.output));
+    match run(cli.command, &report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failure::Runtime)?;
+    runtime.block_on(async {
+        tokio::select! {
+            result = dispatch(command, report) => result,
+            // Dropping the work removes its temporary files.
+            Ok(()) = tokio::signal::ctrl_c() => Err(failure::Interrupted.into()),
+        }
+    })
+}
+
+async fn dispatch(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
+    match command {
+        Command::Lock(options) => lock::run(options, report).await,
+        Command::Inspect(options) => inspect::run(options, report).await,
+        Command::Blobs(options) => blobs::run(&options),
+        Command::Blob(options) => blob::run(options, report).await,
+        Command::ImageFromManifest(options) => image_from_manifest::run(&options, report),
+        Command::Completions(options) => generate::completions(&options),
+        Command::Man => generate::man(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,74 @@
+//! The options that choose platforms.
+
+use clap::Args;
+use n2c::platform::Platform;
+
+use super::failure::Failure;
+use super::report::Report;
+
+/// Which platforms a command is for.
+#[derive(Args)]
+#[command(next_help_heading = "Platform options")]
+pub(crate) struct PlatformOptions {
+    /// `OS/ARCH[/VARIANT]`, or a Nix system such as `aarch64-linux`; may be repeated
+    #[arg(long = "platform", value_name = "PLATFORM", conflicts_with_all = ["os", "arch", "variant"])]
+    platforms: Vec<String>,
+
+    /// Operating system [default: linux]
+    #[arg(long)]
+    os: Option<String>,
+
+    /// Architecture, in the spelling of Go, of the kernel or of Nix [default: this machine's]
+    #[arg(long)]
+    arch: Option<String>,
+
+    /// Variant of the architecture, such as `v7`
+    #[arg(long)]
+    variant: Option<String>,
+}
+
+/// A flag beside [`PlatformOptions`], for commands that can take all.
+#[derive(Args)]
+#[command(next_help_heading = "Platform options")]
+pub(crate) struct AllPlatforms {
+    /// Every platform there is an image for
+    #[arg(long, conflicts_with_all = ["platforms", "os", "arch", "variant"])]
+    pub(crate) all_platforms: bool,
+}
+
+impl PlatformOptions {
+    /// The platforms that were named, each once; none if none was.
+    pub(crate) fn named(&self) -> Result<Vec<Platform>, Failure> {
+        let mut platforms: Vec<Platform> = Vec::new();
+        for text in &self.platforms {
+            let platform = text.parse()?;
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        if self.os.is_some() || self.arch.is_some() || self.variant.is_some() {
+            let os = self.os.as_deref().unwrap_or("linux");
+            let host = Platform::host();
+            let arch = self.arch.as_deref().unwrap_or(host.architecture());
+            platforms.push(Platform::with_architecture(
+                os,
+                arch,
+                self.variant.as_deref(),
+            )?);
+        }
+        Ok(platforms)
+    }
+
+    /// The platforms that were named, or this machine's, which is then said.
+    pub(crate) fn named_or_host(&self, report: &Report) -> Result<Vec<Platform>, Failure> {
+        let named = self.named()?;
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let host = Platform::host();
+        report.note(&format!(
+            "using `{host}`, for this machine; choose with `--platform`"
+        ));
+        Ok(vec![host])
+    }
+}

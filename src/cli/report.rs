@@ -1,0 +1,208 @@
+//! All that the program prints: results on stdout, the rest on stderr.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anstyle::{AnsiColor, Style};
+use clap::ColorChoice;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use n2c::digest::Digest;
+use n2c::observer::{Event, Observer};
+
+use super::failure::{Failure, Stdout};
+use super::{OutputOptions, When};
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const NOTE: Style = AnsiColor::Green.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// How often a bar is drawn, at most, in times a second.
+const DRAWS_PER_SECOND: u8 = 10;
+
+/// The program's voice.
+pub(crate) struct Report {
+    quiet: bool,
+    verbose: bool,
+    progress: Option<MultiProgress>,
+    bars: Mutex<HashMap<Digest, ProgressBar>>,
+}
+
+impl Report {
+    pub(crate) fn new(options: &OutputOptions) -> Self {
+        match options.color {
+            ColorChoice::Auto => {}
+            ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
+            ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
+        }
+        let wanted = match options.progress {
+            When::Auto => !options.quiet && io::stderr().is_terminal(),
+            When::Always => true,
+            When::Never => false,
+        };
+        let target = || ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+        Self {
+            quiet: options.quiet,
+            verbose: options.verbose,
+            progress: wanted.then(|| MultiProgress::with_draw_target(target())),
+            bars: Mutex::default(),
+        }
+    }
+
+    /// Hands over a command's result: to a file, at once or not at all, or to
+    /// stdout, which `-` also means.
+    pub(crate) fn result(output: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+        match output {
+            Some(path) if path != Path::new("-") => Ok(n2c::fs::write(path, bytes)?),
+            _ => {
+                let mut stdout = io::stdout().lock();
+                stdout
+                    .write_all(bytes)
+                    .and_then(|()| stdout.flush())
+                    .map_err(Stdout)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands over a result for people, part of which a server may have written.
+    pub(crate) fn text(text: &str) -> Result<(), Failure> {
+        Self::result(None, printable(text).as_bytes())
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.line("note", NOTE, text);
+        }
+    }
+
+    fn warning(&self, text: &str) {
+        if !self.quiet {
+            self.line("warning", WARNING, text);
+        }
+    }
+
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if let Some(progress) = &self.progress {
+            // What is left of a bar says nothing.
+            let _ = progress.clear();
+        }
+        self.line("error", ERROR, &n2c::error_chain(failure.error()));
+        if let Some(hint) = failure.error().hint() {
+            self.line("hint", HINT, &hint);
+        }
+    }
+
+    fn line(&self, label: &str, style: Style, text: &str) {
+        let text = printable(&text.replace('\n', " "));
+        let print = || {
+            // There is nowhere to say that stderr is closed.
+            let _ = writeln!(anstream::stderr().lock(), "{style}{label}:{style:#} {text}");
+        };
+        match &self.progress {
+            Some(progress) => progress.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn advance(&self, digest: &Digest, done: u64) {
+        let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = bars.get(digest) {
+            bar.set_position(done);
+        }
+    }
+
+    fn start(&self, digest: &Digest, done: u64, total: Option<u64>) {
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = bars.entry(digest.clone()).or_insert_with(|| {
+            let bar = progress.add(ProgressBar::no_length());
+            let template = if total.is_some() {
+                "{prefix} {bar:30} {binary_bytes:>11}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
+            } else {
+                "{prefix} {spinner} {binary_bytes:>11} {binary_bytes_per_sec}"
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(digest.short().to_owned());
+            bar
+        });
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(done);
+    }
+
+    fn finish(&self, digest: &Digest) {
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = bars.remove(digest) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Report {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Note(text) => self.note(text),
+            Event::Warning(text) => self.warning(text),
+            Event::Answered {
+                method,
+                url,
+                status,
+                elapsed,
+            } if self.verbose => {
+                self.note(&format!(
+                    "{method} {url} {status} ({} ms)",
+                    elapsed.as_millis()
+                ));
+            }
+            Event::Retrying {
+                subject,
+                reason,
+                delay,
+            } => self.warning(&format!(
+                "trying {subject} again in {:.1} s: {reason}",
+                delay.as_secs_f64()
+            )),
+            Event::TransferStarted {
+                digest,
+                done,
+                total,
+            } => self.start(digest, *done, *total),
+            Event::TransferAdvanced { digest, done } => self.advance(digest, *done),
+            Event::TransferFinished { digest, .. } => self.finish(digest),
+            _ => {}
+        }
+    }
+}
+
+/// `text` without what would move a cursor or change a colour: servers write
+/// labels, and error messages.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escape = c.is_control() && c != '\n';
+            let escaped = escape.then(|| c.escape_default());
+            escaped.into_iter().flatten().chain((!escape).then_some(c))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_are_shown_not_obeyed() {
+        assert_eq!(
+            printable("a\u{1b}[2Jb\rc\nd\u{9b}é"),
+            "a\\u{1b}[2Jb\\rc\nd\\u{9b}é"
+        );
+    }
+}

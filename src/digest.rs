@@ -1,0 +1,377 @@
+//! Digests, and bytes that have been checked against one.
+//!
+//! A digest is written `sha256:` and 64 lower-case hex digits, or `sha512:`
+//! and 128 (OCI image-spec, descriptor.md). Nothing else is accepted: a digest
+//! becomes a file name, a store path and a part of a URL.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::error::{Diagnose, Kind};
+
+/// Why a digest, or bytes that should have it, were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is no digest that this program can verify.
+    #[error("invalid digest `{text}`: {reason}")]
+    Invalid {
+        /// What was given, with control characters escaped.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The bytes have another digest than the one asked for.
+    #[error(
+        "digest mismatch for {subject}: expected `{expected}`, got `{actual}` after {size} bytes"
+    )]
+    Mismatch {
+        /// What the bytes were to be.
+        subject: String,
+        /// The digest that was asked for.
+        expected: Digest,
+        /// The digest of what arrived.
+        actual: Digest,
+        /// How many bytes arrived.
+        size: u64,
+    },
+    /// The bytes are more or fewer than the descriptor says.
+    #[error("size mismatch for {subject}: expected {expected} bytes, got {actual}")]
+    Size {
+        /// What the bytes were to be.
+        subject: String,
+        /// The descriptor's size in bytes.
+        expected: u64,
+        /// How many bytes arrived.
+        actual: u64,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid { .. } => Kind::Usage,
+            Self::Mismatch { .. } | Self::Size { .. } => Kind::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid { .. } => {
+                Some("a digest is `sha256:` followed by 64 lower-case hex digits".to_owned())
+            }
+            Self::Mismatch { .. } | Self::Size { .. } => Some(
+                "the registry, a mirror or a proxy served something else; nothing was kept"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// A hash algorithm that n2c verifies with.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Algorithm {
+    /// SHA-256, which nearly every registry uses.
+    Sha256,
+    /// SHA-512, which the OCI specification allows.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name in a digest, `sha256` or `sha512`; Nix uses the same.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    const fn hex_length(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+/// A digest in a supported algorithm, valid by construction.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: String,
+}
+
+impl Digest {
+    /// The SHA-256 digest of `bytes`.
+    #[must_use]
+    pub fn sha256(bytes: &[u8]) -> Self {
+        Hasher::digest(Algorithm::Sha256, bytes)
+    }
+
+    /// The algorithm.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hash in lower-case hex, without the algorithm: 64 or 128 digits.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    /// The first twelve hex digits, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.hex[..12]
+    }
+
+    /// The hash as Nix's SRI string, `sha256-` and base64.
+    #[must_use]
+    pub fn to_sri(&self) -> String {
+        let bytes = hex::decode(&self.hex).unwrap_or_default();
+        format!("{}-{}", self.algorithm.name(), STANDARD.encode(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.algorithm.name(), self.hex)
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::Invalid {
+            text: text.escape_default().to_string(),
+            reason,
+        };
+        let (name, hex) = text
+            .split_once(':')
+            .ok_or(invalid("there is no algorithm"))?;
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => return Err(invalid("only sha256 and sha512 are supported")),
+        };
+        if !hex
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return Err(invalid(
+                "only lower-case hex digits may follow the algorithm",
+            ));
+        }
+        if hex.len() != algorithm.hex_length() {
+            return Err(invalid("the number of hex digits is wrong"));
+        }
+        Ok(Self {
+            algorithm,
+            hex: hex.to_owned(),
+        })
+    }
+}
+
+/// A hash under way, in the algorithm of the digest that it is to meet.
+#[derive(Clone, Debug)]
+pub struct Hasher(State);
+
+#[derive(Clone, Debug)]
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// Starts a hash of no bytes.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+        })
+    }
+
+    /// Adds `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(state) => state.update(bytes),
+            State::Sha512(state) => state.update(bytes),
+        }
+    }
+
+    /// The digest of all that was added.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        match self.0 {
+            State::Sha256(state) => Digest {
+                algorithm: Algorithm::Sha256,
+                hex: hex::encode(state.finalize()),
+            },
+            State::Sha512(state) => Digest {
+                algorithm: Algorithm::Sha512,
+                hex: hex::encode(state.finalize()),
+            },
+        }
+    }
+
+    fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+        let mut hasher = Self::new(algorithm);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+}
+
+/// Bytes together with their digest, which has been checked or computed.
+///
+/// Every parser of remote content takes this type, so that nothing is parsed
+/// before it is verified.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl Verified {
+    /// Checks `bytes` against the digest and, where it is known, the size that
+    /// were asked for. The size goes first: it costs nothing.
+    pub fn check(
+        subject: &dyn fmt::Display,
+        bytes: Vec<u8>,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<Self, Error> {
+        let actual_size = bytes.len() as u64;
+        if let Some(expected) = size
+            && expected != actual_size
+        {
+            return Err(Error::Size {
+                subject: subject.to_string(),
+                expected,
+                actual: actual_size,
+            });
+        }
+        let actual = Hasher::digest(digest.algorithm, &bytes);
+        if actual != *digest {
+            return Err(Error::Mismatch {
+                subject: subject.to_string(),
+                expected: digest.clone(),
+                actual,
+                size: actual_size,
+            });
+        }
+        Ok(Self {
+            bytes,
+            digest: actual,
+        })
+    }
+
+    /// Takes what a tag or a path led to. Neither promises a digest, and
+    /// registries get the `Docker-Content-Digest` header wrong, so the bytes
+    /// alone decide what was found.
+    #[must_use]
+    pub fn as_found(bytes: Vec<u8>) -> Self {
+        let digest = Digest::sha256(&bytes);
+        Self { bytes, digest }
+    }
+
+    /// The bytes, exactly as they were served.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Their digest.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn digests_are_parsed_strictly() {
+        for text in [
+            "",
+            "sha256",
+            "sha256:",
+            "sha256:../../x",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            &EMPTY.to_uppercase(),
+            &EMPTY[..70],
+            &format!("{EMPTY}0"),
+            &format!(" {EMPTY}"),
+            "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855",
+            "sha512:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ] {
+            assert!(text.parse::<Digest>().is_err(), "`{text}` was accepted");
+        }
+        let digest: Digest = EMPTY.parse().expect("a valid digest");
+        assert_eq!(digest.to_string(), EMPTY);
+        assert_eq!(digest, Digest::sha256(b""));
+    }
+
+    // From `nix hash to-sri --type sha256 e3b0…` of Nix 2.8.
+    #[test]
+    fn sri_is_what_nix_prints() {
+        assert_eq!(
+            Digest::sha256(b"").to_sri(),
+            "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+        );
+    }
+
+    // `printf abc | sha512sum`
+    #[test]
+    fn sha512_is_verified_with_sha512() {
+        let digest: Digest =
+            "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+                              2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"
+                .parse()
+                .expect("a valid digest");
+        assert!(Verified::check(&"abc", b"abc".to_vec(), &digest, Some(3)).is_ok());
+        assert!(matches!(
+            Verified::check(&"abc", b"abd".to_vec(), &digest, Some(3)),
+            Err(Error::Mismatch { .. })
+        ));
+    }
+
+    #[test]
+    fn size_is_compared_before_the_hash() {
+        let digest = Digest::sha256(b"abc");
+        assert!(matches!(
+            Verified::check(&"abc", b"abc".to_vec(), &digest, Some(4)),
+            Err(Error::Size {
+                expected: 4,
+                actual: 3,
+                ..
+            })
+        ));
+    }
+}

@@ -1,0 +1,228 @@
+//! Files: read whole with a bound, written whole or not at all.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Diagnose, Kind};
+
+/// The largest file that is read into memory, in bytes: far above any real
+/// lockfile, far below what would hurt.
+const SIZE_LIMIT: u64 = 256 << 20;
+
+/// Why a file can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It can't be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It is larger than anything that would make sense there.
+    #[error("`{}` is larger than {SIZE_LIMIT} bytes", path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It can't be written.
+    #[error("failed to write `{}`", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+}
+
+/// Reads a whole file, or a pipe such as `<(…)`.
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let error = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(error)?;
+    file.take(SIZE_LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(error)?;
+    if bytes.len() as u64 > SIZE_LIMIT {
+        return Err(Error::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Writes a whole file: it is replaced at once, or left as it was.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut output = OutputFile::create(path)?;
+    output
+        .file()
+        .write_all(bytes)
+        .map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })?;
+    output.commit()
+}
+
+/// A file being written beside its place, and renamed into it when it is whole.
+///
+/// Dropped before [`OutputFile::commit`], it leaves no trace. A device or a
+/// pipe is written directly, for renaming over it would replace it.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    destination: Destination,
+}
+
+#[derive(Debug)]
+enum Destination {
+    Beside {
+        temporary: NamedTempFile,
+        target: PathBuf,
+    },
+    Direct(File),
+}
+
+impl OutputFile {
+    /// Prepares to write `path`. What is there is not touched yet.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        Self::open(path).map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let path = path.to_owned();
+        let (target, permissions) = match fs::metadata(&path) {
+            Ok(metadata) => {
+                // Also finds out whether an existing file may be written at all.
+                let file = OpenOptions::new().write(true).open(&path)?;
+                if !metadata.is_file() {
+                    return Ok(Self {
+                        path,
+                        destination: Destination::Direct(file),
+                    });
+                }
+                (fs::canonicalize(&path)?, metadata.permissions())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (path.clone(), Permissions::from_mode(0o666))
+            }
+            Err(error) => return Err(error),
+        };
+        let directory = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let temporary = tempfile::Builder::new()
+            .prefix(".n2c-")
+            .suffix(".tmp")
+            .permissions(permissions)
+            .tempfile_in(directory)?;
+        Ok(Self {
+            path,
+            destination: Destination::Beside { temporary, target },
+        })
+    }
+
+    /// The file to write to.
+    pub fn file(&mut self) -> &mut File {
+        match &mut self.destination {
+            Destination::Beside { temporary, .. } => temporary.as_file_mut(),
+            Destination::Direct(file) => file,
+        }
+    }
+
+    /// Where it will be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the file in its place, on the disk.
+    pub fn commit(self) -> Result<(), Error> {
+        let error = |source| Error::Write {
+            path: self.path.clone(),
+            source,
+        };
+        match self.destination {
+            Destination::Beside { temporary, target } => {
+                temporary.as_file().sync_all().map_err(error)?;
+                temporary
+                    .persist(target)
+                    .map_err(|failed| error(failed.error))?;
+            }
+            Destination::Direct(mut file) => file.flush().map_err(error)?,
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out");
+        write(&path, b"old").expect("written");
+        let mut output = OutputFile::create(&path).expect("created");
+        output.file().write_all(b"new").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        drop(output);
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        assert_eq!(fs::read_dir(&directory).expect("listed").count(), 1);
+        write(&path, b"new").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"new");
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_a_mode_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        write(&file, b"old").expect("written");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("set");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        write(&link, b"new").expect("written");
+        assert!(fs::symlink_metadata(&link).expect("metadata").is_symlink());
+        assert_eq!(fs::read(&file).expect("read"), b"new");
+        assert_eq!(
+            fs::metadata(&file).expect("metadata").permissions().mode() & 0o777,
+            0o640
+        );
+    }
+
+    #[test]
+    fn devices_are_written_not_replaced() {
+        write(Path::new("/dev/null"), b"x").expect("written");
+        let error = write(Path::new("/dev/full"), b"x").expect_err("a full disk");
+        assert_eq!(error.to_string(), "failed to write `/dev/full`");
+        assert!(!fs::metadata("/dev/full").expect("metadata").is_file());
+    }
+
+    #[test]
+    fn endless_files_end() {
+        assert!(matches!(
+            read(Path::new("/dev/zero")),
+            Err(Error::TooLarge { .. })
+        ));
+    }
+}

@@ -1,0 +1,493 @@
+//! The lockfile: an image manifest that also says what it locks.
+//!
+//! It is a superset of the manifest, so that nix2container's
+//! `pullImageFromManifest` takes it, with an `n2c` object behind. The same state of
+//! the registry gives the same bytes: keys have a fixed order, and nothing of
+//! the time or the machine is in it. A plain manifest is read as a lockfile
+//! that does not say where it came from.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::digest::{Digest, Verified};
+use crate::error::{Diagnose, Kind};
+use crate::image::Image;
+use crate::manifest::{self, Document, ImageManifest};
+use crate::platform::{self, Platform};
+use crate::reference::{self, Location};
+
+/// The version of the `n2c` object that this program reads and writes.
+pub const VERSION: u64 = 1;
+
+/// The manifest's keys that a lockfile puts first, in this order.
+const MANIFEST_KEYS: [&str; 5] = [
+    "schemaVersion",
+    "mediaType",
+    "config",
+    "layers",
+    "annotations",
+];
+/// The descriptor's keys that a lockfile puts first, in this order.
+const DESCRIPTOR_KEYS: [&str; 3] = ["mediaType", "digest", "size"];
+/// The config's keys that a lockfile keeps, in this order.
+const IMAGE_KEYS: [&str; 8] = [
+    "created",
+    "author",
+    "architecture",
+    "variant",
+    "os",
+    "os.version",
+    "config",
+    "history",
+];
+
+/// Why a lockfile can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not JSON, or of another shape.
+    #[error("invalid lockfile `{file}`")]
+    Shape {
+        /// The file's name.
+        file: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The manifest in it is not usable.
+    #[error("invalid lockfile `{file}`")]
+    Manifest {
+        /// The file's name.
+        file: String,
+        /// What is wrong with the manifest.
+        #[source]
+        source: manifest::Error,
+    },
+    /// The reference in it is not usable.
+    #[error("invalid `n2c.ref` in lockfile `{file}`")]
+    Reference {
+        /// The file's name.
+        file: String,
+        /// What is wrong with the reference.
+        #[source]
+        source: reference::Error,
+    },
+    /// Parts of it contradict each other, as after a bad merge.
+    #[error("inconsistent lockfile `{file}`: {reason}")]
+    Inconsistent {
+        /// The file's name.
+        file: String,
+        /// What contradicts what.
+        reason: String,
+    },
+    /// It was written by a later version.
+    #[error("lockfile `{file}` has version {version}; this n2c reads up to {VERSION}")]
+    Newer {
+        /// The file's name.
+        file: String,
+        /// The version it has.
+        version: u64,
+    },
+    /// It is an index, which locks no image.
+    #[error("`{file}` is an index of several images, not a lockfile")]
+    Index {
+        /// The file's name.
+        file: String,
+    },
+    /// None of its platforms serves the one that was asked for.
+    #[error(
+        "no image for `{wanted}` in lockfile `{file}`; it has: {}",
+        platform::list(available)
+    )]
+    NoPlatform {
+        /// The file's name.
+        file: String,
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        available: Vec<Platform>,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoPlatform { .. } => Kind::NotFound,
+            _ => Kind::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Newer { .. } => Some("upgrade n2c".to_owned()),
+            Self::Index { .. } => Some("make a lockfile of it with `n2c lock`".to_owned()),
+            Self::Shape { .. } | Self::Inconsistent { .. } => {
+                Some("make it anew with `n2c lock`".to_owned())
+            }
+            Self::Manifest { source, .. } => source.hint(),
+            Self::Reference { source, .. } => source.hint(),
+            Self::NoPlatform { available, .. } => available
+                .first()
+                .map(|first| format!("pass `--platform {first}`")),
+        }
+    }
+}
+
+/// A lockfile of one platform or several, or a plain manifest.
+#[derive(Clone, Debug)]
+pub struct Lockfile {
+    file: String,
+    location: Option<Location>,
+    keyed: bool,
+    entries: Vec<Entry>,
+}
+
+/// What a lockfile says of one platform.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    manifest: ImageManifest,
+    pin: Option<Pin>,
+}
+
+/// What a lockfile adds to a manifest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pin {
+    /// The platform that was asked for.
+    pub platform: Platform,
+    /// The digest of the manifest as served.
+    pub manifest: Digest,
+    /// The digests of the uncompressed layers, from the verified config.
+    pub diff_ids: Vec<Digest>,
+    /// The config without its root file system.
+    pub image: Map<String, Value>,
+}
+
+/// The `n2c` object of one platform, as it stands in the file.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPin {
+    version: u64,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    platform: Platform,
+    manifest: Digest,
+    diff_ids: Vec<Digest>,
+    image: Map<String, Value>,
+}
+
+/// The `n2c` object of a file with several platforms.
+#[derive(Deserialize, Serialize)]
+struct RawPlatforms {
+    version: u64,
+    #[serde(rename = "ref")]
+    reference: String,
+    platforms: BTreeMap<Platform, Map<String, Value>>,
+}
+
+impl Entry {
+    /// Locks an image for the platform that was asked for.
+    #[must_use]
+    pub fn new(platform: Platform, image: &Image) -> Self {
+        let config = image.config();
+        let mut kept = Map::new();
+        for key in IMAGE_KEYS {
+            if let Some(value) = config.object().get(key).filter(|value| !value.is_null()) {
+                kept.insert(key.to_owned(), value.clone());
+            }
+        }
+        let pin = Pin {
+            platform,
+            manifest: image.manifest().raw().digest().clone(),
+            diff_ids: config.diff_ids().to_vec(),
+            image: kept,
+        };
+        Self {
+            manifest: image.manifest().clone(),
+            pin: Some(pin),
+        }
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub const fn manifest(&self) -> &ImageManifest {
+        &self.manifest
+    }
+
+    /// What is known beside it; nothing of a plain manifest.
+    #[must_use]
+    pub const fn pin(&self) -> Option<&Pin> {
+        self.pin.as_ref()
+    }
+
+    fn to_object(&self, reference: Option<&Location>) -> Map<String, Value> {
+        let manifest = self.manifest.object();
+        let mut object = Map::new();
+        for (key, value) in ordered(manifest, &MANIFEST_KEYS) {
+            let value = match (key.as_str(), value) {
+                ("config", Value::Object(descriptor)) => {
+                    Value::Object(descriptor_object(descriptor))
+                }
+                ("layers", Value::Array(layers)) => layers
+                    .iter()
+                    .map(|layer| {
+                        layer
+                            .as_object()
+                            .map_or(layer.clone(), |layer| descriptor_object(layer).into())
+                    })
+                    .collect(),
+                (_, value) => value.clone(),
+            };
+            object.insert(key.clone(), value);
+        }
+        // A manifest may leave out its media type; who reads a file needs it.
+        if !object.contains_key("mediaType") {
+            object.shift_insert(1, "mediaType".to_owned(), self.manifest.media_type().into());
+        }
+        if let Some(pin) = &self.pin {
+            let pin = RawPin {
+                version: VERSION,
+                reference: reference.map(ToString::to_string),
+                platform: pin.platform.clone(),
+                manifest: pin.manifest.clone(),
+                diff_ids: pin.diff_ids.clone(),
+                image: pin.image.clone(),
+            };
+            object.insert("n2c".to_owned(), to_value(&pin));
+        }
+        object
+    }
+
+    fn parse(file: &str, mut object: Map<String, Value>) -> Result<(Self, Option<String>), Error> {
+        let inconsistent = |reason: String| Error::Inconsistent {
+            file: file.to_owned(),
+            reason,
+        };
+        let pin: Option<RawPin> = object
+            .shift_remove("n2c")
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|source| Error::Shape {
+                file: file.to_owned(),
+                source,
+            })?;
+        let manifest_error = |source| Error::Manifest {
+            file: file.to_owned(),
+            source,
+        };
+        let text = Value::Object(object).to_string().into_bytes();
+        let document = Document::parse(&format!("`{file}`"), Verified::as_found(text), None)
+            .map_err(manifest_error)?;
+        let Document::Manifest(manifest) = document else {
+            return Err(Error::Index {
+                file: file.to_owned(),
+            });
+        };
+        let mut reference = None;
+        let pin = match pin {
+            Some(pin) => {
+                if pin.diff_ids.len() != manifest.layers().len() {
+                    return Err(inconsistent(format!(
+                        "it has {} layers but {} diff IDs",
+                        manifest.layers().len(),
+                        pin.diff_ids.len()
+                    )));
+                }
+                reference = pin.reference;
+                Some(Pin {
+                    platform: pin.platform,
+                    manifest: pin.manifest,
+                    diff_ids: pin.diff_ids,
+                    image: pin.image,
+                })
+            }
+            None => None,
+        };
+        Ok((Self { manifest, pin }, reference))
+    }
+}
+
+impl Lockfile {
+    /// A lockfile of one platform.
+    #[must_use]
+    pub fn single(location: Location, entry: Entry) -> Self {
+        Self {
+            file: location.to_string(),
+            location: Some(location),
+            keyed: false,
+            entries: vec![entry],
+        }
+    }
+
+    /// A lockfile keyed by platform. The order of `entries` does not matter.
+    #[must_use]
+    pub fn keyed(location: Location, entries: Vec<Entry>) -> Self {
+        Self {
+            file: location.to_string(),
+            location: Some(location),
+            keyed: true,
+            entries,
+        }
+    }
+
+    /// Reads a lockfile or a plain manifest. `file` names it in errors.
+    pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
+        let shape = |source| Error::Shape {
+            file: file.to_owned(),
+            source,
+        };
+        let mut object: Map<String, Value> = serde_json::from_slice(text).map_err(shape)?;
+        let section = object.get("n2c");
+        if let Some(version) = section
+            .and_then(|n2c| n2c.get("version"))
+            .and_then(Value::as_u64)
+            && version > VERSION
+        {
+            return Err(Error::Newer {
+                file: file.to_owned(),
+                version,
+            });
+        }
+        let keyed = section.is_some_and(|n2c| n2c.get("platforms").is_some());
+        let (entries, reference) = if keyed {
+            let section = object.remove("n2c").unwrap_or_default();
+            let raw: RawPlatforms = serde_json::from_value(section).map_err(shape)?;
+            let entries = raw
+                .platforms
+                .into_iter()
+                .map(|(platform, object)| Self::parse_keyed(file, &platform, object))
+                .collect::<Result<Vec<_>, _>>()?;
+            (entries, Some(raw.reference))
+        } else {
+            let (entry, reference) = Entry::parse(file, object)?;
+            if entry.pin.is_some() && reference.is_none() {
+                return Err(Error::Inconsistent {
+                    file: file.to_owned(),
+                    reason: "`n2c.ref` is missing".to_owned(),
+                });
+            }
+            (vec![entry], reference)
+        };
+        let location = reference
+            .map(|text| text.parse::<Location>())
+            .transpose()
+            .map_err(|source| Error::Reference {
+                file: file.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            file: file.to_owned(),
+            location,
+            keyed,
+            entries,
+        })
+    }
+
+    fn parse_keyed(file: &str, key: &Platform, object: Map<String, Value>) -> Result<Entry, Error> {
+        let (entry, _) = Entry::parse(file, object)?;
+        match &entry.pin {
+            Some(pin) if pin.platform == *key => Ok(entry),
+            _ => Err(Error::Inconsistent {
+                file: file.to_owned(),
+                reason: format!("the entry `{key}` is not for that platform"),
+            }),
+        }
+    }
+
+    /// Where the image is, pinned; unknown of a plain manifest.
+    #[must_use]
+    pub const fn location(&self) -> Option<&Location> {
+        self.location.as_ref()
+    }
+
+    /// What it locks, one entry for each platform.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The platforms it locks; none of a plain manifest.
+    #[must_use]
+    pub fn platforms(&self) -> Vec<Platform> {
+        self.entries
+            .iter()
+            .filter_map(|entry| Some(entry.pin.as_ref()?.platform.clone()))
+            .collect()
+    }
+
+    /// The entry that serves `wanted`, by the rules by which an index is chosen
+    /// from. Where the file has one entry only and none was asked for, that one.
+    pub fn entry(&self, wanted: Option<&Platform>) -> Result<&Entry, Error> {
+        if let ([only], None) = (self.entries.as_slice(), wanted) {
+            return Ok(only);
+        }
+        let wanted = wanted.cloned().unwrap_or_else(Platform::host);
+        let distance = |entry: &&Entry| {
+            entry
+                .pin
+                .as_ref()
+                .and_then(|pin| wanted.distance(&pin.platform))
+        };
+        self.entries
+            .iter()
+            .filter(|entry| entry.pin.is_none() || distance(entry).is_some())
+            .min_by_key(distance)
+            .ok_or_else(|| Error::NoPlatform {
+                file: self.file.clone(),
+                wanted: wanted.clone(),
+                available: self.platforms(),
+            })
+    }
+
+    /// The canonical text: two spaces, keys in their order, a final newline.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let object = match (self.entries.as_slice(), &self.location) {
+            (entries, Some(location)) if self.keyed => {
+                let platforms = entries
+                    .iter()
+                    .filter_map(|entry| {
+                        Some((entry.pin.as_ref()?.platform.clone(), entry.to_object(None)))
+                    })
+                    .collect();
+                let section = RawPlatforms {
+                    version: VERSION,
+                    reference: location.to_string(),
+                    platforms,
+                };
+                Map::from_iter([("n2c".to_owned(), to_value(&section))])
+            }
+            (entries, location) => entries
+                .first()
+                .map(|entry| entry.to_object(location.as_ref()))
+                .unwrap_or_default(),
+        };
+        format!("{:#}\n", Value::Object(object))
+    }
+}
+
+/// Serialises one of this module's own types, whose maps have string keys.
+fn to_value(section: &impl Serialize) -> Value {
+    serde_json::to_value(section).unwrap_or_default()
+}
+
+/// The entries of `object`, those named in `first` before the others.
+fn ordered<'a>(
+    object: &'a Map<String, Value>,
+    first: &[&str],
+) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    let mut entries: Vec<_> = object.iter().collect();
+    entries.sort_by_key(|(key, _)| {
+        first
+            .iter()
+            .position(|name| name == key)
+            .unwrap_or(first.len())
+    });
+    entries.into_iter()
+}
+
+fn descriptor_object(descriptor: &Map<String, Value>) -> Map<String, Value> {
+    ordered(descriptor, &DESCRIPTOR_KEYS)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}

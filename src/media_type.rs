@@ -1,0 +1,105 @@
+//! The media types that n2c knows, and what becomes of the Docker ones.
+//!
+//! OCI image-spec media-types.md; Docker's image manifest v2 schema 2.
+
+/// An OCI image index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An OCI image manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// An OCI image config.
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// A Docker manifest list.
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// A Docker image manifest, version 2 schema 2.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// A Docker image config.
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// What every manifest request accepts. All four always: a registry answers
+/// 404, or a converted manifest, where the stored type is not among them.
+pub const ACCEPTED_MANIFESTS: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
+
+/// Whether this names an index or a manifest list.
+#[must_use]
+pub fn is_index(media_type: &str) -> bool {
+    matches!(media_type, OCI_INDEX | DOCKER_LIST)
+}
+
+/// Whether this names an image manifest (which may turn out to be an artifact's).
+#[must_use]
+pub fn is_manifest(media_type: &str) -> bool {
+    matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
+}
+
+/// Whether this names the config of an image that can be run.
+#[must_use]
+pub fn is_image_config(media_type: &str) -> bool {
+    matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+}
+
+/// The OCI name of a layer's media type, which is what image.json holds; `None`
+/// for what is no layer. The map is nix2container's `nix/image.go`, and the
+/// non-distributable types, which containers/image converts alike.
+#[must_use]
+pub fn oci_layer(media_type: &str) -> Option<&'static str> {
+    Some(match media_type {
+        "application/vnd.oci.image.layer.v1.tar"
+        | "application/vnd.docker.image.rootfs.diff.tar" => {
+            "application/vnd.oci.image.layer.v1.tar"
+        }
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+        | "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+        }
+        "application/vnd.oci.image.layer.v1.tar+zstd"
+        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+        }
+        "application/vnd.oci.image.layer.nondistributable.v1.tar"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar" => {
+            "application/vnd.oci.image.layer.nondistributable.v1.tar"
+        }
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => {
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+        }
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => {
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+        }
+        _ => return None,
+    })
+}
+
+/// A `Content-Type` header without its parameters, in lower case.
+#[must_use]
+pub fn without_parameters(content_type: &str) -> String {
+    content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_layer_types_become_oci() {
+        assert_eq!(
+            oci_layer("application/vnd.docker.image.rootfs.diff.tar.gzip"),
+            Some("application/vnd.oci.image.layer.v1.tar+gzip")
+        );
+        assert_eq!(oci_layer("application/vnd.oci.image.config.v1+json"), None);
+        assert_eq!(oci_layer("text/plain"), None);
+    }
+
+    #[test]
+    fn parameters_are_dropped() {
+        assert_eq!(
+            without_parameters("Application/vnd.oci.image.index.v1+json; charset=utf-8"),
+            OCI_INDEX
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! What can go wrong between this program and a registry.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use crate::digest;
+use crate::error::{Diagnose, Kind};
+
+/// Why a registry did not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client itself could not be set up.
+    #[error("failed to set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client could not be set up.
+    #[error("failed to set up the HTTP client")]
+    Setup(#[source] Cause),
+    /// The registry's name makes no URL.
+    #[error("failed to fetch {subject}: `{host}` makes no valid URL")]
+    Url {
+        /// What was to be fetched.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// What the parser said.
+        #[source]
+        source: url::ParseError,
+    },
+    /// No answer, or one that broke off.
+    #[error("failed to fetch {subject} from `{host}`{}", Attempts(*attempts))]
+    Unreachable {
+        /// What was to be fetched.
+        subject: String,
+        /// Who was asked.
+        host: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// What happened last.
+        #[source]
+        source: Cause,
+    },
+    /// An answer that is a refusal.
+    #[error("failed to fetch {subject} from `{host}`{}: HTTP {status}{}", Attempts(*attempts), Message(message.as_deref()))]
+    Status {
+        /// What was to be fetched.
+        subject: String,
+        /// Who was asked.
+        host: String,
+        /// The status code.
+        status: StatusCode,
+        /// What the registry says about it, made safe to print.
+        message: Option<String>,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// A body larger than what it is to be can be.
+    #[error("{subject} from `{host}` is larger than {limit} bytes")]
+    TooLarge {
+        /// What was to be fetched.
+        subject: String,
+        /// Who served it.
+        host: String,
+        /// How many bytes are read at most.
+        limit: u64,
+    },
+    /// A chain of redirects that does not end, or leads nowhere.
+    #[error("failed to fetch {subject}: `{host}` redirects {reason}")]
+    Redirect {
+        /// What was to be fetched.
+        subject: String,
+        /// Who redirects.
+        host: String,
+        /// Where to, in words.
+        reason: &'static str,
+    },
+    /// The registry wants an authentication that is not possible.
+    #[error("`{host}` wants authentication for {subject}, but {reason}")]
+    Challenge {
+        /// What was to be fetched.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// Why it can't be given.
+        reason: &'static str,
+    },
+    /// The registry names a token service that must not be asked.
+    #[error("`{host}` names the token service `{realm}`, {reason}")]
+    Realm {
+        /// The registry.
+        host: String,
+        /// The token service, without what may be secret in it.
+        realm: String,
+        /// Why it is not asked.
+        reason: &'static str,
+    },
+    /// The token service's answer holds no token.
+    #[error("the token service `{realm}` of `{host}` gave no token")]
+    Token {
+        /// The registry.
+        host: String,
+        /// The token service, without what may be secret in it.
+        realm: String,
+    },
+    /// What arrived is not what was asked for.
+    #[error(transparent)]
+    Digest(#[from] digest::Error),
+    /// The blob could not be written to disk.
+    #[error("failed to write {subject}")]
+    Write {
+        /// What was being fetched.
+        subject: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+struct Attempts(u32);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 1 {
+            write!(formatter, " after {} attempts", self.0)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+struct Message<'a>(Option<&'a str>);
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .map_or(Ok(()), |message| write!(formatter, ": {message}"))
+    }
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Tls(_) | Self::Setup(_) | Self::Write { .. } => Kind::Other,
+            Self::Url { .. } => Kind::Usage,
+            Self::Unreachable { .. } | Self::Redirect { .. } | Self::Token { .. } => Kind::Network,
+            Self::Status { status, .. } => match status.as_u16() {
+                404 | 410 => Kind::NotFound,
+                401 | 403 | 407 => Kind::Denied,
+                429 => Kind::RateLimited,
+                _ => Kind::Network,
+            },
+            Self::TooLarge { .. } => Kind::Verification,
+            Self::Challenge { .. } | Self::Realm { .. } => Kind::Denied,
+            Self::Digest(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { source, .. } if source.is_certificate() => Some(
+                "name its authority's certificate in `SSL_CERT_FILE`, or pass `--tls-verify=false`"
+                    .to_owned(),
+            ),
+            Self::Status {
+                status,
+                host,
+                retry_after,
+                ..
+            } => match status.as_u16() {
+                401 | 403 => Some("it does not exist, or is not public".to_owned()),
+                404 => Some("check the name, the tag and the registry".to_owned()),
+                429 => Some(match retry_after {
+                    Some(wait) => format!("`{host}` asks to wait {} s", wait.as_secs()),
+                    None => "wait, or pull from a mirror".to_owned(),
+                }),
+                _ => None,
+            },
+            Self::Digest(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// The same error, after `count` tries.
+    pub(super) fn after(mut self, count: u32) -> Self {
+        if let Self::Unreachable { attempts, .. } | Self::Status { attempts, .. } = &mut self {
+            *attempts = count;
+        }
+        self
+    }
+}
+
+/// A failure of the HTTP client, told by its root: `connection refused`, not
+/// the layers above it, and without a URL, which may hold a signature.
+#[derive(Debug)]
+pub struct Cause(reqwest::Error);
+
+impl From<reqwest::Error> for Cause {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+}
+
+impl Cause {
+    /// The errors from the outermost to the root.
+    fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        let outermost: &(dyn StdError + 'static) = &self.0;
+        std::iter::successors(Some(outermost), |error| inner(*error))
+    }
+
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        self.chain()
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .last()
+            .map(io::Error::kind)
+    }
+
+    fn tls(&self) -> Option<&rustls::Error> {
+        self.chain()
+            .find_map(|error| error.downcast_ref::<rustls::Error>())
+    }
+
+    /// Whether the server's certificate was refused.
+    pub(super) fn is_certificate(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// Whether this is how a server looks that is spoken to by the wrong
+    /// scheme: no connection, or one that is closed at once.
+    pub(super) fn may_be_wrong_scheme(&self) -> bool {
+        !self.is_certificate()
+            && !self.0.is_timeout()
+            && (self.0.is_connect() || self.0.is_request())
+    }
+
+    /// Whether the same request may well succeed a little later: time-outs and
+    /// connections that broke off. A refused connection, an unknown host or a
+    /// wrong certificate will be the same in a second.
+    pub(super) fn is_transient(&self) -> bool {
+        if self.tls().is_some() {
+            return false;
+        }
+        if self.0.is_timeout() {
+            return true;
+        }
+        match self.io_kind() {
+            Some(
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::TimedOut,
+            ) => true,
+            Some(_) => false,
+            // hyper's own: the connection closed before the message was complete.
+            None => self.0.is_request() || self.0.is_body() || self.0.is_decode(),
+        }
+    }
+}
+
+/// What `error` wraps. An `io::Error` made from another error has it inside,
+/// not as its source.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_timeout() {
+            return formatter.write_str("timed out");
+        }
+        match self.chain().last() {
+            Some(root) => write!(formatter, "{root}"),
+            None => write!(formatter, "{}", self.0),
+        }
+    }
+}
+
+impl StdError for Cause {}

@@ -1,0 +1,459 @@
+//! From a location to images: which manifest of an index serves a platform.
+//!
+//! Only what is needed is fetched: for a platform that the index names, its
+//! manifest and config, and no layer. Nested indexes, and entries that do not
+//! say their platform, are looked into only where no entry fits exactly.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::OnceCell;
+
+use crate::error::{Diagnose, Kind};
+use crate::image::{self, CONFIG_SIZE_LIMIT, Image, ImageConfig};
+use crate::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
+use crate::media_type;
+use crate::observer::{Event, Observer};
+use crate::oci_layout::{self, OciLayout};
+use crate::platform::{self, Platform};
+use crate::reference::{Location, Reference};
+use crate::registry::{self, Client, Served};
+
+/// How deep indexes may be nested.
+const DEPTH_LIMIT: usize = 4;
+/// How many documents are fetched at most to find out what an index holds.
+const LOOKUP_LIMIT: usize = 256;
+/// How many images of one index are fetched at once.
+const CONCURRENCY: usize = 4;
+
+/// Why a location leads to no image.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The registry did not give it.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The layout on disk does not hold it.
+    #[error(transparent)]
+    OciLayout(#[from] oci_layout::Error),
+    /// A manifest or index is not usable.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// A config is not usable.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// There is no image for the platform.
+    #[error(
+        "no image for `{wanted}` in {subject}; available: {}",
+        platform::list(available)
+    )]
+    NoPlatform {
+        /// Which image.
+        subject: String,
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        available: Vec<Platform>,
+    },
+    /// There are no images in it at all.
+    #[error("{subject} holds no image")]
+    Empty {
+        /// Which index.
+        subject: String,
+    },
+    /// An index says that an entry is a manifest, and it is an index.
+    #[error("`{}` in {subject} is an index, though listed as a manifest", descriptor.digest)]
+    NotAManifest {
+        /// Which image.
+        subject: String,
+        /// The entry.
+        descriptor: Descriptor,
+    },
+    /// Indexes are nested deeper than anyone nests them.
+    #[error("the indexes of {subject} are nested deeper than {DEPTH_LIMIT} levels")]
+    TooDeep {
+        /// Which image.
+        subject: String,
+    },
+    /// An index has more entries to look into than any real one.
+    #[error(
+        "the index of {subject} has more than {LOOKUP_LIMIT} entries that do not say their platform"
+    )]
+    TooMany {
+        /// Which image.
+        subject: String,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::OciLayout(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::NoPlatform { .. } | Self::Empty { .. } => Kind::NotFound,
+            Self::NotAManifest { .. } | Self::TooDeep { .. } | Self::TooMany { .. } => {
+                Kind::Verification
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::OciLayout(error) => error.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::NoPlatform {
+                wanted, available, ..
+            } => {
+                let nearest = available
+                    .iter()
+                    .find(|platform| platform.architecture() == wanted.architecture())
+                    .or(available.first())?;
+                Some(format!("pass `--platform {nearest}`"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where documents come from.
+enum Source<'a> {
+    Registry {
+        client: &'a Client,
+        reference: Reference,
+    },
+    Layout(OciLayout),
+}
+
+impl Source<'_> {
+    async fn root(&self) -> Result<Served, Error> {
+        Ok(match self {
+            Self::Registry { client, reference } => client.resolve(reference).await?,
+            Self::Layout(layout) => Served {
+                raw: layout.root()?,
+                content_type: None,
+            },
+        })
+    }
+
+    async fn child(&self, descriptor: &Descriptor) -> Result<Served, Error> {
+        Ok(match self {
+            Self::Registry { client, reference } => {
+                client.child(reference.repository(), descriptor).await?
+            }
+            Self::Layout(layout) => Served {
+                raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?,
+                content_type: None,
+            },
+        })
+    }
+
+    async fn config(&self, subject: &str, descriptor: &Descriptor) -> Result<ImageConfig, Error> {
+        let raw = match self {
+            Self::Registry { client, reference } => {
+                client
+                    .blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT)
+                    .await?
+            }
+            Self::Layout(layout) => layout.blob(descriptor, CONFIG_SIZE_LIMIT)?,
+        };
+        Ok(ImageConfig::parse(subject, &raw)?)
+    }
+}
+
+/// One image of an index, before it is fetched or after.
+#[derive(Clone, Debug)]
+struct Candidate {
+    descriptor: Descriptor,
+    platform: Platform,
+    needs_os_features: bool,
+    /// Fetched already, because the index did not say its platform.
+    image: Option<Image>,
+}
+
+impl Candidate {
+    /// What an index says of an entry, if that is enough to choose it.
+    fn listed(entry: &IndexEntry) -> Option<Self> {
+        if entry.artifact_type.is_some() || !media_type::is_manifest(&entry.descriptor.media_type) {
+            return None;
+        }
+        Some(Self {
+            descriptor: entry.descriptor.clone(),
+            platform: entry.platform.clone()?,
+            needs_os_features: !entry.os_features.is_empty(),
+            image: None,
+        })
+    }
+
+    /// How badly it serves `wanted`: features that nobody asked for are the
+    /// worst, then a lower variant, then a platform that the index hides.
+    fn rank(&self, wanted: &Platform) -> Option<(bool, usize, bool)> {
+        let distance = wanted.distance(&self.platform)?;
+        Some((self.needs_os_features, distance, self.image.is_some()))
+    }
+}
+
+/// The first of the best.
+fn best<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option<&'c Candidate> {
+    candidates
+        .iter()
+        .filter_map(|candidate| Some((candidate.rank(wanted)?, candidate)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, candidate)| candidate)
+}
+
+/// What a location led to, and the images that can be had from there.
+pub struct Resolution<'a> {
+    source: Source<'a>,
+    location: Location,
+    subject: String,
+    root: Document,
+    observer: &'a dyn Observer,
+    /// All images, also those that had to be looked up; filled when needed.
+    looked_up: OnceCell<Vec<Candidate>>,
+}
+
+impl<'a> Resolution<'a> {
+    /// Fetches what `location` leads to.
+    pub async fn open(
+        location: &Location,
+        client: &'a Client,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, Error> {
+        let source = match location {
+            Location::Registry(reference) => Source::Registry {
+                client,
+                reference: reference.clone(),
+            },
+            Location::OciLayout(layout) => Source::Layout(OciLayout::new(layout.clone())),
+        };
+        let subject = format!("`{location}`");
+        let served = source.root().await?;
+        let root = Document::parse(&subject, served.raw, served.content_type.as_deref())?;
+        let location = location.pinned(root.raw().digest().clone());
+        Ok(Self {
+            source,
+            location,
+            subject,
+            root,
+            observer,
+            looked_up: OnceCell::new(),
+        })
+    }
+
+    /// The location, pinned to the digest of what was found there.
+    #[must_use]
+    pub const fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The index or manifest that was found there.
+    #[must_use]
+    pub const fn root(&self) -> &Document {
+        &self.root
+    }
+
+    /// All platforms there are images for, each once, in their order.
+    pub async fn platforms(&self) -> Result<Vec<Platform>, Error> {
+        let platforms = distinct_platforms(self.all_candidates().await?);
+        if platforms.is_empty() {
+            return Err(Error::Empty {
+                subject: self.subject.clone(),
+            });
+        }
+        Ok(platforms)
+    }
+
+    /// All images there are, with their platforms, in their order.
+    pub async fn list(&self) -> Result<Vec<(Platform, Descriptor)>, Error> {
+        let candidates = self.all_candidates().await?.iter();
+        Ok(candidates
+            .map(|found| (found.platform.clone(), found.descriptor.clone()))
+            .collect())
+    }
+
+    /// The images for several platforms, in their order.
+    pub async fn images(&self, platforms: &[Platform]) -> Result<Vec<Image>, Error> {
+        stream::iter(platforms)
+            .map(|platform| self.image(platform))
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    /// The image for `wanted`.
+    pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
+        let listed = match &self.root {
+            Document::Index(index) => index
+                .entries()
+                .iter()
+                .filter_map(Candidate::listed)
+                .collect(),
+            Document::Manifest(_) => Vec::new(),
+        };
+        let exact = best(&listed, wanted)
+            .filter(|candidate| candidate.rank(wanted) == Some((false, 0, false)));
+        let chosen = if let Some(candidate) = exact {
+            candidate
+        } else {
+            let candidates = self.all_candidates().await?;
+            best(candidates, wanted).ok_or_else(|| Error::NoPlatform {
+                subject: self.subject.clone(),
+                wanted: wanted.clone(),
+                available: distinct_platforms(candidates),
+            })?
+        };
+        if chosen.platform != *wanted {
+            let text = format!(
+                "{} has no `{wanted}`; using `{}`",
+                self.subject, chosen.platform
+            );
+            self.observer.observe(&Event::Note(&text));
+        }
+        if let Some(image) = &chosen.image {
+            return Ok(image.clone());
+        }
+        let served = self.source.child(&chosen.descriptor).await?;
+        let subject = self.child_subject(&chosen.descriptor);
+        match Document::parse(&subject, served.raw, served.content_type.as_deref())? {
+            Document::Manifest(manifest) => {
+                let image = self.with_config(&subject, manifest).await?;
+                self.compare_platform(&subject, &chosen.platform, &image);
+                Ok(image)
+            }
+            Document::Index(_) => Err(Error::NotAManifest {
+                subject: self.subject.clone(),
+                descriptor: chosen.descriptor.clone(),
+            }),
+        }
+    }
+
+    /// Registries hold images whose config was built for another machine than
+    /// the index says. docker runs what the index says; so does this.
+    fn compare_platform(&self, subject: &str, listed: &Platform, image: &Image) {
+        if let Some(built) = image.config().platform()
+            && (built.os() != listed.os() || built.architecture() != listed.architecture())
+        {
+            let text = format!("{subject} is listed for `{listed}`, but its config says `{built}`");
+            self.observer.observe(&Event::Warning(&text));
+        }
+    }
+
+    fn child_subject(&self, descriptor: &Descriptor) -> String {
+        format!("`{}` in {}", descriptor.digest, self.subject)
+    }
+
+    async fn with_config(&self, subject: &str, manifest: ImageManifest) -> Result<Image, Error> {
+        let config = self.source.config(subject, manifest.config()).await?;
+        Ok(Image::new(subject, manifest, config)?)
+    }
+
+    async fn all_candidates(&self) -> Result<&[Candidate], Error> {
+        let candidates = self.looked_up.get_or_try_init(async || {
+            let mut search = Search {
+                candidates: Vec::new(),
+                visited: HashSet::new(),
+            };
+            match &self.root {
+                Document::Index(index) => self.look_into(index, 1, &mut search).await?,
+                Document::Manifest(manifest) => {
+                    let image = self.with_config(&self.subject, manifest.clone()).await?;
+                    let raw = manifest.raw();
+                    let descriptor = Descriptor {
+                        media_type: manifest.media_type().to_owned(),
+                        digest: raw.digest().clone(),
+                        size: raw.bytes().len() as u64,
+                    };
+                    search.add(descriptor, image);
+                }
+            }
+            Ok::<_, Error>(search.candidates)
+        });
+        candidates.await.map(Vec::as_slice)
+    }
+
+    /// Adds the images of an index, depth first, so that they stay in order.
+    fn look_into<'s>(
+        &'s self,
+        index: &'s Index,
+        depth: usize,
+        search: &'s mut Search,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + 's>> {
+        Box::pin(async move {
+            for entry in index.entries() {
+                if let Some(candidate) = Candidate::listed(entry) {
+                    search.candidates.push(candidate);
+                } else if entry.artifact_type.is_none() {
+                    self.look_at(entry, depth, search).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn look_at(
+        &self,
+        entry: &IndexEntry,
+        depth: usize,
+        search: &mut Search,
+    ) -> Result<(), Error> {
+        if !search.visited.insert(entry.descriptor.digest.to_string()) {
+            return Ok(());
+        }
+        if search.visited.len() > LOOKUP_LIMIT {
+            return Err(Error::TooMany {
+                subject: self.subject.clone(),
+            });
+        }
+        let served = self.source.child(&entry.descriptor).await?;
+        let subject = self.child_subject(&entry.descriptor);
+        match Document::parse(&subject, served.raw, served.content_type.as_deref()) {
+            Ok(Document::Index(_)) if depth >= DEPTH_LIMIT => Err(Error::TooDeep {
+                subject: self.subject.clone(),
+            }),
+            Ok(Document::Index(nested)) => self.look_into(&nested, depth + 1, search).await,
+            Ok(Document::Manifest(manifest)) => {
+                let image = self.with_config(&subject, manifest).await?;
+                search.add(entry.descriptor.clone(), image);
+                Ok(())
+            }
+            // An artifact beside the images, which the index did not mark.
+            Err(manifest::Error::Artifact { .. } | manifest::Error::LayerType { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+struct Search {
+    candidates: Vec<Candidate>,
+    visited: HashSet<String>,
+}
+
+impl Search {
+    /// Adds an image whose platform its config says.
+    fn add(&mut self, descriptor: Descriptor, image: Image) {
+        let platform = image.config().platform().cloned();
+        if let Some(platform) = platform.filter(|platform| !platform.is_unknown()) {
+            self.candidates.push(Candidate {
+                descriptor,
+                platform,
+                needs_os_features: false,
+                image: Some(image),
+            });
+        }
+    }
+}
+
+fn distinct_platforms(candidates: &[Candidate]) -> Vec<Platform> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for candidate in candidates {
+        if !platforms.contains(&candidate.platform) {
+            platforms.push(candidate.platform.clone());
+        }
+    }
+    platforms
+}

@@ -1,0 +1,135 @@
+//! Store paths of fixed-output derivations.
+//!
+//! Nix `src/libstore/path-info.cc`, `makeFixedOutputPath`: the path depends on
+//! the ingestion mode, the hash, the name and the store's directory, on nothing
+//! else. So it is known before anything is fetched.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::Digest;
+use crate::error::{Diagnose, Kind};
+
+/// Why there is no such store path.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's directory can't hold store paths.
+    #[error("invalid store directory `{directory}`: it is not an absolute path")]
+    Directory {
+        /// What was given, with control characters escaped.
+        directory: String,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        Kind::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("set `NIX_STORE_DIR` to an absolute path, or unset it".to_owned())
+    }
+}
+
+/// The directory of a Nix store, which is part of what is hashed in its paths.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoreDirectory(String);
+
+impl Default for StoreDirectory {
+    fn default() -> Self {
+        Self("/nix/store".to_owned())
+    }
+}
+
+impl StoreDirectory {
+    /// The store in `directory`.
+    pub fn new(directory: &str) -> Result<Self, Error> {
+        let trimmed = directory.trim_end_matches('/');
+        if trimmed.starts_with('/') && !trimmed.contains(|c: char| c.is_control() || c == ':') {
+            Ok(Self(trimmed.to_owned()))
+        } else {
+            Err(Error::Directory {
+                directory: directory.escape_default().to_string(),
+            })
+        }
+    }
+
+    /// The path of a flat fixed-output derivation with the hash `digest`, whose
+    /// name is the hash in hex: that of a blob, in upstream nix2container too.
+    #[must_use]
+    pub fn blob_path(&self, digest: &Digest) -> StorePath {
+        let inner = format!("fixed:out:{}:{}:", digest.algorithm().name(), digest.hex());
+        let inner = hex::encode(Sha256::digest(inner.as_bytes()));
+        self.path(&format!("output:out:sha256:{inner}"), digest.hex())
+    }
+
+    /// `makeStorePath`: hashes the fingerprint and compresses it to 160 bits.
+    fn path(&self, fingerprint_type: &str, name: &str) -> StorePath {
+        let fingerprint = format!("{fingerprint_type}:{}:{name}", self.0);
+        let mut compressed = [0_u8; 20];
+        for (index, byte) in Sha256::digest(fingerprint.as_bytes()).iter().enumerate() {
+            compressed[index % 20] ^= byte;
+        }
+        let hash = nix_base32::to_nix_base32(&compressed);
+        StorePath(format!("{}/{hash}-{name}", self.0))
+    }
+}
+
+/// A path directly in a Nix store.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct StorePath(String);
+
+impl fmt::Display for StorePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl From<StorePath> for String {
+    fn from(path: StorePath) -> Self {
+        path.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob_path(directory: &str, digest: &str) -> String {
+        let digest = digest.parse().expect("a valid digest");
+        StoreDirectory::new(directory)
+            .expect("a valid directory")
+            .blob_path(&digest)
+            .to_string()
+    }
+
+    // The outputs of upstream's own alpine example, as its Nix code gives them.
+    #[test]
+    fn blobs_are_where_upstream_has_them() {
+        for (hex, hash) in [
+            (
+                "c1aabb73d2339c5ebaa3681de2e9d9c18d57485045a4e311d9f8004bec208d67",
+                "sd72lbg972xba3glwqyvm1fxf0kmrqna",
+            ),
+            (
+                "31e352740f534f9ad170f75378a84fe453d6156e40700b882d737a8f4a6988a3",
+                "lkzxfn2m0gip60cdds9kd1f8yj2iz821",
+            ),
+        ] {
+            let expected = format!("/nix/store/{hash}-{hex}");
+            assert_eq!(blob_path("/nix/store", &format!("sha256:{hex}")), expected);
+            assert_eq!(blob_path("/nix/store/", &format!("sha256:{hex}")), expected);
+        }
+    }
+
+    #[test]
+    fn a_relative_store_is_refused() {
+        for directory in ["", "/", "nix/store", "./store", "/a:b", "/a\nb"] {
+            assert!(
+                StoreDirectory::new(directory).is_err(),
+                "`{directory}` was accepted"
+            );
+        }
+    }
+}
