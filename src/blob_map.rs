@@ -74,10 +74,7 @@ impl BlobMap {
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(text)
             .map(Self)
-            .map_err(|source| Error::Shape {
-                file: file.to_owned(),
-                source,
-            })
+            .map_err(|source| Error::Shape { file: file.to_owned(), source })
     }
 
     /// The path of a blob; `blob` says in the error what it is.
@@ -85,21 +82,15 @@ impl BlobMap {
         // Upstream's Nix code would write "" for a missing output.
         match self.0.get(digest.hex()) {
             Some(path) if !path.is_empty() => Ok(Path::new(path)),
-            _ => Err(Error::Missing {
-                blob: blob.to_owned(),
-                digest: digest.clone(),
-            }),
+            _ => Err(Error::Missing { blob: blob.to_owned(), digest: digest.clone() }),
         }
     }
 
     /// The map as a JSON object, with a final newline.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let object: serde_json::Value = self
-            .0
-            .iter()
-            .map(|(hex, path)| (hex.clone(), path.clone()))
-            .collect();
+        let object: serde_json::Value =
+            self.0.iter().map(|(hex, path)| (hex.clone(), path.clone())).collect();
         format!("{object:#}\n")
     }
 }
@@ -127,10 +118,8 @@ const IMPURE_VARIABLES: &str = "http_proxy https_proxy ftp_proxy all_proxy no_pr
 /// `n2c` to an attribute set, hex digest → fixed-output derivation.
 #[must_use]
 pub fn to_nix<'a>(repository: &Repository, entries: impl IntoIterator<Item = &'a Entry>) -> String {
-    let variables: Vec<String> = IMPURE_VARIABLES
-        .split(' ')
-        .map(|name| format!("      \"{name}\""))
-        .collect();
+    let variables: Vec<String> =
+        IMPURE_VARIABLES.split(' ').map(|name| format!("      \"{name}\"")).collect();
     let variables = variables.join("\n");
     // No string in here needs escaping: repositories and digests are made of
     // letters, digits and `.:/-_[]`.

@@ -164,33 +164,20 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::Invalid {
-            text: text.escape_default().to_string(),
-            reason,
-        };
-        let (name, hex) = text
-            .split_once(':')
-            .ok_or(invalid("there is no algorithm"))?;
+        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
+        let (name, hex) = text.split_once(':').ok_or(invalid("there is no algorithm"))?;
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
             _ => return Err(invalid("only sha256 and sha512 are supported")),
         };
-        if !hex
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        {
-            return Err(invalid(
-                "only lower-case hex digits may follow the algorithm",
-            ));
+        if !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(invalid("only lower-case hex digits may follow the algorithm"));
         }
         if hex.len() != algorithm.hex_length() {
             return Err(invalid("the number of hex digits is wrong"));
         }
-        Ok(Self {
-            algorithm,
-            hex: hex.to_owned(),
-        })
+        Ok(Self { algorithm, hex: hex.to_owned() })
     }
 }
 
@@ -226,14 +213,12 @@ impl Hasher {
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(state) => Digest {
-                algorithm: Algorithm::Sha256,
-                hex: hex::encode(state.finalize()),
-            },
-            State::Sha512(state) => Digest {
-                algorithm: Algorithm::Sha512,
-                hex: hex::encode(state.finalize()),
-            },
+            State::Sha256(state) => {
+                Digest { algorithm: Algorithm::Sha256, hex: hex::encode(state.finalize()) }
+            }
+            State::Sha512(state) => {
+                Digest { algorithm: Algorithm::Sha512, hex: hex::encode(state.finalize()) }
+            }
         }
     }
 
@@ -282,10 +267,7 @@ impl Verified {
                 size: actual_size,
             });
         }
-        Ok(Self {
-            bytes,
-            digest: actual,
-        })
+        Ok(Self { bytes, digest: actual })
     }
 
     /// Takes what a tag or a path led to. Neither promises a digest, and
@@ -367,11 +349,7 @@ mod tests {
         let digest = Digest::sha256(b"abc");
         assert!(matches!(
             Verified::check(&"abc", b"abc".to_vec(), &digest, Some(4)),
-            Err(Error::Size {
-                expected: 4,
-                actual: 3,
-                ..
-            })
+            Err(Error::Size { expected: 4, actual: 3, .. })
         ));
     }
 }

@@ -50,19 +50,12 @@ impl Diagnose for Error {
 
 /// Reads a whole file, or a pipe such as `<(…)`.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let error = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let error = |source| Error::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(error)?;
-    file.take(SIZE_LIMIT + 1)
-        .read_to_end(&mut bytes)
-        .map_err(error)?;
+    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(error)?;
     if bytes.len() as u64 > SIZE_LIMIT {
-        return Err(Error::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(Error::TooLarge { path: path.to_owned() });
     }
     Ok(bytes)
 }
@@ -73,10 +66,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     output
         .file()
         .write_all(bytes)
-        .map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| Error::Write { path: path.to_owned(), source })?;
     output.commit()
 }
 
@@ -92,20 +82,14 @@ pub struct OutputFile {
 
 #[derive(Debug)]
 enum Destination {
-    Beside {
-        temporary: NamedTempFile,
-        target: PathBuf,
-    },
+    Beside { temporary: NamedTempFile, target: PathBuf },
     Direct(File),
 }
 
 impl OutputFile {
     /// Prepares to write `path`. What is there is not touched yet.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        Self::open(path).map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })
+        Self::open(path).map_err(|source| Error::Write { path: path.to_owned(), source })
     }
 
     fn open(path: &Path) -> io::Result<Self> {
@@ -115,10 +99,7 @@ impl OutputFile {
                 // Also finds out whether an existing file may be written at all.
                 let file = OpenOptions::new().write(true).open(&path)?;
                 if !metadata.is_file() {
-                    return Ok(Self {
-                        path,
-                        destination: Destination::Direct(file),
-                    });
+                    return Ok(Self { path, destination: Destination::Direct(file) });
                 }
                 (fs::canonicalize(&path)?, metadata.permissions())
             }
@@ -131,15 +112,15 @@ impl OutputFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        fs::metadata(directory)?;
         let temporary = tempfile::Builder::new()
             .prefix(".n2c-")
             .suffix(".tmp")
             .permissions(permissions)
-            .tempfile_in(directory)?;
-        Ok(Self {
-            path,
-            destination: Destination::Beside { temporary, target },
-        })
+            .tempfile_in(directory)
+            // Without the temporary name, which tells the user nothing.
+            .map_err(|error| io::Error::from(error.kind()))?;
+        Ok(Self { path, destination: Destination::Beside { temporary, target } })
     }
 
     /// The file to write to.
@@ -158,16 +139,11 @@ impl OutputFile {
 
     /// Puts the file in its place, on the disk.
     pub fn commit(self) -> Result<(), Error> {
-        let error = |source| Error::Write {
-            path: self.path.clone(),
-            source,
-        };
+        let error = |source| Error::Write { path: self.path.clone(), source };
         match self.destination {
             Destination::Beside { temporary, target } => {
                 temporary.as_file().sync_all().map_err(error)?;
-                temporary
-                    .persist(target)
-                    .map_err(|failed| error(failed.error))?;
+                temporary.persist(target).map_err(|failed| error(failed.error))?;
             }
             Destination::Direct(mut file) => file.flush().map_err(error)?,
         }
@@ -204,10 +180,7 @@ mod tests {
         write(&link, b"new").expect("written");
         assert!(fs::symlink_metadata(&link).expect("metadata").is_symlink());
         assert_eq!(fs::read(&file).expect("read"), b"new");
-        assert_eq!(
-            fs::metadata(&file).expect("metadata").permissions().mode() & 0o777,
-            0o640
-        );
+        assert_eq!(fs::metadata(&file).expect("metadata").permissions().mode() & 0o777, 0o640);
     }
 
     #[test]
@@ -220,9 +193,6 @@ mod tests {
 
     #[test]
     fn endless_files_end() {
-        assert!(matches!(
-            read(Path::new("/dev/zero")),
-            Err(Error::TooLarge { .. })
-        ));
+        assert!(matches!(read(Path::new("/dev/zero")), Err(Error::TooLarge { .. })));
     }
 }

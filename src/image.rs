@@ -77,10 +77,7 @@ struct RawRootFs {
 impl ImageConfig {
     /// Reads a verified config. `subject` names the image in errors.
     pub fn parse(subject: &str, raw: &Verified) -> Result<Self, Error> {
-        let shape = |source| Error::Shape {
-            subject: subject.to_owned(),
-            source,
-        };
+        let shape = |source| Error::Shape { subject: subject.to_owned(), source };
         let object: Map<String, Value> = serde_json::from_slice(raw.bytes()).map_err(shape)?;
         let config: RawConfig =
             serde_json::from_value(Value::Object(object.clone())).map_err(shape)?;
@@ -127,11 +124,7 @@ impl ImageConfig {
     /// How to run a container of it: `Env`, `Cmd` and so on. Empty where there is none.
     #[must_use]
     pub fn run_config(&self) -> Map<String, Value> {
-        self.object
-            .get("config")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
+        self.object.get("config").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 }
 
@@ -148,11 +141,7 @@ impl Image {
     pub fn new(subject: &str, manifest: ImageManifest, config: ImageConfig) -> Result<Self, Error> {
         let (layers, diff_ids) = (manifest.layers().len(), config.diff_ids.len());
         if layers != diff_ids {
-            return Err(Error::LayerCount {
-                subject: subject.to_owned(),
-                layers,
-                diff_ids,
-            });
+            return Err(Error::LayerCount { subject: subject.to_owned(), layers, diff_ids });
         }
         Ok(Self { manifest, config })
     }
@@ -173,12 +162,8 @@ impl Image {
     /// say which layer is whose.
     #[must_use]
     pub fn layer_history(&self) -> Option<Vec<&History>> {
-        let made_layers: Vec<&History> = self
-            .config
-            .history
-            .iter()
-            .filter(|step| step.empty_layer() != Some(true))
-            .collect();
+        let made_layers: Vec<&History> =
+            self.config.history.iter().filter(|step| step.empty_layer() != Some(true)).collect();
         (made_layers.len() == self.manifest.layers().len()).then_some(made_layers)
     }
 }
@@ -198,10 +183,7 @@ mod tests {
             "os": "linux", "architecture": "arm64", "variant": "v8",
             "rootfs": { "type": "layers", "diff_ids": null },
         }));
-        let platform = config
-            .expect("a config")
-            .platform()
-            .map(ToString::to_string);
+        let platform = config.expect("a config").platform().map(ToString::to_string);
         assert_eq!(platform.as_deref(), Some("linux/arm64"));
         let config = parse(&json!({ "rootfs": {} })).expect("a config");
         assert_eq!(config.platform(), None);
@@ -218,10 +200,7 @@ mod tests {
 
     #[test]
     fn a_config_without_root_file_system_is_refused() {
-        assert!(matches!(
-            parse(&json!({ "os": "linux" })),
-            Err(Error::Shape { .. })
-        ));
+        assert!(matches!(parse(&json!({ "os": "linux" })), Err(Error::Shape { .. })));
         assert!(matches!(parse(&json!([])), Err(Error::Shape { .. })));
         let path = json!({ "rootfs": { "diff_ids": ["sha256:../../x"] } });
         assert!(matches!(parse(&path), Err(Error::Shape { .. })));

@@ -125,19 +125,13 @@ pub fn read_image(file: &str, entry: &Entry, blobs: &BlobMap) -> Result<Image, E
     let descriptor = manifest.config();
     let path: &Path = blobs.path("the config", &descriptor.digest)?;
     let subject = format!("config `{}`", path.display());
-    let raw = Verified::check(
-        &subject,
-        fs::read(path)?,
-        &descriptor.digest,
-        Some(descriptor.size),
-    )?;
+    let raw =
+        Verified::check(&subject, fs::read(path)?, &descriptor.digest, Some(descriptor.size))?;
     let config = ImageConfig::parse(&format!("`{file}`"), &raw)?;
     if let Some(pin) = entry.pin()
         && pin.diff_ids != config.diff_ids()
     {
-        return Err(Error::DiffIds {
-            file: file.to_owned(),
-        });
+        return Err(Error::DiffIds { file: file.to_owned() });
     }
     Ok(Image::new(&format!("`{file}`"), manifest.clone(), config)?)
 }
@@ -159,10 +153,8 @@ impl ImageJson {
                 let path = blobs.path(&format!("layer {}", index + 1), &layer.digest);
                 // An entry for each layer is needed, also where nothing is
                 // known: some registries refuse a history that is too short.
-                let history = history
-                    .as_ref()
-                    .map(|steps| steps[index].clone())
-                    .unwrap_or_default();
+                let history =
+                    history.as_ref().map(|steps| steps[index].clone()).unwrap_or_default();
                 Some(path.map(|path| Layer {
                     digest: layer.digest.clone(),
                     size: layer.size,
@@ -181,11 +173,7 @@ impl ImageJson {
                 .platform()
                 .map(|platform| platform.architecture().to_owned())
                 .unwrap_or_default(),
-            created: config
-                .object()
-                .get("created")
-                .filter(|created| created.is_string())
-                .cloned(),
+            created: config.object().get("created").filter(|created| created.is_string()).cloned(),
         })
     }
 
@@ -212,10 +200,7 @@ fn inherited(config: &Map<String, Value>, inherit: Inherit) -> Map<String, Value
     };
     keys.iter()
         .filter_map(|key| {
-            Some((
-                (*key).to_owned(),
-                config.get(*key).filter(|value| !value.is_null())?.clone(),
-            ))
+            Some(((*key).to_owned(), config.get(*key).filter(|value| !value.is_null())?.clone()))
         })
         .collect()
 }

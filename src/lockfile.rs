@@ -22,26 +22,12 @@ use crate::reference::{self, Location};
 pub const VERSION: u64 = 1;
 
 /// The manifest's keys that a lockfile puts first, in this order.
-const MANIFEST_KEYS: [&str; 5] = [
-    "schemaVersion",
-    "mediaType",
-    "config",
-    "layers",
-    "annotations",
-];
+const MANIFEST_KEYS: [&str; 5] = ["schemaVersion", "mediaType", "config", "layers", "annotations"];
 /// The descriptor's keys that a lockfile puts first, in this order.
 const DESCRIPTOR_KEYS: [&str; 3] = ["mediaType", "digest", "size"];
 /// The config's keys that a lockfile keeps, in this order.
-const IMAGE_KEYS: [&str; 8] = [
-    "created",
-    "author",
-    "architecture",
-    "variant",
-    "os",
-    "os.version",
-    "config",
-    "history",
-];
+const IMAGE_KEYS: [&str; 8] =
+    ["created", "author", "architecture", "variant", "os", "os.version", "config", "history"];
 
 /// Why a lockfile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,10 +82,7 @@ pub enum Error {
         file: String,
     },
     /// None of its platforms serves the one that was asked for.
-    #[error(
-        "no image for `{wanted}` in lockfile `{file}`; it has: {}",
-        platform::list(available)
-    )]
+    #[error("no image for `{wanted}` in lockfile `{file}`; it has: {}", platform::list(available))]
     NoPlatform {
         /// The file's name.
         file: String,
@@ -127,9 +110,9 @@ impl Diagnose for Error {
             }
             Self::Manifest { source, .. } => source.hint(),
             Self::Reference { source, .. } => source.hint(),
-            Self::NoPlatform { available, .. } => available
-                .first()
-                .map(|first| format!("pass `--platform {first}`")),
+            Self::NoPlatform { available, .. } => {
+                available.first().map(|first| format!("pass `--platform {first}`"))
+            }
         }
     }
 }
@@ -202,10 +185,7 @@ impl Entry {
             diff_ids: config.diff_ids().to_vec(),
             image: kept,
         };
-        Self {
-            manifest: image.manifest().clone(),
-            pin: Some(pin),
-        }
+        Self { manifest: image.manifest().clone(), pin: Some(pin) }
     }
 
     /// The manifest.
@@ -259,29 +239,18 @@ impl Entry {
     }
 
     fn parse(file: &str, mut object: Map<String, Value>) -> Result<(Self, Option<String>), Error> {
-        let inconsistent = |reason: String| Error::Inconsistent {
-            file: file.to_owned(),
-            reason,
-        };
+        let inconsistent = |reason: String| Error::Inconsistent { file: file.to_owned(), reason };
         let pin: Option<RawPin> = object
             .shift_remove("n2c")
             .map(serde_json::from_value)
             .transpose()
-            .map_err(|source| Error::Shape {
-                file: file.to_owned(),
-                source,
-            })?;
-        let manifest_error = |source| Error::Manifest {
-            file: file.to_owned(),
-            source,
-        };
+            .map_err(|source| Error::Shape { file: file.to_owned(), source })?;
+        let manifest_error = |source| Error::Manifest { file: file.to_owned(), source };
         let text = Value::Object(object).to_string().into_bytes();
         let document = Document::parse(&format!("`{file}`"), Verified::as_found(text), None)
             .map_err(manifest_error)?;
         let Document::Manifest(manifest) = document else {
-            return Err(Error::Index {
-                file: file.to_owned(),
-            });
+            return Err(Error::Index { file: file.to_owned() });
         };
         let mut reference = None;
         let pin = match pin {
@@ -322,31 +291,18 @@ impl Lockfile {
     /// A lockfile keyed by platform. The order of `entries` does not matter.
     #[must_use]
     pub fn keyed(location: Location, entries: Vec<Entry>) -> Self {
-        Self {
-            file: location.to_string(),
-            location: Some(location),
-            keyed: true,
-            entries,
-        }
+        Self { file: location.to_string(), location: Some(location), keyed: true, entries }
     }
 
     /// Reads a lockfile or a plain manifest. `file` names it in errors.
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
-        let shape = |source| Error::Shape {
-            file: file.to_owned(),
-            source,
-        };
+        let shape = |source| Error::Shape { file: file.to_owned(), source };
         let mut object: Map<String, Value> = serde_json::from_slice(text).map_err(shape)?;
         let section = object.get("n2c");
-        if let Some(version) = section
-            .and_then(|n2c| n2c.get("version"))
-            .and_then(Value::as_u64)
+        if let Some(version) = section.and_then(|n2c| n2c.get("version")).and_then(Value::as_u64)
             && version > VERSION
         {
-            return Err(Error::Newer {
-                file: file.to_owned(),
-                version,
-            });
+            return Err(Error::Newer { file: file.to_owned(), version });
         }
         let keyed = section.is_some_and(|n2c| n2c.get("platforms").is_some());
         let (entries, reference) = if keyed {
@@ -371,16 +327,8 @@ impl Lockfile {
         let location = reference
             .map(|text| text.parse::<Location>())
             .transpose()
-            .map_err(|source| Error::Reference {
-                file: file.to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            file: file.to_owned(),
-            location,
-            keyed,
-            entries,
-        })
+            .map_err(|source| Error::Reference { file: file.to_owned(), source })?;
+        Ok(Self { file: file.to_owned(), location, keyed, entries })
     }
 
     fn parse_keyed(file: &str, key: &Platform, object: Map<String, Value>) -> Result<Entry, Error> {
@@ -409,10 +357,7 @@ impl Lockfile {
     /// The platforms it locks; none of a plain manifest.
     #[must_use]
     pub fn platforms(&self) -> Vec<Platform> {
-        self.entries
-            .iter()
-            .filter_map(|entry| Some(entry.pin.as_ref()?.platform.clone()))
-            .collect()
+        self.entries.iter().filter_map(|entry| Some(entry.pin.as_ref()?.platform.clone())).collect()
     }
 
     /// The entry that serves `wanted`, by the rules by which an index is chosen
@@ -422,12 +367,8 @@ impl Lockfile {
             return Ok(only);
         }
         let wanted = wanted.cloned().unwrap_or_else(Platform::host);
-        let distance = |entry: &&Entry| {
-            entry
-                .pin
-                .as_ref()
-                .and_then(|pin| wanted.distance(&pin.platform))
-        };
+        let distance =
+            |entry: &&Entry| entry.pin.as_ref().and_then(|pin| wanted.distance(&pin.platform));
         self.entries
             .iter()
             .filter(|entry| entry.pin.is_none() || distance(entry).is_some())
@@ -450,17 +391,13 @@ impl Lockfile {
                         Some((entry.pin.as_ref()?.platform.clone(), entry.to_object(None)))
                     })
                     .collect();
-                let section = RawPlatforms {
-                    version: VERSION,
-                    reference: location.to_string(),
-                    platforms,
-                };
+                let section =
+                    RawPlatforms { version: VERSION, reference: location.to_string(), platforms };
                 Map::from_iter([("n2c".to_owned(), to_value(&section))])
             }
-            (entries, location) => entries
-                .first()
-                .map(|entry| entry.to_object(location.as_ref()))
-                .unwrap_or_default(),
+            (entries, location) => {
+                entries.first().map(|entry| entry.to_object(location.as_ref())).unwrap_or_default()
+            }
         };
         format!("{:#}\n", Value::Object(object))
     }
@@ -477,17 +414,11 @@ fn ordered<'a>(
     first: &[&str],
 ) -> impl Iterator<Item = (&'a String, &'a Value)> {
     let mut entries: Vec<_> = object.iter().collect();
-    entries.sort_by_key(|(key, _)| {
-        first
-            .iter()
-            .position(|name| name == key)
-            .unwrap_or(first.len())
-    });
+    entries
+        .sort_by_key(|(key, _)| first.iter().position(|name| name == key).unwrap_or(first.len()));
     entries.into_iter()
 }
 
 fn descriptor_object(descriptor: &Map<String, Value>) -> Map<String, Value> {
-    ordered(descriptor, &DESCRIPTOR_KEYS)
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    ordered(descriptor, &DESCRIPTOR_KEYS).map(|(key, value)| (key.clone(), value.clone())).collect()
 }

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::image as oci;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::digest::{self, Digest, Verified};
+use crate::digest::{Digest, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::media_type;
 use crate::platform::Platform;
@@ -44,15 +43,6 @@ pub enum Error {
         /// What the parser said.
         #[source]
         source: serde_json::Error,
-    },
-    /// A descriptor in it has a digest that can't be used.
-    #[error("invalid manifest of {subject}")]
-    Digest {
-        /// Which image it was to be.
-        subject: String,
-        /// What is wrong with the digest.
-        #[source]
-        source: digest::Error,
     },
     /// It is a manifest and an index at once, which different programs would
     /// read differently.
@@ -117,7 +107,8 @@ impl Diagnose for Error {
 }
 
 /// A pointer to content: its type, digest and size in bytes.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The media type as served.
     pub media_type: String,
@@ -125,24 +116,6 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The size in bytes that the content must have.
     pub size: u64,
-}
-
-impl Descriptor {
-    fn read(subject: &str, descriptor: &oci::Descriptor) -> Result<Self, Error> {
-        let digest = descriptor
-            .digest()
-            .as_ref()
-            .parse()
-            .map_err(|source| Error::Digest {
-                subject: subject.to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            media_type: descriptor.media_type().to_string(),
-            digest,
-            size: descriptor.size(),
-        })
-    }
 }
 
 /// What a reference or a digest leads to.
@@ -164,14 +137,9 @@ impl Document {
         let object = parse_object(subject, raw.bytes(), content_type)?;
         let has = |key| object.get(key).is_some_and(|value| !value.is_null());
         if has("fsLayers") || object.get("schemaVersion").and_then(Value::as_u64) == Some(1) {
-            return Err(Error::Schema1 {
-                subject: subject.to_owned(),
-            });
+            return Err(Error::Schema1 { subject: subject.to_owned() });
         }
-        let ambiguous = |reason: String| Error::Ambiguous {
-            subject: subject.to_owned(),
-            reason,
-        };
+        let ambiguous = |reason: String| Error::Ambiguous { subject: subject.to_owned(), reason };
         let media_type = media_type_of(subject, &object, content_type)?;
         if let Some(header) = content_type.map(media_type::without_parameters) {
             let known = media_type::is_index(&header) || media_type::is_manifest(&header);
@@ -182,10 +150,7 @@ impl Document {
             }
         }
         if media_type::is_index(&media_type) {
-            if let Some(key) = ["config", "layers", "history"]
-                .into_iter()
-                .find(|key| has(key))
-            {
+            if let Some(key) = ["config", "layers", "history"].into_iter().find(|key| has(key)) {
                 return Err(ambiguous(format!("an index has no `{key}`")));
             }
             Index::read(subject, raw, media_type, object).map(Self::Index)
@@ -216,10 +181,7 @@ fn parse_object(
         // Broken JSON keeps its parser's message; anything else is shown.
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
         if first == Some(&b'{') {
-            return Error::Shape {
-                subject: subject.to_owned(),
-                source,
-            };
+            return Error::Shape { subject: subject.to_owned(), source };
         }
         let beginning: String = String::from_utf8_lossy(&bytes[..bytes.len().min(240)])
             .trim_start()
@@ -242,10 +204,7 @@ fn media_type_of(
     object: &Map<String, Value>,
     content_type: Option<&str>,
 ) -> Result<String, Error> {
-    let stated = object
-        .get("mediaType")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let stated = object.get("mediaType").and_then(Value::as_str).unwrap_or_default();
     let unknown = |media_type: &str| Error::UnknownType {
         subject: subject.to_owned(),
         media_type: media_type.escape_default().to_string(),
@@ -330,19 +289,10 @@ impl Index {
         media_type: String,
         mut object: Map<String, Value>,
     ) -> Result<Self, Error> {
-        let shape = |source| Error::Shape {
-            subject: subject.to_owned(),
-            source,
-        };
-        let manifests = object
-            .remove("manifests")
-            .unwrap_or(Value::Array(Vec::new()));
+        let shape = |source| Error::Shape { subject: subject.to_owned(), source };
+        let manifests = object.remove("manifests").unwrap_or(Value::Array(Vec::new()));
         let entries: Vec<RawEntry> = serde_json::from_value(manifests).map_err(shape)?;
-        Ok(Self {
-            raw,
-            media_type,
-            entries: entries.into_iter().map(IndexEntry::from).collect(),
-        })
+        Ok(Self { raw, media_type, entries: entries.into_iter().map(IndexEntry::from).collect() })
     }
 
     /// The bytes as served, and their digest.
@@ -382,53 +332,46 @@ impl From<RawEntry> for IndexEntry {
     fn from(raw: RawEntry) -> Self {
         let (platform, os_features) = match raw.platform {
             // An entry with an empty platform says as little as one without.
-            Some(RawPlatform {
-                os, architecture, ..
-            }) if os.is_empty() && architecture.is_empty() => (None, Vec::new()),
-            Some(RawPlatform {
-                os,
-                architecture,
-                variant,
-                os_features,
-            }) => (
-                Some(Platform::new(
-                    &os,
-                    &architecture,
-                    variant.as_deref().unwrap_or_default(),
-                )),
+            Some(RawPlatform { os, architecture, .. })
+                if os.is_empty() && architecture.is_empty() =>
+            {
+                (None, Vec::new())
+            }
+            Some(RawPlatform { os, architecture, variant, os_features }) => (
+                Some(Platform::new(&os, &architecture, variant.as_deref().unwrap_or_default())),
                 os_features.unwrap_or_default(),
             ),
             None => (None, Vec::new()),
         };
-        let media_type = raw
-            .media_type
-            .unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
+        let media_type = raw.media_type.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
         let attestation = raw
             .annotations
             .as_ref()
             .and_then(|annotations| annotations.get(ATTESTATION))
             .map(|kind| kind.as_str().unwrap_or("attestation").to_owned());
-        let unknown_platform = platform
-            .as_ref()
-            .is_some_and(Platform::is_unknown)
-            .then(|| "attestation".to_owned());
+        let unknown_platform =
+            platform.as_ref().is_some_and(Platform::is_unknown).then(|| "attestation".to_owned());
         let other_type = (!media_type::is_manifest(&media_type)
             && !media_type::is_index(&media_type))
         .then(|| media_type.clone());
         Self {
-            descriptor: Descriptor {
-                media_type,
-                digest: raw.digest,
-                size: raw.size,
-            },
+            descriptor: Descriptor { media_type, digest: raw.digest, size: raw.size },
             platform,
             os_features,
-            artifact_type: attestation
-                .or(unknown_platform)
-                .or(raw.artifact_type)
-                .or(other_type),
+            artifact_type: attestation.or(unknown_platform).or(raw.artifact_type).or(other_type),
         }
     }
+}
+
+/// An image manifest as it is served. Not `oci-spec`'s, which takes digests
+/// that nobody can verify, and does not say which one it refuses.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawManifest {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    artifact_type: Option<String>,
 }
 
 /// The manifest of one image, as served.
@@ -448,27 +391,16 @@ impl ImageManifest {
         media_type: String,
         object: Map<String, Value>,
     ) -> Result<Self, Error> {
-        let manifest: oci::ImageManifest = serde_json::from_value(Value::Object(object.clone()))
-            .map_err(|source| Error::Shape {
-                subject: subject.to_owned(),
-                source,
-            })?;
-        let config = Descriptor::read(subject, manifest.config())?;
+        let RawManifest { config, layers, artifact_type } =
+            serde_json::from_value(Value::Object(object.clone()))
+                .map_err(|source| Error::Shape { subject: subject.to_owned(), source })?;
         if !media_type::is_image_config(&config.media_type) {
-            let artifact_type = manifest
-                .artifact_type()
-                .as_ref()
-                .map_or(config.media_type, ToString::to_string);
+            let artifact_type = artifact_type.unwrap_or(config.media_type);
             return Err(Error::Artifact {
                 subject: subject.to_owned(),
                 artifact_type: artifact_type.escape_default().to_string(),
             });
         }
-        let layers = manifest
-            .layers()
-            .iter()
-            .map(|layer| Descriptor::read(subject, layer))
-            .collect::<Result<Vec<_>, _>>()?;
         for layer in &layers {
             if media_type::oci_layer(&layer.media_type).is_none() {
                 return Err(Error::LayerType {
@@ -478,13 +410,7 @@ impl ImageManifest {
                 });
             }
         }
-        Ok(Self {
-            raw,
-            media_type,
-            config,
-            layers,
-            object,
-        })
+        Ok(Self { raw, media_type, config, layers, object })
     }
 
     /// The bytes as served, and their digest.
@@ -520,14 +446,9 @@ impl ImageManifest {
     /// The sum of the layers' sizes in bytes, repeated ones once.
     #[must_use]
     pub fn download_size(&self) -> u64 {
-        let distinct: BTreeMap<&Digest, u64> = self
-            .layers
-            .iter()
-            .map(|layer| (&layer.digest, layer.size))
-            .collect();
-        distinct
-            .values()
-            .fold(0, |sum, size| sum.saturating_add(*size))
+        let distinct: BTreeMap<&Digest, u64> =
+            self.layers.iter().map(|layer| (&layer.digest, layer.size)).collect();
+        distinct.values().fold(0, |sum, size| sum.saturating_add(*size))
     }
 }
 
@@ -539,11 +460,7 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn parse(body: &str, content_type: Option<&str>) -> Result<Document, Error> {
-        Document::parse(
-            "`test`",
-            Verified::as_found(body.as_bytes().to_vec()),
-            content_type,
-        )
+        Document::parse("`test`", Verified::as_found(body.as_bytes().to_vec()), content_type)
     }
 
     fn descriptor(media_type: &str) -> Value {
@@ -561,15 +478,9 @@ mod tests {
     // protocol rule 33
     #[test]
     fn the_body_decides_what_it_is() {
-        for content_type in [
-            None,
-            Some("text/plain"),
-            Some("application/json; charset=utf-8"),
-        ] {
+        for content_type in [None, Some("text/plain"), Some("application/json; charset=utf-8")] {
             let document = parse(&image().to_string(), content_type).expect("an image manifest");
-            let Document::Manifest(manifest) = document else {
-                panic!("an index")
-            };
+            let Document::Manifest(manifest) = document else { panic!("an index") };
             assert_eq!(manifest.media_type(), media_type::OCI_MANIFEST);
         }
         let mut docker = image();
@@ -579,10 +490,7 @@ mod tests {
         };
         assert_eq!(manifest.media_type(), media_type::DOCKER_MANIFEST);
         let index = json!({ "schemaVersion": 2, "manifests": [] });
-        assert!(matches!(
-            parse(&index.to_string(), None),
-            Ok(Document::Index(_))
-        ));
+        assert!(matches!(parse(&index.to_string(), None), Ok(Document::Index(_))));
     }
 
     // protocol rules 33 and 34
@@ -591,15 +499,9 @@ mod tests {
         let mut both = image();
         both["manifests"] = json!([]);
         both["mediaType"] = json!(media_type::OCI_MANIFEST);
-        assert!(matches!(
-            parse(&both.to_string(), None),
-            Err(Error::Ambiguous { .. })
-        ));
+        assert!(matches!(parse(&both.to_string(), None), Err(Error::Ambiguous { .. })));
         both["mediaType"] = json!(media_type::OCI_INDEX);
-        assert!(matches!(
-            parse(&both.to_string(), None),
-            Err(Error::Ambiguous { .. })
-        ));
+        assert!(matches!(parse(&both.to_string(), None), Err(Error::Ambiguous { .. })));
         let mut stated = image();
         stated["mediaType"] = json!(media_type::OCI_MANIFEST);
         assert!(matches!(
@@ -612,18 +514,13 @@ mod tests {
     #[test]
     fn what_is_no_image_is_named() {
         let schema1 = json!({ "schemaVersion": 1, "fsLayers": [] });
-        assert!(matches!(
-            parse(&schema1.to_string(), None),
-            Err(Error::Schema1 { .. })
-        ));
+        assert!(matches!(parse(&schema1.to_string(), None), Err(Error::Schema1 { .. })));
 
         let mut helm = image();
         helm["config"] = descriptor("application/vnd.cncf.helm.config.v1+json");
         let error = parse(&helm.to_string(), None).expect_err("an artifact");
         assert!(
-            error
-                .to_string()
-                .contains("`application/vnd.cncf.helm.config.v1+json`"),
+            error.to_string().contains("`application/vnd.cncf.helm.config.v1+json`"),
             "{error}"
         );
 
@@ -631,24 +528,15 @@ mod tests {
         empty["config"] = descriptor("application/vnd.oci.empty.v1+json");
         empty["artifactType"] = json!("application/spdx+json");
         let error = parse(&empty.to_string(), None).expect_err("an artifact");
-        assert!(
-            error.to_string().contains("`application/spdx+json`"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`application/spdx+json`"), "{error}");
 
         let mut layer = image();
         layer["layers"] = json!([descriptor("application/vnd.in-toto+json")]);
-        assert!(matches!(
-            parse(&layer.to_string(), None),
-            Err(Error::LayerType { .. })
-        ));
+        assert!(matches!(parse(&layer.to_string(), None), Err(Error::LayerType { .. })));
 
         let mut other = image();
         other["mediaType"] = json!("application/x-thing");
-        assert!(matches!(
-            parse(&other.to_string(), None),
-            Err(Error::UnknownType { .. })
-        ));
+        assert!(matches!(parse(&other.to_string(), None), Err(Error::UnknownType { .. })));
         assert!(matches!(parse("{}", None), Err(Error::UnknownType { .. })));
     }
 
@@ -666,10 +554,7 @@ mod tests {
     fn broken_bodies_are_errors() {
         let whole = image().to_string();
         for length in 0..whole.len() {
-            assert!(
-                parse(&whole[..length], None).is_err(),
-                "accepted {length} bytes"
-            );
+            assert!(parse(&whole[..length], None).is_err(), "accepted {length} bytes");
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(matches!(parse(&deep, None), Err(Error::Shape { .. })));
@@ -702,19 +587,11 @@ mod tests {
         };
         assert_eq!(index.entries().len(), 4);
         assert_eq!(index.platforms(), ["linux/arm64".parse().expect("valid")]);
-        let artifacts: Vec<_> = index
-            .entries()
-            .iter()
-            .map(|entry| entry.artifact_type.as_deref())
-            .collect();
+        let artifacts: Vec<_> =
+            index.entries().iter().map(|entry| entry.artifact_type.as_deref()).collect();
         assert_eq!(
             artifacts,
-            [
-                None,
-                Some("attestation"),
-                Some("attestation-manifest"),
-                Some("application/x-new")
-            ]
+            [None, Some("attestation"), Some("attestation-manifest"), Some("application/x-new")]
         );
     }
 }

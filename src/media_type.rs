@@ -73,12 +73,7 @@ pub fn oci_layer(media_type: &str) -> Option<&'static str> {
 /// A `Content-Type` header without its parameters, in lower case.
 #[must_use]
 pub fn without_parameters(content_type: &str) -> String {
-    content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -143,18 +143,13 @@ impl OciLayout {
     /// the only image there is, or `index.json` itself where its entries have
     /// no names: then they are the platforms of one image.
     pub fn root(&self) -> Result<Verified, Error> {
-        let not_a_layout = |source| Error::NotALayout {
-            directory: self.directory().to_owned(),
-            source,
-        };
+        let not_a_layout =
+            |source| Error::NotALayout { directory: self.directory().to_owned(), source };
         fs::read(&self.directory().join("oci-layout")).map_err(not_a_layout)?;
         let index = fs::read(&self.directory().join("index.json")).map_err(not_a_layout)?;
         let index = Verified::as_found(index);
-        let raw: RawIndex =
-            serde_json::from_slice(index.bytes()).map_err(|source| Error::Shape {
-                directory: self.directory().to_owned(),
-                source,
-            })?;
+        let raw: RawIndex = serde_json::from_slice(index.bytes())
+            .map_err(|source| Error::Shape { directory: self.directory().to_owned(), source })?;
         if let Some(digest) = self.reference.digest() {
             if index.digest() == digest {
                 return Ok(index);
@@ -201,21 +196,13 @@ impl OciLayout {
             });
         }
         // A digest is an algorithm and hex digits, so this stays inside.
-        let path = directory
-            .join("blobs")
-            .join(digest.algorithm().name())
-            .join(digest.hex());
+        let path = directory.join("blobs").join(digest.algorithm().name()).join(digest.hex());
         let bytes = fs::read(&path).map_err(|source| Error::NoSuchBlob {
             directory: directory.to_owned(),
             digest: digest.clone(),
             source,
         })?;
-        Ok(Verified::check(
-            &format!("blob `{}`", path.display()),
-            bytes,
-            digest,
-            size,
-        )?)
+        Ok(Verified::check(&format!("blob `{}`", path.display()), bytes, digest, size)?)
     }
 }
 
@@ -223,8 +210,5 @@ fn list(tags: &[&str]) -> String {
     if tags.is_empty() {
         return "none".to_owned();
     }
-    tags.iter()
-        .map(|tag| format!("`{}`", tag.escape_default()))
-        .collect::<Vec<_>>()
-        .join(", ")
+    tags.iter().map(|tag| format!("`{}`", tag.escape_default())).collect::<Vec<_>>().join(", ")
 }

@@ -59,15 +59,9 @@ impl Platform {
             "macos" => "darwin".to_owned(),
             other => other.to_owned(),
         };
-        let (architecture, variant) = normalise(
-            &architecture.to_ascii_lowercase(),
-            &variant.to_ascii_lowercase(),
-        );
-        Self {
-            os,
-            architecture,
-            variant,
-        }
+        let (architecture, variant) =
+            normalise(&architecture.to_ascii_lowercase(), &variant.to_ascii_lowercase());
+        Self { os, architecture, variant }
     }
 
     /// Linux on this machine's architecture: what a user gets who names none.
@@ -169,11 +163,8 @@ fn normalise(architecture: &str, variant: &str) -> (String, String) {
 /// The variants that run where `variant` runs, best first.
 /// containerd/platforms `compare.go`, without its steps to other architectures.
 fn variants_going_down(architecture: &str, variant: &str) -> Vec<String> {
-    let number = |prefix: &str| {
-        variant
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.parse::<u32>().ok())
-    };
+    let number =
+        |prefix: &str| variant.strip_prefix(prefix).and_then(|rest| rest.parse::<u32>().ok());
     let mut down = vec![variant.to_owned()];
     match architecture {
         "amd64" => {
@@ -189,14 +180,9 @@ fn variants_going_down(architecture: &str, variant: &str) -> Vec<String> {
         }
         "arm64" => {
             // Armv9.x includes Armv8.(x+5).
-            let nine = if variant == "v9" {
-                Some(0)
-            } else {
-                number("v9.").map(|minor| minor.min(16))
-            };
-            let eight = nine
-                .map(|minor| minor + 6)
-                .or(number("v8.").map(|minor| minor.min(16)));
+            let nine =
+                if variant == "v9" { Some(0) } else { number("v9.").map(|minor| minor.min(16)) };
+            let eight = nine.map(|minor| minor + 6).or(number("v8.").map(|minor| minor.min(16)));
             if let Some(minor) = nine {
                 down.extend((1..minor).rev().map(|minor| format!("v9.{minor}")));
                 if minor > 0 {
@@ -216,19 +202,14 @@ fn variants_going_down(architecture: &str, variant: &str) -> Vec<String> {
 /// Whether `text` is a Nix system name: an architecture and an operating system.
 fn is_nix_system(text: &str) -> bool {
     text.split_once('-').is_some_and(|(_, os)| {
-        matches!(
-            os,
-            "linux" | "darwin" | "freebsd" | "windows" | "cygwin" | "none"
-        )
+        matches!(os, "linux" | "darwin" | "freebsd" | "windows" | "cygwin" | "none")
     })
 }
 
 fn check_component(text: &str, component: &str) -> Result<(), Error> {
     let valid = !component.is_empty()
         && component.len() <= 64
-        && component
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        && component.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if valid {
         return Ok(());
     }
@@ -237,10 +218,7 @@ fn check_component(text: &str, component: &str) -> Result<(), Error> {
     } else {
         "only letters, digits, `.`, `_` and `-` may be in it"
     };
-    Err(Error::Invalid {
-        text: text.escape_default().to_string(),
-        reason,
-    })
+    Err(Error::Invalid { text: text.escape_default().to_string(), reason })
 }
 
 impl FromStr for Platform {
@@ -251,10 +229,7 @@ impl FromStr for Platform {
     /// A Nix system gives its architecture on Linux: images are for Linux also
     /// where Nix runs on Darwin.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::Invalid {
-            text: text.escape_default().to_string(),
-            reason,
-        };
+        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
         let parts: Vec<&str> = text.split('/').collect();
         for part in &parts {
             check_component(text, part)?;
@@ -269,9 +244,7 @@ impl FromStr for Platform {
                 if is_known_architecture(&platform.architecture) {
                     Ok(platform)
                 } else {
-                    Err(invalid(
-                        "this is neither `os/arch` nor a known architecture",
-                    ))
+                    Err(invalid("this is neither `os/arch` nor a known architecture"))
                 }
             }
             [os, architecture] => Ok(Self::new(os, architecture, "")),
@@ -332,11 +305,7 @@ pub fn list(platforms: &[Platform]) -> String {
     if platforms.is_empty() {
         return "none".to_owned();
     }
-    platforms
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -397,16 +366,9 @@ mod tests {
 
     #[test]
     fn what_is_no_platform_is_refused() {
-        for text in [
-            "",
-            "/",
-            "linux/",
-            "linux//v8",
-            "a/b/c/d",
-            "linux/amd 64",
-            "bogus",
-            "linux/\u{1b}[2J",
-        ] {
+        for text in
+            ["", "/", "linux/", "linux//v8", "a/b/c/d", "linux/amd 64", "bogus", "linux/\u{1b}[2J"]
+        {
             assert!(text.parse::<Platform>().is_err(), "`{text}` was accepted");
         }
     }

@@ -50,17 +50,11 @@ impl Diagnose for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Invalid {
-                text,
-                reason: LOWERCASE,
-            } => Some(format!("try `{}`", text.to_lowercase())),
-            Self::Invalid {
-                text,
-                reason: SCHEME,
-            } => {
-                let bare = text
-                    .split_once("://")
-                    .map_or(text.as_str(), |(_, rest)| rest);
+            Self::Invalid { text, reason: LOWERCASE } => {
+                Some(format!("try `{}`", text.to_lowercase()))
+            }
+            Self::Invalid { text, reason: SCHEME } => {
+                let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
                 Some(format!("try `{bare}`"))
             }
             Self::Invalid { .. } => {
@@ -151,18 +145,12 @@ impl Reference {
     /// The same reference, pinned to `digest`.
     #[must_use]
     pub fn pinned(&self, digest: Digest) -> Self {
-        Self {
-            digest: Some(digest),
-            ..self.clone()
-        }
+        Self { digest: Some(digest), ..self.clone() }
     }
 
     /// Reads a reference without adding a default tag.
     fn parse(text: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::Invalid {
-            text: text.escape_default().to_string(),
-            reason,
-        };
+        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
         let text_without_transport = text.strip_prefix("docker://").unwrap_or(text);
         if text_without_transport.contains("://") {
             return Err(invalid(SCHEME));
@@ -204,20 +192,14 @@ impl Reference {
             return Err(invalid(LOWERCASE));
         }
         if path.len() > 255 {
-            return Err(invalid(
-                "the repository's path is longer than 255 characters",
-            ));
+            return Err(invalid("the repository's path is longer than 255 characters"));
         }
         if !path.split('/').all(is_path_component) {
             return Err(invalid(
                 "a part of the repository's path is not lower-case letters and digits with single separators",
             ));
         }
-        Ok(Self {
-            repository: Repository { host, path },
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { repository: Repository { host, path }, tag: tag.map(str::to_owned), digest })
     }
 }
 
@@ -255,11 +237,7 @@ fn split_host(name: &str) -> (String, String) {
             || host.bytes().any(|byte| byte.is_ascii_uppercase())
     });
     let (host, path) = named.unwrap_or((DOCKER_HUB, name));
-    let host = if host == "index.docker.io" {
-        DOCKER_HUB
-    } else {
-        host
-    };
+    let host = if host == "index.docker.io" { DOCKER_HUB } else { host };
     if host == DOCKER_HUB && !path.contains('/') {
         (host.to_owned(), format!("library/{path}"))
     } else {
@@ -268,18 +246,13 @@ fn split_host(name: &str) -> (String, String) {
 }
 
 fn is_image_id(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_tag(tag: &str) -> bool {
     (1..=128).contains(&tag.len())
         && !tag.starts_with(['.', '-'])
-        && tag
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
@@ -289,12 +262,12 @@ fn is_path_component(component: &str) -> bool {
         .into_iter()
         .all(|byte| byte.is_some_and(is_alphanumeric));
     ends_well
-        && component
-            .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-            .all(|separator| {
+        && component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(
+            |separator| {
                 matches!(separator, "" | "." | "_" | "__")
                     || separator.bytes().all(|byte| byte == b'-')
-            })
+            },
+        )
 }
 
 /// A domain name, an IPv4 address or `[IPv6]`, and a port.
@@ -320,9 +293,7 @@ fn is_host(host: &str) -> bool {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     name.split('.').all(is_label)
         && port
@@ -366,10 +337,9 @@ impl Location {
     pub fn pinned(&self, digest: Digest) -> Self {
         match self {
             Self::Registry(reference) => Self::Registry(reference.pinned(digest)),
-            Self::OciLayout(layout) => Self::OciLayout(LayoutReference {
-                digest: Some(digest),
-                ..layout.clone()
-            }),
+            Self::OciLayout(layout) => {
+                Self::OciLayout(LayoutReference { digest: Some(digest), ..layout.clone() })
+            }
         }
     }
 
@@ -394,17 +364,12 @@ pub struct LayoutReference {
 
 impl LayoutReference {
     fn parse(text: &str, rest: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::Invalid {
-            text: text.escape_default().to_string(),
-            reason,
-        };
-        let (rest, digest) = match rest
-            .rsplit_once('@')
-            .map(|(rest, digest)| (rest, digest.parse()))
-        {
-            Some((rest, Ok(digest))) => (rest, Some(digest)),
-            _ => (rest, None),
-        };
+        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
+        let (rest, digest) =
+            match rest.rsplit_once('@').map(|(rest, digest)| (rest, digest.parse())) {
+                Some((rest, Ok(digest))) => (rest, Some(digest)),
+                _ => (rest, None),
+            };
         let (directory, tag) = match rest.split_once(':') {
             Some((directory, tag)) => (directory, Some(tag)),
             None => (rest, None),
@@ -415,11 +380,7 @@ impl LayoutReference {
         if tag.is_some_and(str::is_empty) {
             return Err(invalid("the tag is empty"));
         }
-        Ok(Self {
-            directory: directory.into(),
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { directory: directory.into(), tag: tag.map(str::to_owned), digest })
     }
 
     /// The directory that holds `oci-layout` and `index.json`.
@@ -478,17 +439,11 @@ mod tests {
             ("docker.io/ubuntu", "docker.io/library/ubuntu:latest"),
             ("index.docker.io/ubuntu", "docker.io/library/ubuntu:latest"),
             ("index.docker.io/a/b", "docker.io/a/b:latest"),
-            (
-                "registry-1.docker.io/ubuntu",
-                "registry-1.docker.io/ubuntu:latest",
-            ),
+            ("registry-1.docker.io/ubuntu", "registry-1.docker.io/ubuntu:latest"),
             ("docker.io:443/ubuntu", "docker.io:443/ubuntu:latest"),
             ("[::1]:5000/bar", "[::1]:5000/bar:latest"),
             ("[2001:db8::1]/bar", "[2001:db8::1]/bar:latest"),
-            (
-                "127.0.0.1:5000/a/b/c__d-e---f.g_h:T",
-                "127.0.0.1:5000/a/b/c__d-e---f.g_h:T",
-            ),
+            ("127.0.0.1:5000/a/b/c__d-e---f.g_h:T", "127.0.0.1:5000/a/b/c__d-e---f.g_h:T"),
             ("a_b/c", "docker.io/a_b/c:latest"),
         ] {
             let reference: Reference = given.parse().expect(given);
@@ -501,10 +456,7 @@ mod tests {
     #[test]
     fn tag_and_digest_are_both_kept() {
         let reference: Reference = format!("alpine:3.19@{DIGEST}").parse().expect("valid");
-        assert_eq!(
-            reference.to_string(),
-            format!("docker.io/library/alpine:3.19@{DIGEST}")
-        );
+        assert_eq!(reference.to_string(), format!("docker.io/library/alpine:3.19@{DIGEST}"));
         let reference: Reference = format!("alpine@{DIGEST}").parse().expect("valid");
         assert_eq!(reference.tag(), None);
     }
@@ -568,9 +520,7 @@ mod tests {
 
     #[test]
     fn a_capital_letter_gets_a_hint() {
-        let error = "Alpine:3.20"
-            .parse::<Reference>()
-            .expect_err("a capital letter");
+        let error = "Alpine:3.20".parse::<Reference>().expect_err("a capital letter");
         assert_eq!(
             error.to_string(),
             "invalid image reference `Alpine:3.20`: repository must be lower-case"
@@ -583,10 +533,7 @@ mod tests {
         let repository: Repository = "docker://alpine".parse().expect("valid");
         assert_eq!(repository.to_string(), "docker.io/library/alpine");
         let error = "alpine:3.19".parse::<Repository>().expect_err("a tag");
-        assert_eq!(
-            error.hint().as_deref(),
-            Some("try `docker.io/library/alpine`")
-        );
+        assert_eq!(error.hint().as_deref(), Some("try `docker.io/library/alpine`"));
     }
 
     #[test]
@@ -603,10 +550,7 @@ mod tests {
             assert_eq!(layout.tag(), tag);
             let pinned = Location::OciLayout(layout).pinned(DIGEST.parse().expect("valid"));
             assert_eq!(pinned.to_string(), format!("{given}@{DIGEST}"));
-            assert_eq!(
-                pinned.to_string().parse::<Location>().expect("valid"),
-                pinned
-            );
+            assert_eq!(pinned.to_string().parse::<Location>().expect("valid"), pinned);
         }
     }
 }

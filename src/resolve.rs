@@ -44,10 +44,7 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] image::Error),
     /// There is no image for the platform.
-    #[error(
-        "no image for `{wanted}` in {subject}; available: {}",
-        platform::list(available)
-    )]
+    #[error("no image for `{wanted}` in {subject}; available: {}", platform::list(available))]
     NoPlatform {
         /// Which image.
         subject: String,
@@ -106,9 +103,7 @@ impl Diagnose for Error {
             Self::OciLayout(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
-            Self::NoPlatform {
-                wanted, available, ..
-            } => {
+            Self::NoPlatform { wanted, available, .. } => {
                 let nearest = available
                     .iter()
                     .find(|platform| platform.architecture() == wanted.architecture())
@@ -122,10 +117,7 @@ impl Diagnose for Error {
 
 /// Where documents come from.
 enum Source<'a> {
-    Registry {
-        client: &'a Client,
-        reference: Reference,
-    },
+    Registry { client: &'a Client, reference: Reference },
     Layout(OciLayout),
 }
 
@@ -133,10 +125,7 @@ impl Source<'_> {
     async fn root(&self) -> Result<Served, Error> {
         Ok(match self {
             Self::Registry { client, reference } => client.resolve(reference).await?,
-            Self::Layout(layout) => Served {
-                raw: layout.root()?,
-                content_type: None,
-            },
+            Self::Layout(layout) => Served { raw: layout.root()?, content_type: None },
         })
     }
 
@@ -145,19 +134,16 @@ impl Source<'_> {
             Self::Registry { client, reference } => {
                 client.child(reference.repository(), descriptor).await?
             }
-            Self::Layout(layout) => Served {
-                raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?,
-                content_type: None,
-            },
+            Self::Layout(layout) => {
+                Served { raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?, content_type: None }
+            }
         })
     }
 
     async fn config(&self, subject: &str, descriptor: &Descriptor) -> Result<ImageConfig, Error> {
         let raw = match self {
             Self::Registry { client, reference } => {
-                client
-                    .blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT)
-                    .await?
+                client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?
             }
             Self::Layout(layout) => layout.blob(descriptor, CONFIG_SIZE_LIMIT)?,
         };
@@ -225,24 +211,16 @@ impl<'a> Resolution<'a> {
         observer: &'a dyn Observer,
     ) -> Result<Self, Error> {
         let source = match location {
-            Location::Registry(reference) => Source::Registry {
-                client,
-                reference: reference.clone(),
-            },
+            Location::Registry(reference) => {
+                Source::Registry { client, reference: reference.clone() }
+            }
             Location::OciLayout(layout) => Source::Layout(OciLayout::new(layout.clone())),
         };
         let subject = format!("`{location}`");
         let served = source.root().await?;
         let root = Document::parse(&subject, served.raw, served.content_type.as_deref())?;
         let location = location.pinned(root.raw().digest().clone());
-        Ok(Self {
-            source,
-            location,
-            subject,
-            root,
-            observer,
-            looked_up: OnceCell::new(),
-        })
+        Ok(Self { source, location, subject, root, observer, looked_up: OnceCell::new() })
     }
 
     /// The location, pinned to the digest of what was found there.
@@ -261,9 +239,7 @@ impl<'a> Resolution<'a> {
     pub async fn platforms(&self) -> Result<Vec<Platform>, Error> {
         let platforms = distinct_platforms(self.all_candidates().await?);
         if platforms.is_empty() {
-            return Err(Error::Empty {
-                subject: self.subject.clone(),
-            });
+            return Err(Error::Empty { subject: self.subject.clone() });
         }
         Ok(platforms)
     }
@@ -271,9 +247,7 @@ impl<'a> Resolution<'a> {
     /// All images there are, with their platforms, in their order.
     pub async fn list(&self) -> Result<Vec<(Platform, Descriptor)>, Error> {
         let candidates = self.all_candidates().await?.iter();
-        Ok(candidates
-            .map(|found| (found.platform.clone(), found.descriptor.clone()))
-            .collect())
+        Ok(candidates.map(|found| (found.platform.clone(), found.descriptor.clone())).collect())
     }
 
     /// The images for several platforms, in their order.
@@ -288,11 +262,9 @@ impl<'a> Resolution<'a> {
     /// The image for `wanted`.
     pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
         let listed = match &self.root {
-            Document::Index(index) => index
-                .entries()
-                .iter()
-                .filter_map(Candidate::listed)
-                .collect(),
+            Document::Index(index) => {
+                index.entries().iter().filter_map(Candidate::listed).collect()
+            }
             Document::Manifest(_) => Vec::new(),
         };
         let exact = best(&listed, wanted)
@@ -308,10 +280,7 @@ impl<'a> Resolution<'a> {
             })?
         };
         if chosen.platform != *wanted {
-            let text = format!(
-                "{} has no `{wanted}`; using `{}`",
-                self.subject, chosen.platform
-            );
+            let text = format!("{} has no `{wanted}`; using `{}`", self.subject, chosen.platform);
             self.observer.observe(&Event::Note(&text));
         }
         if let Some(image) = &chosen.image {
@@ -354,10 +323,7 @@ impl<'a> Resolution<'a> {
 
     async fn all_candidates(&self) -> Result<&[Candidate], Error> {
         let candidates = self.looked_up.get_or_try_init(async || {
-            let mut search = Search {
-                candidates: Vec::new(),
-                visited: HashSet::new(),
-            };
+            let mut search = Search { candidates: Vec::new(), visited: HashSet::new() };
             match &self.root {
                 Document::Index(index) => self.look_into(index, 1, &mut search).await?,
                 Document::Manifest(manifest) => {
@@ -405,16 +371,14 @@ impl<'a> Resolution<'a> {
             return Ok(());
         }
         if search.visited.len() > LOOKUP_LIMIT {
-            return Err(Error::TooMany {
-                subject: self.subject.clone(),
-            });
+            return Err(Error::TooMany { subject: self.subject.clone() });
         }
         let served = self.source.child(&entry.descriptor).await?;
         let subject = self.child_subject(&entry.descriptor);
         match Document::parse(&subject, served.raw, served.content_type.as_deref()) {
-            Ok(Document::Index(_)) if depth >= DEPTH_LIMIT => Err(Error::TooDeep {
-                subject: self.subject.clone(),
-            }),
+            Ok(Document::Index(_)) if depth >= DEPTH_LIMIT => {
+                Err(Error::TooDeep { subject: self.subject.clone() })
+            }
             Ok(Document::Index(nested)) => self.look_into(&nested, depth + 1, search).await,
             Ok(Document::Manifest(manifest)) => {
                 let image = self.with_config(&subject, manifest).await?;

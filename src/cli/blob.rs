@@ -37,9 +37,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let digest: Digest = options.digest.parse()?;
     let client = options.registry.client(report)?;
     let mut output = OutputFile::create(&options.output)?;
-    client
-        .download(&repository, &digest, options.size, output.file())
-        .await?;
+    client.download(&repository, &digest, options.size, output.file()).await?;
     output.commit()?;
     Ok(())
 }

@@ -40,10 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let entries: Vec<&Entry> = if named.is_empty() {
         lockfile.entries().iter().collect()
     } else {
-        named
-            .iter()
-            .map(|platform| lockfile.entry(Some(platform)))
-            .collect::<Result<_, _>>()?
+        named.iter().map(|platform| lockfile.entry(Some(platform))).collect::<Result<_, _>>()?
     };
     let text = match options.format {
         Format::Json => {

@@ -23,10 +23,7 @@ impl Failure {
 
 impl<E: Diagnose + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self {
-            exit_code: error.kind().exit_code(),
-            error: Box::new(error),
-        }
+        Self { exit_code: error.kind().exit_code(), error: Box::new(error) }
     }
 }
 
@@ -40,10 +37,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn new(message: impl fmt::Display, hint: impl fmt::Display) -> Self {
-        Self {
-            message: message.to_string(),
-            hint: Some(hint.to_string()),
-        }
+        Self { message: message.to_string(), hint: Some(hint.to_string()) }
     }
 }
 
@@ -94,9 +88,6 @@ impl From<Interrupted> for Failure {
             }
         }
         // 128 + SIGINT, as a shell expects.
-        Self {
-            error: Box::new(Shown),
-            exit_code: 130,
-        }
+        Self { error: Box::new(Shown), exit_code: 130 }
     }
 }

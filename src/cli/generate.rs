@@ -21,8 +21,6 @@ pub(crate) fn completions(options: &Completions) -> Result<(), Failure> {
 
 pub(crate) fn man() -> Result<(), Failure> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command())
-        .render(&mut page)
-        .map_err(Stdout)?;
+    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Stdout)?;
     Report::result(None, &page)
 }

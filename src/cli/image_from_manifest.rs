@@ -54,10 +54,8 @@ impl From<Inherit> for image_json::Inherit {
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let file = options.manifest.display().to_string();
     let lockfile = Lockfile::parse(&file, &n2c::fs::read(&options.manifest)?)?;
-    let blobs = BlobMap::parse(
-        &options.blobs.display().to_string(),
-        &n2c::fs::read(&options.blobs)?,
-    )?;
+    let blobs =
+        BlobMap::parse(&options.blobs.display().to_string(), &n2c::fs::read(&options.blobs)?)?;
     let named = options.platforms.named()?;
     let platform = match named.as_slice() {
         [] if lockfile.entries().len() > 1 => options.platforms.named_or_host(report)?.pop(),
@@ -65,7 +63,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         [platform] => Some(platform.clone()),
         _ => {
             return Err(
-                Usage::new("image.json is for one platform", "name one `--platform`").into(),
+                Usage::new("image.json is for one platform", "name one `--platform`").into()
             );
         }
     };

@@ -96,19 +96,14 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let details = match resolution.image(&wanted).await {
         Ok(image) => Some(Details::new(wanted, &image)),
         Err(resolve::Error::NoPlatform { wanted, .. }) if named.is_empty() => {
-            report.note(&format!(
-                "there is no image for `{wanted}`; choose with `--platform`"
-            ));
+            report.note(&format!("there is no image for `{wanted}`; choose with `--platform`"));
             None
         }
         Err(error) => return Err(error.into()),
     };
     let inspection = Inspection::new(&resolution, listed, details);
     if options.json {
-        let text = format!(
-            "{:#}\n",
-            serde_json::to_value(&inspection).unwrap_or_default()
-        );
+        let text = format!("{:#}\n", serde_json::to_value(&inspection).unwrap_or_default());
         Report::result(None, text.as_bytes())
     } else {
         Report::text(&inspection.to_text())
@@ -150,7 +145,7 @@ impl Inspection {
             table.add_row([listed.platform.to_string(), listed.digest.to_string()]);
         }
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{}", table.trim_fmt());
+        let _ = writeln!(text, "{}", lines_of(table));
         if let Some(details) = &self.image {
             details.add_text(&mut text);
         }
@@ -183,20 +178,13 @@ impl Details {
         let size = BinaryBytes(self.download_size);
         let count = self.layers.len();
         let layers = if count == 1 { "layer" } else { "layers" };
-        let _ = writeln!(
-            text,
-            "\n{}: {count} {layers}, {size} to download\n",
-            self.platform
-        );
+        let _ = writeln!(text, "\n{}: {count} {layers}, {size} to download\n", self.platform);
         let mut table = table(&["LAYER", "SIZE", "TYPE"]);
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         for layer in &self.layers {
-            let kind = layer
-                .media_type
-                .rsplit_once("tar")
-                .map_or("tar", |(_, rest)| rest);
+            let kind = layer.media_type.rsplit_once("tar").map_or("tar", |(_, rest)| rest);
             let kind = kind.trim_start_matches(['.', '+']);
             table.add_row([
                 layer.digest.to_string(),
@@ -204,7 +192,7 @@ impl Details {
                 if kind.is_empty() { "tar" } else { kind }.to_owned(),
             ]);
         }
-        let _ = writeln!(text, "{}\n", table.trim_fmt());
+        let _ = writeln!(text, "{}\n", lines_of(table));
         self.add_config(text);
     }
 
@@ -221,7 +209,7 @@ impl Details {
             }
         }
         if table.row_count() > 0 {
-            let _ = writeln!(text, "{}", table.trim_fmt());
+            let _ = writeln!(text, "{}", lines_of(table));
         }
     }
 }
@@ -233,11 +221,9 @@ fn lines(value: &Value) -> Vec<String> {
         Value::String(text) if text.is_empty() => Vec::new(),
         Value::String(text) => vec![text.clone()],
         Value::Array(values) => {
-            let texts = values.iter().map(|value| {
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned)
-            });
+            let texts = values
+                .iter()
+                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
             texts.collect()
         }
         Value::Object(fields) => fields
@@ -250,6 +236,14 @@ fn lines(value: &Value) -> Vec<String> {
             .collect(),
         other => vec![other.to_string()],
     }
+}
+
+/// The text of a table, without spaces at either side.
+fn lines_of(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
 }
 
 fn table(header: &[&str]) -> Table {

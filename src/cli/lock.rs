@@ -58,10 +58,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         return Report::result(options.output.as_deref(), image.manifest().raw().bytes());
     }
     let location = resolution.location().clone();
-    let mut entries = platforms
-        .into_iter()
-        .zip(&images)
-        .map(|(platform, image)| Entry::new(platform, image));
+    let mut entries =
+        platforms.into_iter().zip(&images).map(|(platform, image)| Entry::new(platform, image));
     let lockfile = match entries.next() {
         Some(entry) if !keyed => Lockfile::single(location, entry),
         first => Lockfile::keyed(location, first.into_iter().chain(entries).collect()),

@@ -102,10 +102,7 @@ struct RegistryOptions {
 
 impl RegistryOptions {
     fn client(&self, report: &Arc<Report>) -> Result<Client, Failure> {
-        let options = ClientOptions {
-            tls_verify: self.tls_verify,
-            ..ClientOptions::default()
-        };
+        let options = ClientOptions { tls_verify: self.tls_verify, ..ClientOptions::default() };
         Ok(Client::new(options, report.clone())?)
     }
 }

@@ -50,11 +50,7 @@ impl PlatformOptions {
             let os = self.os.as_deref().unwrap_or("linux");
             let host = Platform::host();
             let arch = self.arch.as_deref().unwrap_or(host.architecture());
-            platforms.push(Platform::with_architecture(
-                os,
-                arch,
-                self.variant.as_deref(),
-            )?);
+            platforms.push(Platform::with_architecture(os, arch, self.variant.as_deref())?);
         }
         Ok(platforms)
     }
@@ -66,9 +62,7 @@ impl PlatformOptions {
             return Ok(named);
         }
         let host = Platform::host();
-        report.note(&format!(
-            "using `{host}`, for this machine; choose with `--platform`"
-        ));
+        report.note(&format!("using `{host}`, for this machine; choose with `--platform`"));
         Ok(vec![host])
     }
 }

@@ -58,10 +58,7 @@ impl Report {
             Some(path) if path != Path::new("-") => Ok(n2c::fs::write(path, bytes)?),
             _ => {
                 let mut stdout = io::stdout().lock();
-                stdout
-                    .write_all(bytes)
-                    .and_then(|()| stdout.flush())
-                    .map_err(Stdout)?;
+                stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Stdout)?;
                 Ok(())
             }
         }
@@ -151,30 +148,14 @@ impl Observer for Report {
         match event {
             Event::Note(text) => self.note(text),
             Event::Warning(text) => self.warning(text),
-            Event::Answered {
-                method,
-                url,
-                status,
-                elapsed,
-            } if self.verbose => {
-                self.note(&format!(
-                    "{method} {url} {status} ({} ms)",
-                    elapsed.as_millis()
-                ));
+            Event::Answered { method, url, status, elapsed } if self.verbose => {
+                self.note(&format!("{method} {url} {status} ({} ms)", elapsed.as_millis()));
             }
-            Event::Retrying {
-                subject,
-                reason,
-                delay,
-            } => self.warning(&format!(
+            Event::Retrying { subject, reason, delay } => self.warning(&format!(
                 "trying {subject} again in {:.1} s: {reason}",
                 delay.as_secs_f64()
             )),
-            Event::TransferStarted {
-                digest,
-                done,
-                total,
-            } => self.start(digest, *done, *total),
+            Event::TransferStarted { digest, done, total } => self.start(digest, *done, *total),
             Event::TransferAdvanced { digest, done } => self.advance(digest, *done),
             Event::TransferFinished { digest, .. } => self.finish(digest),
             _ => {}
@@ -200,9 +181,6 @@ mod tests {
 
     #[test]
     fn escape_sequences_are_shown_not_obeyed() {
-        assert_eq!(
-            printable("a\u{1b}[2Jb\rc\nd\u{9b}é"),
-            "a\\u{1b}[2Jb\\rc\nd\\u{9b}é"
-        );
+        assert_eq!(printable("a\u{1b}[2Jb\rc\nd\u{9b}é"), "a\\u{1b}[2Jb\\rc\nd\\u{9b}é");
     }
 }

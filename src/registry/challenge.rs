@@ -77,17 +77,12 @@ impl<'a> Parser<'a> {
             let value = self.value();
             parameters.push((key.to_ascii_lowercase(), value));
         }
-        Some(Challenge {
-            scheme: scheme.to_ascii_lowercase(),
-            parameters,
-        })
+        Some(Challenge { scheme: scheme.to_ascii_lowercase(), parameters })
     }
 
     fn value(&mut self) -> String {
         let Some(quoted) = self.rest.strip_prefix('"') else {
-            return self
-                .take(|c| !c.is_ascii_whitespace() && c != ',')
-                .to_owned();
+            return self.take(|c| !c.is_ascii_whitespace() && c != ',').to_owned();
         };
         let mut value = String::new();
         let mut characters = quoted.char_indices();
@@ -163,22 +158,12 @@ mod tests {
             ["basic realm=Sonatype Nexus Repository Manager"]
         );
         // zot: nothing quoted, an empty scope
-        assert_eq!(
-            parse(&["bearer realm=https://zot/token"]),
-            ["bearer realm=https://zot/token"]
-        );
-        assert_eq!(
-            parse(&[r#"Bearer realm="r",scope="""#]),
-            ["bearer realm=r scope="]
-        );
+        assert_eq!(parse(&["bearer realm=https://zot/token"]), ["bearer realm=https://zot/token"]);
+        assert_eq!(parse(&[r#"Bearer realm="r",scope="""#]), ["bearer realm=r scope="]);
         // several in one line
         assert_eq!(
             parse(&[r#"Negotiate, Basic realm="x", Bearer realm="https://a/t",service="a""#]),
-            [
-                "negotiate",
-                "basic realm=x",
-                "bearer realm=https://a/t service=a"
-            ]
+            ["negotiate", "basic realm=x", "bearer realm=https://a/t service=a"]
         );
         // commas and quotes inside quotes, spaces around the equals sign
         assert_eq!(
@@ -196,10 +181,7 @@ mod tests {
 
     #[test]
     fn nonsense_ends() {
-        assert_eq!(
-            parse(&["", " , ,", "\"", "=", "\u{e9}\u{e9}"]),
-            Vec::<String>::new()
-        );
+        assert_eq!(parse(&["", " , ,", "\"", "=", "\u{e9}\u{e9}"]), Vec::<String>::new());
         assert_eq!(parse(&[r#"Bearer realm="open"#]), ["bearer realm=open"]);
         assert_eq!(parse(&[r#"Bearer realm="open\"#]), ["bearer realm=open"]);
         assert_eq!(parse(&["é Basic"]), ["basic"]);

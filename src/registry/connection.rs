@@ -95,11 +95,7 @@ impl Connection {
     /// Tells of a failure and waits.
     pub(super) async fn pause(&self, subject: &str, error: &Error, delay: Duration) {
         let reason = crate::error_chain(error);
-        self.observer.observe(&Event::Retrying {
-            subject,
-            reason: &reason,
-            delay,
-        });
+        self.observer.observe(&Event::Retrying { subject, reason: &reason, delay });
         tokio::time::sleep(delay).await;
     }
 
@@ -127,9 +123,7 @@ impl Connection {
         limit: u64,
     ) -> Result<Vec<u8>, Error> {
         let subject = format!("a token for {}", request.subject);
-        let response = self
-            .follow(&subject, url.clone(), HeaderMap::new(), None)
-            .await?;
+        let response = self.follow(&subject, url.clone(), HeaderMap::new(), None).await?;
         let response = self.check_status(&subject, response).await?;
         read_body(&subject, response, limit).await
     }
@@ -146,13 +140,7 @@ impl Connection {
             let challenges = challenges(response.headers());
             authorization = Some(
                 self.tokens
-                    .answer(
-                        self,
-                        request,
-                        &registry,
-                        &challenges,
-                        authorization.as_ref(),
-                    )
+                    .answer(self, request, &registry, &challenges, authorization.as_ref())
                     .await?,
             );
             response = self.ask(request, authorization.as_ref()).await?;
@@ -180,9 +168,7 @@ impl Connection {
         }
         let (scheme, other) = self.schemes(request)?;
         let url = url_of(request, scheme)?;
-        let result = self
-            .follow(&request.subject, url, headers.clone(), authorization)
-            .await;
+        let result = self.follow(&request.subject, url, headers.clone(), authorization).await;
         // A server of HTTPS answers 400 to plain HTTP, or just hangs up.
         let may_speak_other = match &result {
             Ok(response) => scheme == "http" && response.status() == StatusCode::BAD_REQUEST,
@@ -196,10 +182,7 @@ impl Connection {
             return result;
         };
         let url = url_of(request, other)?;
-        match self
-            .follow(&request.subject, url, headers, authorization)
-            .await
-        {
+        match self.follow(&request.subject, url, headers, authorization).await {
             Ok(response) => {
                 self.remember(host, other);
                 Ok(response)
@@ -250,9 +233,7 @@ impl Connection {
         mut authorization: Option<&Authorization>,
     ) -> Result<reqwest::Response, Error> {
         for _ in 0..=REDIRECT_LIMIT {
-            let response = self
-                .send(subject, &url, headers.clone(), authorization)
-                .await?;
+            let response = self.send(subject, &url, headers.clone(), authorization).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -261,10 +242,8 @@ impl Connection {
                 host: host_of(&url),
                 reason,
             };
-            let location = response
-                .headers()
-                .get(header::LOCATION)
-                .and_then(|value| value.to_str().ok());
+            let location =
+                response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             let next = location
                 .and_then(|location| url.join(location).ok())
                 .ok_or_else(|| bad("without saying where to"))?;
@@ -295,18 +274,11 @@ impl Connection {
         authorization: Option<&Authorization>,
     ) -> Result<reqwest::Response, Error> {
         // Layers are compressed already, and hashed as they are.
-        headers.insert(
-            header::ACCEPT_ENCODING,
-            HeaderValue::from_static("identity"),
-        );
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(authorization) = authorization {
             headers.insert(header::AUTHORIZATION, authorization.header());
         }
-        let client = if url.scheme() == "https" {
-            self.encrypted()?
-        } else {
-            &self.plain
-        };
+        let client = if url.scheme() == "https" { self.encrypted()? } else { &self.plain };
         let started = Instant::now();
         let response = client
             .request(Method::GET, url.clone())
@@ -352,9 +324,7 @@ impl Connection {
         let body = if status == StatusCode::RANGE_NOT_SATISFIABLE {
             Vec::new()
         } else {
-            read_body(subject, response, ERROR_LIMIT)
-                .await
-                .unwrap_or_default()
+            read_body(subject, response, ERROR_LIMIT).await.unwrap_or_default()
         };
         Err(Error::Status {
             subject: subject.to_owned(),
@@ -383,20 +353,17 @@ fn build(config: rustls::ClientConfig) -> Result<reqwest::Client, Error> {
 fn url_of(request: &Request<'_>, scheme: &str) -> Result<Url, Error> {
     let host = request.repository.host();
     let (dial, path) = (origin::dial_host(host), request.repository.path());
-    format!("{scheme}://{dial}/v2/{path}/{}", request.path)
-        .parse()
-        .map_err(|source| Error::Url {
-            subject: request.subject.clone(),
-            host: host.to_owned(),
-            source,
-        })
+    format!("{scheme}://{dial}/v2/{path}/{}", request.path).parse().map_err(|source| Error::Url {
+        subject: request.subject.clone(),
+        host: host.to_owned(),
+        source,
+    })
 }
 
 /// `host[:port]` of a URL.
 pub(super) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 pub(super) fn unreachable(subject: &str, url: &Url, source: reqwest::Error) -> Error {
@@ -424,22 +391,13 @@ async fn read_body(
     limit: u64,
 ) -> Result<Vec<u8>, Error> {
     let url = response.url().clone();
-    let too_large = || Error::TooLarge {
-        subject: subject.to_owned(),
-        host: host_of(&url),
-        limit,
-    };
-    if response
-        .content_length()
-        .is_some_and(|length| length > limit)
-    {
+    let too_large = || Error::TooLarge { subject: subject.to_owned(), host: host_of(&url), limit };
+    if response.content_length().is_some_and(|length| length > limit) {
         return Err(too_large());
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|source| unreachable(subject, &url, source))?
+    while let Some(chunk) =
+        response.chunk().await.map_err(|source| unreachable(subject, &url, source))?
     {
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(too_large());
@@ -476,8 +434,5 @@ fn error_message(body: &[u8]) -> Option<String> {
 /// At most 200 characters, none of which moves a cursor.
 fn printable(text: &dyn Display) -> String {
     let text = text.to_string();
-    text.chars()
-        .take(200)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -34,14 +34,7 @@ pub(super) async fn download(
     file: &mut File,
 ) -> Result<u64, Error> {
     let hasher = Hasher::new(digest.algorithm());
-    let mut progress = Progress {
-        digest,
-        size,
-        announced: None,
-        hasher,
-        done: 0,
-        file,
-    };
+    let mut progress = Progress { digest, size, announced: None, hasher, done: 0, file };
     let mut failures = 0;
     loop {
         let before = progress.done;
@@ -56,11 +49,7 @@ pub(super) async fn download(
             Err(error) => error,
         };
         // Opening has its own tries; what counts here is that bytes arrive.
-        failures = if progress.done > before {
-            1
-        } else {
-            failures + 1
-        };
+        failures = if progress.done > before { 1 } else { failures + 1 };
         let Some(delay) = connection.retry_delay(&error, failures) else {
             return Err(error.after(failures));
         };
@@ -74,16 +63,16 @@ async fn open(
     request: &Request<'_>,
     progress: &Progress<'_>,
 ) -> Result<Option<Response>, Error> {
-    let opened = connection.with_retries(&request.subject, async || {
-        connection.exchange(request).await
-    });
+    let opened =
+        connection.with_retries(&request.subject, async || connection.exchange(request).await);
     match opened.await {
         Ok(response) => Ok(Some(response)),
         // All bytes were here when the connection broke.
-        Err(Error::Status {
-            status: StatusCode::RANGE_NOT_SATISFIABLE,
-            ..
-        }) if progress.total() == Some(progress.done) => Ok(None),
+        Err(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })
+            if progress.total() == Some(progress.done) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -102,10 +91,7 @@ impl Progress<'_> {
     fn restart(&mut self, subject: &str) -> Result<(), Error> {
         self.hasher = Hasher::new(self.digest.algorithm());
         self.done = 0;
-        let write = |source| Error::Write {
-            subject: subject.to_owned(),
-            source,
-        };
+        let write = |source| Error::Write { subject: subject.to_owned(), source };
         self.file.seek(SeekFrom::Start(0)).map_err(write)?;
         self.file.set_len(0).map_err(write)
     }
@@ -160,27 +146,18 @@ impl Progress<'_> {
                 return Err(self.wrong_size(subject, done.max(size)));
             }
             self.hasher.update(&chunk);
-            self.file.write_all(&chunk).map_err(|source| Error::Write {
-                subject: subject.to_owned(),
-                source,
-            })?;
+            self.file
+                .write_all(&chunk)
+                .map_err(|source| Error::Write { subject: subject.to_owned(), source })?;
             self.done = done;
-            observer.observe(&Event::TransferAdvanced {
-                digest: self.digest,
-                done,
-            });
+            observer.observe(&Event::TransferAdvanced { digest: self.digest, done });
         }
         Ok(())
     }
 
     fn wrong_size(&self, subject: &str, actual: u64) -> Error {
         let expected = self.size.unwrap_or_default();
-        digest::Error::Size {
-            subject: subject.to_owned(),
-            expected,
-            actual,
-        }
-        .into()
+        digest::Error::Size { subject: subject.to_owned(), expected, actual }.into()
     }
 
     fn finish(self, connection: &Connection, request: &Request<'_>) -> Result<u64, Error> {
@@ -198,10 +175,9 @@ impl Progress<'_> {
             }
             .into());
         }
-        connection.observer().observe(&Event::TransferFinished {
-            digest: self.digest,
-            total: self.done,
-        });
+        connection
+            .observer()
+            .observe(&Event::TransferFinished { digest: self.digest, total: self.done });
         Ok(self.done)
     }
 }
@@ -212,9 +188,7 @@ fn continues_at(response: &Response, first: u64, total: Option<u64>) -> bool {
     response.status() == StatusCode::PARTIAL_CONTENT
         && content_range(response.headers()).is_some_and(|range| {
             range.first == first
-                && range
-                    .total
-                    .is_none_or(|told| told == range.last.saturating_add(1))
+                && range.total.is_none_or(|told| told == range.last.saturating_add(1))
                 && total.is_none_or(|total| total == range.last.saturating_add(1))
         })
 }
@@ -232,21 +206,12 @@ fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;
     };
-    let (range, total) = value
-        .to_str()
-        .ok()?
-        .trim()
-        .strip_prefix("bytes ")?
-        .split_once('/')?;
+    let (range, total) = value.to_str().ok()?.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.trim().split_once('-')?;
     let range = ContentRange {
         first: first.parse().ok()?,
         last: last.parse().ok()?,
-        total: if total == "*" {
-            None
-        } else {
-            Some(total.parse().ok()?)
-        },
+        total: if total == "*" { None } else { Some(total.parse().ok()?) },
     };
     (range.first <= range.last).then_some(range)
 }
@@ -259,9 +224,8 @@ mod tests {
     #[test]
     fn rule_53_content_range_is_read_strictly() {
         let parse = |lines: &[&'static str]| {
-            let headers = lines
-                .iter()
-                .map(|line| (header::CONTENT_RANGE, line.parse().expect("a value")));
+            let headers =
+                lines.iter().map(|line| (header::CONTENT_RANGE, line.parse().expect("a value")));
             let mut map = HeaderMap::new();
             for (name, value) in headers {
                 map.append(name, value);

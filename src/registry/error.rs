@@ -125,11 +125,7 @@ struct Attempts(u32);
 
 impl fmt::Display for Attempts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > 1 {
-            write!(formatter, " after {} attempts", self.0)
-        } else {
-            Ok(())
-        }
+        if self.0 > 1 { write!(formatter, " after {} attempts", self.0) } else { Ok(()) }
     }
 }
 
@@ -137,8 +133,7 @@ struct Message<'a>(Option<&'a str>);
 
 impl fmt::Display for Message<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .map_or(Ok(()), |message| write!(formatter, ": {message}"))
+        self.0.map_or(Ok(()), |message| write!(formatter, ": {message}"))
     }
 }
 
@@ -166,12 +161,7 @@ impl Diagnose for Error {
                 "name its authority's certificate in `SSL_CERT_FILE`, or pass `--tls-verify=false`"
                     .to_owned(),
             ),
-            Self::Status {
-                status,
-                host,
-                retry_after,
-                ..
-            } => match status.as_u16() {
+            Self::Status { status, host, retry_after, .. } => match status.as_u16() {
                 401 | 403 => Some("it does not exist, or is not public".to_owned()),
                 404 => Some("check the name, the tag and the registry".to_owned()),
                 429 => Some(match retry_after {
@@ -222,8 +212,7 @@ impl Cause {
     }
 
     fn tls(&self) -> Option<&rustls::Error> {
-        self.chain()
-            .find_map(|error| error.downcast_ref::<rustls::Error>())
+        self.chain().find_map(|error| error.downcast_ref::<rustls::Error>())
     }
 
     /// Whether the server's certificate was refused.
@@ -267,10 +256,7 @@ impl Cause {
 /// What `error` wraps. An `io::Error` made from another error has it inside,
 /// not as its source.
 fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-    {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
         None => error.source(),
     }

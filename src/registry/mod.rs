@@ -55,9 +55,7 @@ pub struct Served {
 impl Client {
     /// A client that tells `observer` what it does.
     pub fn new(options: ClientOptions, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        Ok(Self {
-            connection: Connection::new(options, observer)?,
-        })
+        Ok(Self { connection: Connection::new(options, observer)? })
     }
 
     /// The index or manifest that a reference leads to: by its digest where it
@@ -68,14 +66,7 @@ impl Client {
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
         let subject = format!("manifest `{reference}`");
-        self.manifest(
-            reference.repository(),
-            subject,
-            &target,
-            reference.digest(),
-            None,
-        )
-        .await
+        self.manifest(reference.repository(), subject, &target, reference.digest(), None).await
     }
 
     /// The index or manifest that a descriptor points to.
@@ -86,14 +77,7 @@ impl Client {
     ) -> Result<Served, Error> {
         let (digest, size) = (&descriptor.digest, descriptor.size);
         let subject = format!("manifest `{repository}@{digest}`");
-        self.manifest(
-            repository,
-            subject,
-            &digest.to_string(),
-            Some(digest),
-            Some(size),
-        )
-        .await
+        self.manifest(repository, subject, &digest.to_string(), Some(digest), Some(size)).await
     }
 
     async fn manifest(
@@ -105,16 +89,8 @@ impl Client {
         size: Option<u64>,
     ) -> Result<Served, Error> {
         let path = format!("manifests/{target}");
-        let request = Request {
-            repository,
-            path,
-            subject,
-            range: None,
-        };
-        let (bytes, content_type) = self
-            .connection
-            .fetch(&request, manifest::SIZE_LIMIT)
-            .await?;
+        let request = Request { repository, path, subject, range: None };
+        let (bytes, content_type) = self.connection.fetch(&request, manifest::SIZE_LIMIT).await?;
         let raw = match digest {
             Some(digest) => Verified::check(&request.subject, bytes, digest, size)?,
             None => Verified::as_found(bytes),
@@ -132,20 +108,11 @@ impl Client {
         let request = blob_request(repository, &descriptor.digest);
         if descriptor.size > limit {
             let host = repository.host().to_owned();
-            return Err(Error::TooLarge {
-                subject: request.subject,
-                host,
-                limit,
-            });
+            return Err(Error::TooLarge { subject: request.subject, host, limit });
         }
         let (bytes, _) = self.connection.fetch(&request, limit).await?;
         let size = Some(descriptor.size);
-        Ok(Verified::check(
-            &request.subject,
-            bytes,
-            &descriptor.digest,
-            size,
-        )?)
+        Ok(Verified::check(&request.subject, bytes, &descriptor.digest, size)?)
     }
 
     /// Streams a blob into `file`, which is empty, and returns its size. Its

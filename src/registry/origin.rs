@@ -7,11 +7,7 @@ use url::{Host, Url};
 
 /// The host to dial for a registry's name: Docker Hub's is elsewhere.
 pub(super) fn dial_host(host: &str) -> &str {
-    if host == "docker.io" {
-        "registry-1.docker.io"
-    } else {
-        host
-    }
+    if host == "docker.io" { "registry-1.docker.io" } else { host }
 }
 
 /// Whether two URLs have the same scheme, host and port, so that a credential
@@ -90,10 +86,7 @@ mod tests {
     // protocol rule 27
     #[test]
     fn rule_27_default_ports_and_case_do_not_make_another_origin() {
-        assert!(same_origin(
-            &url("https://a.io/x"),
-            &url("https://A.IO:443/y")
-        ));
+        assert!(same_origin(&url("https://a.io/x"), &url("https://A.IO:443/y")));
         assert!(!same_origin(&url("https://a.io"), &url("http://a.io")));
         assert!(!same_origin(&url("https://a.io"), &url("https://a.io:444")));
         assert!(!same_origin(&url("https://a.io"), &url("https://b.a.io")));
@@ -103,22 +96,16 @@ mod tests {
     #[test]
     fn rule_30_a_shown_url_has_no_secret() {
         assert_eq!(
-            SafeUrl(&url(
-                "https://user:password@a.io:8443/v2/?X-Amz-Signature=s#f"
-            ))
-            .to_string(),
+            SafeUrl(&url("https://user:password@a.io:8443/v2/?X-Amz-Signature=s#f")).to_string(),
             "https://a.io:8443/v2/?…"
         );
     }
 
     #[test]
     fn local_addresses_are_known() {
-        for text in [
-            "http://localhost:1",
-            "http://127.1.2.3",
-            "http://[::1]:5000",
-            "http://a.localhost",
-        ] {
+        for text in
+            ["http://localhost:1", "http://127.1.2.3", "http://[::1]:5000", "http://a.localhost"]
+        {
             assert!(is_loopback(&url(text)), "{text}");
             assert!(is_local(&url(text)), "{text}");
         }
@@ -132,11 +119,7 @@ mod tests {
             assert!(!is_loopback(&url(text)), "{text}");
             assert!(is_local(&url(text)), "{text}");
         }
-        for text in [
-            "https://localhost.example",
-            "https://1.1.1.1",
-            "https://[2606:4700::1111]",
-        ] {
+        for text in ["https://localhost.example", "https://1.1.1.1", "https://[2606:4700::1111]"] {
             assert!(!is_local(&url(text)), "{text}");
         }
     }

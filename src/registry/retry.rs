@@ -36,11 +36,7 @@ impl RetryPolicy {
         }
         let asked = match error {
             Error::Unreachable { source, .. } if source.is_transient() => None,
-            Error::Status {
-                status,
-                retry_after,
-                ..
-            } => match status.as_u16() {
+            Error::Status { status, retry_after, .. } => match status.as_u16() {
                 // To come back sooner than it asks would only count again.
                 429 if retry_after.is_some_and(|wait| wait > self.longest_delay) => return None,
                 408 | 429 | 499 | 500 | 502 | 503 | 504 | 522 => *retry_after,
@@ -66,10 +62,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(now)
-            .ok()?,
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?,
     };
     (!wait.is_zero()).then_some(wait)
 }
@@ -116,13 +109,8 @@ mod tests {
             );
         }
         let delay = policy.delay(&status(503, Some(7)), 1).expect("a delay");
-        assert!(
-            delay >= Duration::from_secs(7) && delay < Duration::from_secs(8),
-            "{delay:?}"
-        );
-        let delay = policy
-            .delay(&status(503, Some(86_400)), 1)
-            .expect("a delay");
+        assert!(delay >= Duration::from_secs(7) && delay < Duration::from_secs(8), "{delay:?}");
+        let delay = policy.delay(&status(503, Some(86_400)), 1).expect("a delay");
         assert!(delay < Duration::from_secs(61), "{delay:?}");
         assert!(policy.delay(&status(429, Some(3600)), 1).is_none());
     }

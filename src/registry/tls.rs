@@ -12,16 +12,12 @@ use rustls::{ClientConfig, RootCertStore};
 /// the roots built into this program. The named files are often not there in a
 /// build sandbox, though the variables are.
 pub(super) fn verifying() -> Result<ClientConfig, rustls::Error> {
-    Ok(builder()?
-        .with_root_certificates(roots())
-        .with_no_client_auth())
+    Ok(builder()?.with_root_certificates(roots()).with_no_client_auth())
 }
 
 /// A client configuration that trusts nobody, for plain HTTP.
 pub(super) fn unused() -> Result<ClientConfig, rustls::Error> {
-    Ok(builder()?
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth())
+    Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 /// A client configuration that trusts everybody, for `--tls-verify=false`.

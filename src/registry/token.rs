@@ -88,10 +88,7 @@ impl TokenCache {
     pub(super) async fn get(&self, repository: &Repository) -> Option<Authorization> {
         let slot = self.slot(repository);
         let token = slot.lock().await;
-        token
-            .as_ref()
-            .filter(|token| token.is_fresh())
-            .map(|token| token.authorization.clone())
+        token.as_ref().filter(|token| token.is_fresh()).map(|token| token.authorization.clone())
     }
 
     /// Answers the challenges to a request. `refused` is what the request
@@ -131,19 +128,12 @@ async fn fetch(
         .filter(|challenge| challenge.scheme() == "bearer")
         .find_map(|challenge| Some((challenge, challenge.parameter("realm")?)));
     let Some((challenge, realm)) = bearer else {
-        let reason = if challenges
-            .iter()
-            .any(|challenge| challenge.scheme() == "basic")
-        {
+        let reason = if challenges.iter().any(|challenge| challenge.scheme() == "basic") {
             "there is no user and password for it"
         } else {
             "does not say how"
         };
-        return Err(Error::Challenge {
-            subject: request.subject.clone(),
-            host,
-            reason,
-        });
+        return Err(Error::Challenge { subject: request.subject.clone(), host, reason });
     };
     let mut url = token_service(&host, registry, realm)?;
     {
@@ -179,23 +169,16 @@ fn scopes(repository: &Repository, challenge: Option<&str>) -> Vec<String> {
 /// The token service's URL, or why it must not be asked: a credential would go
 /// there, and a registry may be made to name anything.
 fn token_service(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> {
-    let refused = |realm: String, reason| Error::Realm {
-        host: host.to_owned(),
-        realm,
-        reason,
-    };
+    let refused = |realm: String, reason| Error::Realm { host: host.to_owned(), realm, reason };
     let url = registry
         .join(realm)
         .map_err(|_| refused(realm.escape_default().to_string(), "which is no URL"))?;
     let shown = SafeUrl(&url).to_string();
     match (registry.scheme(), url.scheme()) {
-        ("https", "http") => Err(refused(
-            shown,
-            "which is not encrypted though the registry is",
-        )),
-        (_, "http" | "https") if origin::is_local(&url) && !origin::is_local(registry) => Err(
-            refused(shown, "a private address, though the registry is public"),
-        ),
+        ("https", "http") => Err(refused(shown, "which is not encrypted though the registry is")),
+        (_, "http" | "https") if origin::is_local(&url) && !origin::is_local(registry) => {
+            Err(refused(shown, "a private address, though the registry is public"))
+        }
         (_, "http" | "https") => Ok(url),
         _ => Err(refused(shown, "which is not reached over HTTP")),
     }
@@ -205,10 +188,8 @@ fn token_service(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> 
 /// the time of arrival is never earlier.
 fn parse_answer(bytes: &[u8], now: Instant) -> Option<Token> {
     let answer: Answer = serde_json::from_slice(bytes).ok()?;
-    let text = [answer.token, answer.access_token]
-        .into_iter()
-        .flatten()
-        .find(|text| !text.is_empty())?;
+    let text =
+        [answer.token, answer.access_token].into_iter().flatten().find(|text| !text.is_empty())?;
     let life = answer
         .expires_in
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -238,11 +219,7 @@ mod tests {
         assert_eq!(ask(Some("*")), ["repository:a/b:pull"]);
         assert_eq!(
             ask(Some("repository:t:pull,push repository:p:pull")),
-            [
-                "repository:t:pull,push",
-                "repository:p:pull",
-                "repository:a/b:pull"
-            ]
+            ["repository:t:pull,push", "repository:p:pull", "repository:a/b:pull"]
         );
     }
 
@@ -252,9 +229,7 @@ mod tests {
         let public = url("https://ghcr.io/v2/");
         assert!(token_service("ghcr.io", &public, "https://auth.ghcr.io/token").is_ok());
         assert_eq!(
-            token_service("ghcr.io", &public, "/token")
-                .expect("relative")
-                .as_str(),
+            token_service("ghcr.io", &public, "/token").expect("relative").as_str(),
             "https://ghcr.io/token"
         );
         for realm in [
@@ -283,23 +258,12 @@ mod tests {
         };
         assert_eq!(life(r#"{"token":"t"}"#), Some(60));
         assert_eq!(life(r#"{"access_token":"t","expires_in":300}"#), Some(300));
-        assert_eq!(
-            life(r#"{"token":"","access_token":"t","expires_in":1}"#),
-            Some(60)
-        );
-        assert_eq!(
-            life(r#"{"token":"t","expires_in":-5,"issued_at":"1999-01-01"}"#),
-            Some(60)
-        );
+        assert_eq!(life(r#"{"token":"","access_token":"t","expires_in":1}"#), Some(60));
+        assert_eq!(life(r#"{"token":"t","expires_in":-5,"issued_at":"1999-01-01"}"#), Some(60));
         assert_eq!(life(r#"{"token":"t","expires_in":1e300}"#), Some(60));
-        for nothing in [
-            "",
-            "{}",
-            "null",
-            r#"{"token":null}"#,
-            r#"{"token":""}"#,
-            r#"{"token":"a\nb"}"#,
-        ] {
+        for nothing in
+            ["", "{}", "null", r#"{"token":null}"#, r#"{"token":""}"#, r#"{"token":"a\nb"}"#]
+        {
             assert_eq!(life(nothing), None, "{nothing}");
         }
     }

@@ -49,9 +49,7 @@ impl StoreDirectory {
         if trimmed.starts_with('/') && !trimmed.contains(|c: char| c.is_control() || c == ':') {
             Ok(Self(trimmed.to_owned()))
         } else {
-            Err(Error::Directory {
-                directory: directory.escape_default().to_string(),
-            })
+            Err(Error::Directory { directory: directory.escape_default().to_string() })
         }
     }
 
@@ -98,10 +96,7 @@ mod tests {
 
     fn blob_path(directory: &str, digest: &str) -> String {
         let digest = digest.parse().expect("a valid digest");
-        StoreDirectory::new(directory)
-            .expect("a valid directory")
-            .blob_path(&digest)
-            .to_string()
+        StoreDirectory::new(directory).expect("a valid directory").blob_path(&digest).to_string()
     }
 
     // The outputs of upstream's own alpine example, as its Nix code gives them.
@@ -126,10 +121,7 @@ mod tests {
     #[test]
     fn a_relative_store_is_refused() {
         for directory in ["", "/", "nix/store", "./store", "/a:b", "/a\nb"] {
-            assert!(
-                StoreDirectory::new(directory).is_err(),
-                "`{directory}` was accepted"
-            );
+            assert!(StoreDirectory::new(directory).is_err(), "`{directory}` was accepted");
         }
     }
 }

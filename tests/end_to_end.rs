@@ -1,0 +1,360 @@
+//! n2c against real parts: CNCF distribution, images pushed by skopeo and made
+//! by umoci, and Nix. `tests/run` installs them and runs this.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use n2c::digest::Digest;
+use n2c::media_type;
+use support::images::{self, Blob, Image, write_layout};
+use support::program::n2c_in;
+use support::tools::{self, Distribution, run, skopeo};
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const SEVEN: [&str; 7] = [
+    "linux/amd64",
+    "linux/arm/v6",
+    "linux/arm/v7",
+    "linux/arm64/v8",
+    "linux/386",
+    "linux/ppc64le",
+    "linux/s390x",
+];
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(bytes).expect("memory is written");
+    gzip.finish().expect("memory is written")
+}
+
+/// A busybox image for `platform`: its root file system and a layer of its own.
+fn busybox(platform: &str, compressed: bool) -> Image {
+    let root = tools::busybox_root();
+    let (own, own_diff_id) = images::layer(platform);
+    let diff_ids = [Digest::sha256(&root), own_diff_id].map(|diff_id| diff_id.to_string());
+    let layer = if compressed {
+        Blob::new(&format!("{LAYER}+gzip"), gzip(&root))
+    } else {
+        Blob::new(LAYER, root)
+    };
+    let parts: Vec<&str> = platform.split('/').collect();
+    let mut config = json!({
+        "created": "2026-02-03T04:05:06Z", "os": parts[0], "architecture": parts[1],
+        "config": { "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": [{ "created_by": "busybox" }, { "created_by": "own" }],
+    });
+    if let Some(variant) = parts.get(2) {
+        config["variant"] = json!(variant);
+    }
+    Image::from_parts(&config, vec![layer, own])
+}
+
+fn blobs_of(image: &Image) -> Vec<&Blob> {
+    [&image.manifest, &image.config].into_iter().chain(&image.layers).collect()
+}
+
+/// What skopeo reads of the image for `platform`, by the digest that n2c found.
+fn assert_agrees_with_skopeo(registry: &Distribution, name: &str, platform: &str) -> Value {
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference(name);
+    let lock = n2c_in(directory.path(), &["lock", &reference, "--platform", platform]).json();
+    let digest = lock["n2c"]["manifest"].as_str().expect("a digest");
+    let raw = n2c_in(directory.path(), &["lock", "--raw", &reference, "--platform", platform]);
+    assert_eq!(raw.code, 0, "{}", raw.stderr);
+    let (repository, _) = name.split_once(':').expect("a tag");
+    let by_digest = format!("docker://{}@{digest}", registry.reference(repository));
+    let theirs = skopeo(&["inspect", "--raw", "--tls-verify=false", &by_digest]);
+    assert!(raw.stdout == theirs, "{name} for {platform}: bytes differ from skopeo's");
+    assert_eq!(Digest::sha256(&raw.stdout).to_string(), digest);
+    lock
+}
+
+/// Lock, blobs, every blob, image.json, compared with what skopeo copies.
+fn assert_whole_way(registry: &Distribution, name: &str, platform: &str) -> Value {
+    let lock = assert_agrees_with_skopeo(registry, name, platform);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    std::fs::write(path.join("lock.json"), format!("{lock:#}")).expect("written");
+    let blobs = n2c_in(path, &["blobs", "lock.json"]).json();
+    let (repository, _) = name.split_once(':').expect("a tag");
+    let repository = registry.reference(repository);
+    let digest = lock["n2c"]["manifest"].as_str().expect("a digest");
+    let copy = path.join("skopeo");
+    let source = format!("docker://{repository}@{digest}");
+    skopeo(&[
+        "copy",
+        "--quiet",
+        "--src-tls-verify=false",
+        &source,
+        &format!("dir:{}", copy.display()),
+    ]);
+    let mut local = blobs.clone();
+    for (hex, place) in local.as_object_mut().expect("a blob map") {
+        let run = n2c_in(path, &["blob", &repository, &format!("sha256:{hex}"), "-o", hex]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let ours = std::fs::read(path.join(hex)).expect("the blob");
+        assert!(ours == std::fs::read(copy.join(hex)).expect("skopeo's"), "blob {hex} differs");
+        *place = json!(hex);
+    }
+    std::fs::write(path.join("blobs.json"), local.to_string()).expect("written");
+    let run = n2c_in(path, &["image-from-manifest", "image.json", "lock.json", "blobs.json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let image = std::fs::read(path.join("image.json")).expect("image.json");
+    let image: Value = serde_json::from_slice(&image).expect("JSON");
+    let layers = image["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), lock["layers"].as_array().expect("layers").len());
+    for (layer, locked) in layers.iter().zip(lock["layers"].as_array().expect("layers")) {
+        assert_eq!(layer["digest"], locked["digest"]);
+        assert_eq!(layer["size"], locked["size"]);
+    }
+    image
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn an_index_of_seven_platforms_with_attestations() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let all: Vec<Image> = SEVEN.iter().map(|platform| busybox(platform, true)).collect();
+    let attestations: Vec<(Image, Value)> = all.iter().map(images::attestation).collect();
+    let entries: Vec<Value> = SEVEN
+        .iter()
+        .zip(&all)
+        .map(|(platform, image)| image.manifest.entry(platform))
+        .chain(attestations.iter().map(|(_, entry)| entry.clone()))
+        .collect();
+    let images = all.iter().chain(attestations.iter().map(|(image, _)| image));
+    let blobs: Vec<&Blob> = images.flat_map(blobs_of).collect();
+    write_layout(layout.path(), &[("1", &images::index(&entries))], &blobs);
+    registry.push(layout.path(), "1", "busybox:1", &["--preserve-digests"]);
+
+    for (platform, image) in SEVEN.iter().zip(&all) {
+        let lock = assert_agrees_with_skopeo(&registry, "busybox:1", platform);
+        assert_eq!(lock["n2c"]["manifest"], image.manifest.digest().to_string(), "{platform}");
+    }
+    assert_whole_way(&registry, "busybox:1", "armv6l-linux");
+
+    // the same from the layout on disk, but for where it is
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = format!("oci:{}:1", layout.path().display());
+    let mut ours = n2c_in(directory.path(), &["lock", &source, "--all-platforms"]).json();
+    let name = registry.reference("busybox:1");
+    let theirs = n2c_in(directory.path(), &["lock", &name, "--all-platforms"]).json();
+    assert_eq!(theirs["n2c"]["platforms"].as_object().map(serde_json::Map::len), Some(7));
+    assert_ne!(ours["n2c"]["ref"], theirs["n2c"]["ref"]);
+    ours["n2c"]["ref"] = theirs["n2c"]["ref"].clone();
+    assert_eq!(ours, theirs);
+
+    let before = registry.requests_of_n2c().len();
+    n2c_in(directory.path(), &["lock", &name, "--arch", "arm64"]).json();
+    let requests = registry.requests_of_n2c().split_off(before);
+    let image = &all[3];
+    let expected = [
+        "GET /v2/busybox/manifests/1 200".to_owned(),
+        format!("GET /v2/busybox/manifests/{} 200", image.manifest.digest()),
+        format!("GET /v2/busybox/blobs/{} 200", image.config.digest()),
+    ];
+    assert_eq!(requests, expected);
+    let error = n2c_in(directory.path(), &["lock", &name, "--arch", "riscv64"]).error(4).to_owned();
+    assert!(error.contains("linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64"), "{error}");
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn a_docker_manifest_list() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let all = ["linux/amd64", "linux/arm64/v8"].map(|platform| busybox(platform, true));
+    let index = images::index(&[
+        all[0].manifest.entry("linux/amd64"),
+        all[1].manifest.entry("linux/arm64/v8"),
+    ]);
+    write_layout(
+        layout.path(),
+        &[("1", &index)],
+        &all.iter().flat_map(blobs_of).collect::<Vec<_>>(),
+    );
+    registry.push(layout.path(), "1", "docker:1", &["--format", "v2s2"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let inspection =
+        n2c_in(directory.path(), &["inspect", "--json", &registry.reference("docker:1")]).json();
+    assert_eq!(inspection["mediaType"], media_type::DOCKER_LIST);
+    let lock = assert_agrees_with_skopeo(&registry, "docker:1", "linux/arm64");
+    assert_eq!(lock["mediaType"], media_type::DOCKER_MANIFEST);
+    let image = assert_whole_way(&registry, "docker:1", "linux/arm64");
+    assert_eq!(image["layers"][0]["mediatype"], format!("{LAYER}+gzip"));
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo and umoci; run `tests/run`"]
+fn a_single_image_made_by_umoci() {
+    let registry = Distribution::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path().join("layout");
+    let image = format!("{}:busybox", layout.display());
+    run("umoci", &["init", "--layout", layout.to_str().expect("a path")]);
+    run("umoci", &["new", "--image", &image]);
+    let root = directory.path().join("root.tar");
+    std::fs::write(&root, tools::busybox_root()).expect("written");
+    run("umoci", &["raw", "add-layer", "--image", &image, root.to_str().expect("a path")]);
+    run(
+        "umoci",
+        &["config", "--image", &image, "--architecture", "arm64", "--config.cmd", "/bin/sh"],
+    );
+    registry.push(&layout, "busybox", "umoci:1", &["--preserve-digests"]);
+    let json = assert_whole_way(&registry, "umoci:1", "linux/arm64");
+    assert_eq!(json["arch"], "arm64");
+    let run =
+        n2c_in(directory.path(), &["lock", &registry.reference("umoci:1"), "--arch", "amd64"]);
+    assert!(run.error(4).ends_with("available: linux/arm64"));
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn zstd_and_uncompressed_layers() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let image = busybox("linux/amd64", false);
+    write_layout(layout.path(), &[("1", &image.manifest)], &blobs_of(&image));
+    registry.push(layout.path(), "1", "plain:1", &["--preserve-digests"]);
+    let json = assert_whole_way(&registry, "plain:1", "linux/amd64");
+    assert_eq!(json["layers"][0]["mediatype"], LAYER);
+    // In a registry of its own: skopeo does not compress what is there already.
+    let registry = Distribution::start();
+    registry.push(layout.path(), "1", "zstd:1", &["--dest-compress-format", "zstd"]);
+    let json = assert_whole_way(&registry, "zstd:1", "linux/amd64");
+    assert_eq!(json["layers"][0]["mediatype"], format!("{LAYER}+zstd"));
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn a_nested_index() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let image = busybox("linux/arm64/v8", true);
+    let inner = images::index(&[image.manifest.entry("linux/arm64/v8")]);
+    write_layout(layout.path(), &[("inner", &inner)], &blobs_of(&image));
+    registry.push(layout.path(), "inner", "nested:inner", &["--preserve-digests"]);
+    // skopeo does not copy an index of indexes, so this one is put by hand.
+    let outer = images::index(&[inner.descriptor()]);
+    let url = format!("http://{}/v2/nested/manifests/outer", registry.host());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let status = runtime.block_on(async {
+        let config = rustls::ClientConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_safe_default_protocol_versions()
+        .expect("TLS versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+        let client =
+            reqwest::Client::builder().tls_backend_preconfigured(config).build().expect("a client");
+        let request =
+            client.put(url).header("content-type", &outer.media_type).body(outer.bytes.clone());
+        request.send().await.expect("an answer").status()
+    });
+    assert_eq!(status.as_u16(), 201);
+    let lock = assert_agrees_with_skopeo(&registry, "nested:outer", "linux/arm64");
+    assert_eq!(lock["n2c"]["manifest"], image.manifest.digest().to_string());
+    assert!(lock["n2c"]["ref"].as_str().expect("a ref").ends_with(&outer.digest().to_string()));
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn forty_layers_some_of_them_twice() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let layers: Vec<(Blob, Digest)> =
+        (0..40).map(|number| images::layer(&format!("layer {}", number % 30))).collect();
+    let config = json!({
+        "os": "linux", "architecture": "amd64",
+        "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|(_, id)| id.to_string()).collect::<Vec<_>>() },
+    });
+    let image = Image::from_parts(&config, layers.into_iter().map(|(layer, _)| layer).collect());
+    write_layout(layout.path(), &[("1", &image.manifest)], &blobs_of(&image));
+    registry.push(layout.path(), "1", "forty:1", &["--preserve-digests"]);
+    let json = assert_whole_way(&registry, "forty:1", "linux/amd64");
+    let layers = json["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), 40);
+    for (index, layer) in layers.iter().enumerate() {
+        assert_eq!(layer["digest"], image.layers[index].digest().to_string());
+    }
+}
+
+/// Runs a Nix program with a configuration of the test's own.
+fn nix(directory: &Path, program: &str, arguments: &[&str]) -> String {
+    let settings = "experimental-features = nix-command\nbuild-users-group =\nsubstituters =\nsandbox = false\n";
+    std::fs::write(directory.join("nix.conf"), settings).expect("written");
+    std::fs::create_dir_all(directory.join("nix")).expect("a folder");
+    // A private /nix, so that the machine's own store is not touched.
+    let script = "mount --bind \"$0/nix\" /nix && exec \"$@\"";
+    let folder = directory.to_str().expect("a path");
+    std::fs::create_dir_all("/nix").expect("a mount point");
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", script, folder, program])
+        .args(arguments)
+        .env("NIX_CONF_DIR", directory)
+        .env("NIX_REMOTE", "local")
+        .env("HOME", directory)
+        .output()
+        .expect("unshare");
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn nix_puts_the_blobs_where_n2c_says() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let image = busybox("linux/amd64", true);
+    write_layout(layout.path(), &[("1", &image.manifest)], &blobs_of(&image));
+    registry.push(layout.path(), "1", "nix:1", &["--preserve-digests"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    n2c_in(path, &["lock", &registry.reference("nix:1"), "--arch", "amd64", "-o", "lock.json"]);
+    let blobs = n2c_in(path, &["blobs", "lock.json"]).json();
+    let expression = n2c_in(path, &["blobs", "lock.json", "--format", "nix"]);
+    std::fs::write(path.join("blobs.nix"), expression.text()).expect("written");
+
+    // what Nix computes from the hash alone
+    for (hex, place) in blobs.as_object().expect("a blob map") {
+        let ours = place.as_str().expect("a path");
+        assert_eq!(nix(path, "nix-store", &["--print-fixed-path", "sha256", hex, hex]), ours);
+    }
+    // what the printed expression evaluates to
+    let call = format!(
+        "import {}/blobs.nix {{ n2c = \"{}/n2c\"; system = builtins.currentSystem; }}",
+        path.display(),
+        path.display()
+    );
+    let paths = format!("builtins.mapAttrs (_: blob: blob.outPath) ({call})");
+    let evaluated = nix(path, "nix-instantiate", &["--eval", "--strict", "--json", "-E", &paths]);
+    assert_eq!(serde_json::from_str::<Value>(&evaluated).expect("JSON"), blobs);
+    // and what it builds, with n2c as the builder
+    std::fs::create_dir_all(path.join("n2c/bin")).expect("a folder");
+    std::fs::copy(env!("CARGO_BIN_EXE_n2c"), path.join("n2c/bin/n2c")).expect("a copy");
+    let all = format!("builtins.attrValues ({call})");
+    let built = nix(path, "nix-build", &["--no-out-link", "-E", &all]);
+    let mut expected: Vec<&str> =
+        blobs.as_object().expect("a blob map").values().filter_map(Value::as_str).collect();
+    expected.sort_unstable();
+    let mut built: Vec<&str> = built.lines().collect();
+    built.sort_unstable();
+    assert_eq!(built, expected);
+    for place in expected {
+        let name = place.strip_prefix("/nix/").expect("a store path");
+        let bytes = std::fs::read(path.join("nix").join(name)).expect("the blob");
+        assert!(place.ends_with(Digest::sha256(&bytes).hex()), "{place}");
+    }
+}

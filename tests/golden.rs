@@ -1,0 +1,172 @@
+//! `n2c image-from-manifest` against what nix2container's own program wrote
+//! (`golden/README.md`).
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use support::program::{Run, n2c_in};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a golden file")).expect("JSON")
+}
+
+/// Runs the command in a golden folder, as upstream's was run.
+fn image_from_manifest(name: &str, more: &[&str]) -> (Run, Value) {
+    let output = tempfile::NamedTempFile::new().expect("a file");
+    let path = output.path().to_str().expect("a path");
+    let arguments =
+        [&["image-from-manifest", path, "dir/manifest.json", "blobs.json"], more].concat();
+    let run = n2c_in(&folder(name), &arguments);
+    let image = serde_json::from_slice(&std::fs::read(path).expect("a file")).unwrap_or_default();
+    (run, image)
+}
+
+#[test]
+fn every_field_that_upstream_fills_is_the_same() {
+    for name in ["docker-gzip", "docker-plain", "oci-gzip", "oci-plain", "oci-repeated", "oci-zstd"]
+    {
+        let (run, ours) = image_from_manifest(name, &[]);
+        assert_eq!(run.code, 0, "{name}: {}", run.stderr);
+        let upstream = read(&folder(name).join("image-from-manifest.json"));
+        let manifest = read(&folder(name).join("dir/manifest.json"));
+        let config =
+            manifest["config"]["digest"].as_str().expect("a digest").replace("sha256:", "");
+        let config = read(&folder(name).join("dir").join(config));
+
+        assert_eq!(ours["version"], upstream["version"], "{name}");
+        assert_eq!(ours["image-config"], upstream["image-config"], "{name}");
+        let keys = |image: &Value| {
+            let mut keys: Vec<String> =
+                image.as_object().expect("an object").keys().cloned().collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys(&ours), keys(&upstream), "{name}");
+        let (layers, theirs) = (ours["layers"].as_array(), upstream["layers"].as_array());
+        let (layers, theirs) = (layers.expect("layers"), theirs.expect("layers"));
+        assert_eq!(layers.len(), theirs.len(), "{name}");
+        for (index, (layer, theirs)) in layers.iter().zip(theirs).enumerate() {
+            assert_eq!(keys(layer), keys(theirs), "{name}");
+            for key in ["digest", "diff_ids", "mediatype", "layer-path"] {
+                assert_eq!(layer[key], theirs[key], "{name}, layer {index}, {key}");
+            }
+            // What upstream leaves empty.
+            assert_eq!(layer["size"], manifest["layers"][index]["size"], "{name}");
+        }
+        assert_eq!(ours["arch"], config["architecture"], "{name}");
+        assert_eq!(ours["created"], config["created"], "{name}");
+    }
+}
+
+#[test]
+fn history_is_told_layer_by_layer() {
+    let (_, image) = image_from_manifest("oci-gzip", &[]);
+    let config = read(&folder(
+        "oci-gzip/dir/4218a02c03eb02e45e5bc29b43fb643a4f2ebf94aa0f9c8ab403e75475cabbfb",
+    ));
+    let steps: Vec<&Value> = config["history"]
+        .as_array()
+        .expect("a history")
+        .iter()
+        .filter(|step| step["empty_layer"] != true)
+        .collect();
+    let layers = image["layers"].as_array().expect("layers");
+    assert_eq!(steps.len(), layers.len(), "this image no longer tests it");
+    for (layer, step) in layers.iter().zip(steps) {
+        assert_eq!(&layer["History"], step);
+    }
+}
+
+#[test]
+fn a_repeated_layer_stays_repeated() {
+    let (_, image) = image_from_manifest("oci-repeated", &[]);
+    let layers = image["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), 4);
+    assert_eq!(layers[0]["digest"], layers[3]["digest"]);
+    assert_eq!(layers[1]["digest"], layers[2]["digest"]);
+}
+
+#[test]
+fn inherit_takes_over_what_is_asked_for() {
+    let config = read(&folder(
+        "oci-gzip/dir/4218a02c03eb02e45e5bc29b43fb643a4f2ebf94aa0f9c8ab403e75475cabbfb",
+    ));
+    let (_, none) = image_from_manifest("oci-gzip", &["--inherit", "none"]);
+    assert_eq!(none["image-config"], json!({}));
+    let (_, env) = image_from_manifest("oci-gzip", &["--inherit", "env"]);
+    assert_eq!(env["image-config"], json!({ "Env": config["config"]["Env"] }));
+    let (_, all) = image_from_manifest("oci-gzip", &["--inherit", "all"]);
+    assert_eq!(all["image-config"], config["config"]);
+    assert!(
+        config["config"].as_object().expect("an object").len() > 5,
+        "this image tests too little"
+    );
+}
+
+// Upstream refuses these layers; docker and skopeo pull them.
+#[test]
+fn a_non_distributable_layer_keeps_its_type() {
+    let (run, image) = image_from_manifest("oci-foreign", &[]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(
+        image["layers"][0]["mediatype"],
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    );
+}
+
+/// A copy of a golden folder with one file changed.
+fn changed(name: &str, file: &str, change: impl Fn(&mut Value)) -> Run {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::symlink(folder(name).join("dir"), directory.path().join("dir"))
+        .expect("linked");
+    for (from, to) in [("dir/manifest.json", "manifest.json"), ("blobs.json", "blobs.json")] {
+        let mut value = read(&folder(name).join(from));
+        if to == file {
+            change(&mut value);
+        }
+        std::fs::write(directory.path().join(to), value.to_string()).expect("written");
+    }
+    let run = n2c_in(
+        directory.path(),
+        &["image-from-manifest", "out.json", "manifest.json", "blobs.json"],
+    );
+    assert!(!directory.path().join("out.json").exists(), "something was written");
+    run
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let hex = "4de5e17e753838edfa6f02efbc5fbce1b124f0f20e4514799e27c5b8dba63bc1";
+    for empty in [Value::Null, json!("")] {
+        let run = changed("oci-gzip", "blobs.json", |blobs| {
+            let blobs = blobs.as_object_mut().expect("an object");
+            if empty.is_null() {
+                blobs.shift_remove(hex)
+            } else {
+                blobs.insert(hex.to_owned(), empty.clone())
+            };
+        });
+        assert_eq!(run.error(8), format!("layer 2 `sha256:{hex}` is missing from the blob map"));
+    }
+    let run = changed("oci-gzip", "manifest.json", |manifest| {
+        let layers = manifest["layers"].as_array_mut().expect("layers");
+        layers.push(layers[0].clone());
+    });
+    assert!(run.error(8).contains("4 layers in its manifest but 3 diff IDs"), "{}", run.stderr);
+    let run = changed("oci-gzip", "blobs.json", |blobs| {
+        blobs["4218a02c03eb02e45e5bc29b43fb643a4f2ebf94aa0f9c8ab403e75475cabbfb"] =
+            json!(format!("dir/{hex}"));
+    });
+    assert!(run.error(8).contains("size mismatch"), "{}", run.stderr);
+    let run = changed("oci-gzip", "blobs.json", |blobs| *blobs = json!([]));
+    assert!(run.error(8).contains("invalid blob map"), "{}", run.stderr);
+}

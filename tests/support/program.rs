@@ -1,0 +1,81 @@
+//! Runs of the `n2c` program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Run {
+    /// The result of a run that must have succeeded.
+    #[track_caller]
+    pub fn text(&self) -> &str {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        std::str::from_utf8(&self.stdout).expect("results are UTF-8")
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(self.text()).expect("a JSON result")
+    }
+
+    /// A failure as it is to be: this exit code, nothing on stdout, and an
+    /// error in one line, which is returned, with a hint at the most.
+    #[track_caller]
+    pub fn error(&self, code: i32) -> &str {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        assert!(self.stdout.is_empty(), "stdout: {:?}", self.stdout);
+        let errors: Vec<&str> =
+            self.stderr.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+        let [error] = errors[..] else { panic!("not one error: {}", self.stderr) };
+        for line in self.stderr.lines() {
+            let labels = ["error: ", "hint: ", "note: ", "warning: "];
+            assert!(labels.iter().any(|label| line.starts_with(label)), "odd line `{line}`");
+        }
+        assert!(!error.ends_with('.'), "a full stop: {error}");
+        error
+    }
+}
+
+/// Runs `n2c` in `directory`, with nothing of this user's in its environment.
+pub fn n2c_in(directory: &Path, arguments: &[&str]) -> Run {
+    let output = command(directory, arguments).output().expect("n2c was built with the tests");
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs `n2c` in an empty directory.
+pub fn n2c(arguments: &[&str]) -> Run {
+    let directory = tempfile::tempdir().expect("a directory");
+    n2c_in(directory.path(), arguments)
+}
+
+pub fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", directory)
+        .stdin(Stdio::null());
+    command
+}
+
+/// The program that was built with the test or example that asks.
+fn binary() -> PathBuf {
+    if let Some(path) = option_env!("CARGO_BIN_EXE_n2c") {
+        return path.into();
+    }
+    // An example is in `target/PROFILE/examples`, beside it the program.
+    let example = std::env::current_exe().expect("the program knows where it is");
+    example.ancestors().nth(2).expect("a target directory").join("n2c")
+}

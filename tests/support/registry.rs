@@ -1,0 +1,294 @@
+//! A registry in memory, on a port of loopback. It serves what it was given,
+//! writes down what it was asked, and answers otherwise where a test says so.
+//!
+//! Not the `container-registry` crate: that refuses indexes.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RANGE, WWW_AUTHENTICATE,
+};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
+
+use super::images::{Blob, Image};
+
+/// A request, as it arrived.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    pub headers: HeaderMap,
+}
+
+impl Call {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: ReplyBody,
+}
+
+#[derive(Debug)]
+pub enum ReplyBody {
+    Whole(Bytes),
+    /// These bytes, and then the connection is closed.
+    Broken(Bytes),
+    /// These bytes again and again, without an end.
+    Endless(Bytes),
+}
+
+impl Reply {
+    pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: Vec::new(), body: ReplyBody::Whole(body.into()) }
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// An error as a registry words it.
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
+        Self::new(status, body.to_string()).with("content-type", "application/json")
+    }
+
+    fn into_response(self) -> Response<BoxBody<Bytes, io::Error>> {
+        let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        let body = match self.body {
+            ReplyBody::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed(),
+            ReplyBody::Broken(bytes) => {
+                let frames = [Ok(Frame::data(bytes)), Err(broken())];
+                // Without a pause the head may be lost with the connection.
+                let slowly = stream::iter(frames).then(|frame| async {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    frame
+                });
+                BodyExt::boxed(StreamBody::new(slowly))
+            }
+            ReplyBody::Endless(bytes) => {
+                let frames = stream::repeat_with(move || Ok(Frame::data(bytes.clone())));
+                BodyExt::boxed(StreamBody::new(frames))
+            }
+        };
+        response.body(body).expect("the test's headers are valid")
+    }
+}
+
+/// Answers instead of the registry, where it returns something.
+type Hook = Arc<dyn Fn(&Call) -> Option<Reply> + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    manifests: HashMap<String, Blob>,
+    blobs: HashMap<String, Bytes>,
+    calls: Vec<Call>,
+    hook: Option<Hook>,
+    wants_token: bool,
+}
+
+/// A running registry. It stops when it is dropped.
+pub struct Registry {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Registry {
+    pub fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a listener can be asynchronous");
+        let address = listener.local_addr().expect("a bound address");
+        let (stop, stopped) = oneshot::channel();
+        let shared = state.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::select! {
+                    () = serve(listener, shared, address) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, state, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// A reference to something in here.
+    pub fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Serves a manifest or an index, by digest and by tag.
+    pub fn put_manifest(&self, repository: &str, tag: &str, manifest: &Blob) {
+        let mut state = self.state.lock().expect("no test panicked in here");
+        for reference in [tag.to_owned(), manifest.digest().to_string()] {
+            state.manifests.insert(format!("{repository}:{reference}"), manifest.clone());
+        }
+    }
+
+    /// Serves a blob, in every repository.
+    pub fn put_blob(&self, blob: &Blob) {
+        let mut state = self.state.lock().expect("no test panicked in here");
+        state.blobs.insert(blob.digest().to_string(), blob.bytes.clone().into());
+    }
+
+    /// Serves an image with its config and layers.
+    pub fn put_image(&self, repository: &str, tag: &str, image: &Image) {
+        self.put_manifest(repository, tag, &image.manifest);
+        self.put_blob(&image.config);
+        image.layers.iter().for_each(|layer| self.put_blob(layer));
+    }
+
+    /// From now on, nothing is served without a bearer token.
+    pub fn want_token(&self) {
+        self.state.lock().expect("no test panicked in here").wants_token = true;
+    }
+
+    /// Lets `hook` answer first.
+    pub fn hook(&self, hook: impl Fn(&Call) -> Option<Reply> + Send + Sync + 'static) {
+        self.state.lock().expect("no test panicked in here").hook = Some(Arc::new(hook));
+    }
+
+    /// All requests so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.lock().expect("no test panicked in here").calls.clone()
+    }
+
+    /// All requests so far, as `METHOD /path`.
+    pub fn log(&self) -> Vec<String> {
+        self.calls().iter().map(|call| format!("{} {}", call.method, call.target)).collect()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>, address: SocketAddr) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+    while let Ok((connection, _)) = listener.accept().await {
+        let state = state.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let call = Call {
+                    method: request.method().clone(),
+                    target: request.uri().to_string(),
+                    headers: request.headers().clone(),
+                };
+                let response = answer(&state, &call, address).into_response();
+                async { Ok::<_, Infallible>(response) }
+            });
+            // A client may hang up as it likes.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(connection), service)
+                .await;
+        });
+    }
+}
+
+fn answer(state: &Mutex<State>, call: &Call, address: SocketAddr) -> Reply {
+    let (hook, wants_token) = {
+        let mut state = state.lock().expect("no test panicked in here");
+        state.calls.push(call.clone());
+        (state.hook.clone(), state.wants_token)
+    };
+    if let Some(reply) = hook.and_then(|hook| hook(call)) {
+        return reply;
+    }
+    let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
+    if path == "/token" {
+        let body = serde_json::json!({ "token": format!("token-for-{query}"), "expires_in": 300 });
+        return Reply::new(200, body.to_string());
+    }
+    let Some((repository, kind, reference)) = split(path) else {
+        return Reply::error(404, "NAME_UNKNOWN", "no such path");
+    };
+    if wants_token {
+        let expected = format!("scope=repository%3A{}%3Apull", repository.replace('/', "%2F"));
+        let token = call.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if !token.is_some_and(|token| {
+            token.starts_with("Bearer token-for-") && token.contains(&expected)
+        }) {
+            let challenge = format!(
+                r#"Bearer realm="http://{address}/token",service="test",scope="repository:{repository}:pull""#
+            );
+            return Reply::error(401, "UNAUTHORIZED", "authentication required")
+                .with(WWW_AUTHENTICATE.as_str(), challenge);
+        }
+    }
+    let state = state.lock().expect("no test panicked in here");
+    if kind == "manifests" {
+        return match state.manifests.get(&format!("{repository}:{reference}")) {
+            Some(blob) => {
+                Reply::new(200, blob.bytes.clone()).with("content-type", blob.media_type.clone())
+            }
+            None => Reply::error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
+        };
+    }
+    match state.blobs.get(reference) {
+        Some(bytes) => blob_reply(call, bytes),
+        None => Reply::error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
+    }
+}
+
+/// `/v2/<repository>/<kind>/<reference>`.
+fn split(path: &str) -> Option<(&str, &str, &str)> {
+    let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
+    let (repository, kind) = rest.rsplit_once('/')?;
+    Some((repository, kind, reference))
+}
+
+fn blob_reply(call: &Call, bytes: &Bytes) -> Reply {
+    let (total, range) = (bytes.len(), call.header(RANGE.as_str()));
+    let Some((first, last)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
+    else {
+        return Reply::new(200, bytes.clone())
+            .with(CONTENT_TYPE.as_str(), "application/octet-stream");
+    };
+    let first: usize = first.parse().expect("a first byte");
+    let last = last.parse().unwrap_or(total - 1).min(total - 1);
+    if first > last {
+        let status = StatusCode::RANGE_NOT_SATISFIABLE.as_u16();
+        return Reply::error(status, "RANGE_INVALID", "invalid content range");
+    }
+    Reply::new(206, bytes.slice(first..=last))
+        .with("content-range", format!("bytes {first}-{last}/{total}"))
+        .with(CONTENT_LENGTH.as_str(), (last + 1 - first).to_string())
+}
