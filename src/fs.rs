@@ -1,7 +1,7 @@
 //! Files: read whole with a bound, written whole or not at all.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -26,10 +26,12 @@ pub enum Error {
         source: io::Error,
     },
     /// It is larger than anything that would make sense there.
-    #[error("`{}` is larger than {SIZE_LIMIT} bytes", path.display())]
+    #[error("`{}` is larger than {limit} bytes", path.display())]
     TooLarge {
         /// Which file.
         path: PathBuf,
+        /// How many bytes are read at most.
+        limit: u64,
     },
     /// It can't be written.
     #[error("failed to write `{}`", path.display())]
@@ -44,25 +46,58 @@ pub enum Error {
 
 impl Diagnose for Error {
     fn kind(&self) -> Kind {
-        Kind::Other
+        match self {
+            Self::TooLarge { .. } => Kind::Verification,
+            Self::Read { .. } | Self::Write { .. } => Kind::Other,
+        }
+    }
+}
+
+impl Error {
+    /// Whether the file is simply not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        matches!(self, Self::Read { source, .. } if missing.contains(&source.kind()))
     }
 }
 
 /// Reads a whole file, or a pipe such as `<(…)`.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    read_at_most(path, SIZE_LIMIT)
+}
+
+/// Reads a whole file of at most `limit` bytes.
+pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let error = |source| Error::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(error)?;
-    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(error)?;
-    if bytes.len() as u64 > SIZE_LIMIT {
-        return Err(Error::TooLarge { path: path.to_owned() });
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(error)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::TooLarge { path: path.to_owned(), limit });
     }
     Ok(bytes)
 }
 
 /// Writes a whole file: it is replaced at once, or left as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut output = OutputFile::create(path)?;
+    write_to(path, bytes, OutputFile::create(path)?)
+}
+
+/// Writes a whole file that only its owner can read, whoever could read what
+/// was there before.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let output = OutputFile::create(path)?;
+    if let Destination::Beside { temporary, .. } = &output.destination {
+        temporary
+            .as_file()
+            .set_permissions(Permissions::from_mode(0o600))
+            .map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    }
+    write_to(path, bytes, output)
+}
+
+fn write_to(path: &Path, bytes: &[u8], mut output: OutputFile) -> Result<(), Error> {
     output
         .file()
         .write_all(bytes)
@@ -72,8 +107,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// A file being written beside its place, and renamed into it when it is whole.
 ///
-/// Dropped before [`OutputFile::commit`], it leaves no trace. A device or a
-/// pipe is written directly, for renaming over it would replace it.
+/// Dropped before [`OutputFile::commit`], it leaves no trace. A device, a pipe
+/// or `/dev/stdout` can't be replaced: it is written to when all is there.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -83,7 +118,7 @@ pub struct OutputFile {
 #[derive(Debug)]
 enum Destination {
     Beside { temporary: NamedTempFile, target: PathBuf },
-    Direct(File),
+    Through { temporary: File, device: File },
 }
 
 impl OutputFile {
@@ -97,9 +132,11 @@ impl OutputFile {
         let (target, permissions) = match fs::metadata(&path) {
             Ok(metadata) => {
                 // Also finds out whether an existing file may be written at all.
-                let file = OpenOptions::new().write(true).open(&path)?;
-                if !metadata.is_file() {
-                    return Ok(Self { path, destination: Destination::Direct(file) });
+                let device = OpenOptions::new().append(true).open(&path)?;
+                if !metadata.is_file() || path.starts_with("/dev") || path.starts_with("/proc") {
+                    let destination =
+                        Destination::Through { temporary: tempfile::tempfile()?, device };
+                    return Ok(Self { path, destination });
                 }
                 (fs::canonicalize(&path)?, metadata.permissions())
             }
@@ -127,7 +164,7 @@ impl OutputFile {
     pub fn file(&mut self) -> &mut File {
         match &mut self.destination {
             Destination::Beside { temporary, .. } => temporary.as_file_mut(),
-            Destination::Direct(file) => file,
+            Destination::Through { temporary, .. } => temporary,
         }
     }
 
@@ -145,7 +182,10 @@ impl OutputFile {
                 temporary.as_file().sync_all().map_err(error)?;
                 temporary.persist(target).map_err(|failed| error(failed.error))?;
             }
-            Destination::Direct(mut file) => file.flush().map_err(error)?,
+            Destination::Through { mut temporary, mut device } => {
+                temporary.seek(SeekFrom::Start(0)).map_err(error)?;
+                io::copy(&mut temporary, &mut device).map_err(error)?;
+            }
         }
         Ok(())
     }
@@ -193,6 +233,9 @@ mod tests {
 
     #[test]
     fn endless_files_end() {
-        assert!(matches!(read(Path::new("/dev/zero")), Err(Error::TooLarge { .. })));
+        assert!(matches!(
+            read_at_most(Path::new("/dev/zero"), 1000),
+            Err(Error::TooLarge { limit: 1000, .. })
+        ));
     }
 }

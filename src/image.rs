@@ -81,14 +81,11 @@ impl ImageConfig {
         let object: Map<String, Value> = serde_json::from_slice(raw.bytes()).map_err(shape)?;
         let config: RawConfig =
             serde_json::from_value(Value::Object(object.clone())).map_err(shape)?;
-        let platform = match (config.os.as_deref(), config.architecture.as_deref()) {
-            (None | Some(""), None | Some("")) => None,
-            (os, architecture) => Some(Platform::new(
-                os.unwrap_or("linux"),
-                architecture.unwrap_or_default(),
-                config.variant.as_deref().unwrap_or_default(),
-            )),
-        };
+        let platform = Platform::served(
+            config.os.as_deref().unwrap_or_default(),
+            config.architecture.as_deref().unwrap_or_default(),
+            config.variant.as_deref().unwrap_or_default(),
+        );
         Ok(Self {
             platform,
             diff_ids: config.rootfs.diff_ids.unwrap_or_default(),

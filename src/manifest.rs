@@ -331,14 +331,8 @@ impl Index {
 impl From<RawEntry> for IndexEntry {
     fn from(raw: RawEntry) -> Self {
         let (platform, os_features) = match raw.platform {
-            // An entry with an empty platform says as little as one without.
-            Some(RawPlatform { os, architecture, .. })
-                if os.is_empty() && architecture.is_empty() =>
-            {
-                (None, Vec::new())
-            }
             Some(RawPlatform { os, architecture, variant, os_features }) => (
-                Some(Platform::new(&os, &architecture, variant.as_deref().unwrap_or_default())),
+                Platform::served(&os, &architecture, variant.as_deref().unwrap_or_default()),
                 os_features.unwrap_or_default(),
             ),
             None => (None, Vec::new()),
@@ -351,6 +345,9 @@ impl From<RawEntry> for IndexEntry {
             .map(|kind| kind.as_str().unwrap_or("attestation").to_owned());
         let unknown_platform =
             platform.as_ref().is_some_and(Platform::is_unknown).then(|| "attestation".to_owned());
+        // Of an image this is its config's type.
+        let artifact_type =
+            raw.artifact_type.filter(|kind| !kind.is_empty() && !media_type::is_image_config(kind));
         let other_type = (!media_type::is_manifest(&media_type)
             && !media_type::is_index(&media_type))
         .then(|| media_type.clone());
@@ -358,7 +355,7 @@ impl From<RawEntry> for IndexEntry {
             descriptor: Descriptor { media_type, digest: raw.digest, size: raw.size },
             platform,
             os_features,
-            artifact_type: attestation.or(unknown_platform).or(raw.artifact_type).or(other_type),
+            artifact_type: attestation.or(unknown_platform).or(artifact_type).or(other_type),
         }
     }
 }

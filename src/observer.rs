@@ -23,6 +23,22 @@ pub enum Event<'a> {
         /// From sending the request to the end of the response's head.
         elapsed: Duration,
     },
+    /// A registry told how many pulls are left.
+    RateLimit {
+        /// Who told.
+        host: &'a str,
+        /// How many there are in a time, as told: `100;w=21600`.
+        limit: &'a str,
+        /// How many are left, as told.
+        remaining: &'a str,
+    },
+    /// A registry wants a credential, and one was found or not.
+    Credential {
+        /// What it is for.
+        repository: &'a str,
+        /// Where it stands; `None` where there is none.
+        origin: Option<&'a str>,
+    },
     /// A request failed and will be sent again.
     Retrying {
         /// What is being fetched.

@@ -15,8 +15,8 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Why an image can't be read from a layout.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The directory is no OCI layout.
-    #[error("`{}` is not an OCI layout", directory.display())]
+    /// The directory is no OCI layout, or can't be read.
+    #[error("`{}` is not a readable OCI layout", directory.display())]
     NotALayout {
         /// The directory.
         directory: PathBuf,
@@ -51,8 +51,8 @@ pub enum Error {
         /// The tags there are.
         available: String,
     },
-    /// A blob is not there.
-    #[error("blob `{digest}` is missing from OCI layout `{}`", directory.display())]
+    /// A blob is not there, or can't be read.
+    #[error("OCI layout `{}` has no readable blob `{digest}`", directory.display())]
     NoSuchBlob {
         /// The directory.
         directory: PathBuf,
@@ -82,9 +82,10 @@ pub enum Error {
 impl Diagnose for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotALayout { .. } | Self::NoSuchImage { .. } | Self::NoSuchBlob { .. } => {
-                Kind::NotFound
+            Self::NotALayout { source, .. } | Self::NoSuchBlob { source, .. } => {
+                if source.is_missing() { Kind::NotFound } else { source.kind() }
             }
+            Self::NoSuchImage { .. } => Kind::NotFound,
             Self::Shape { .. } | Self::TooLarge { .. } => Kind::Verification,
             Self::Several { .. } => Kind::Usage,
             Self::Digest(error) => error.kind(),
@@ -145,8 +146,9 @@ impl OciLayout {
     pub fn root(&self) -> Result<Verified, Error> {
         let not_a_layout =
             |source| Error::NotALayout { directory: self.directory().to_owned(), source };
-        fs::read(&self.directory().join("oci-layout")).map_err(not_a_layout)?;
-        let index = fs::read(&self.directory().join("index.json")).map_err(not_a_layout)?;
+        let file = |name| fs::read_at_most(&self.directory().join(name), manifest::SIZE_LIMIT);
+        file("oci-layout").map_err(not_a_layout)?;
+        let index = file("index.json").map_err(not_a_layout)?;
         let index = Verified::as_found(index);
         let raw: RawIndex = serde_json::from_slice(index.bytes())
             .map_err(|source| Error::Shape { directory: self.directory().to_owned(), source })?;
@@ -197,7 +199,7 @@ impl OciLayout {
         }
         // A digest is an algorithm and hex digits, so this stays inside.
         let path = directory.join("blobs").join(digest.algorithm().name()).join(digest.hex());
-        let bytes = fs::read(&path).map_err(|source| Error::NoSuchBlob {
+        let bytes = fs::read_at_most(&path, limit).map_err(|source| Error::NoSuchBlob {
             directory: directory.to_owned(),
             digest: digest.clone(),
             source,

@@ -64,6 +64,16 @@ impl Platform {
         Self { os, architecture, variant }
     }
 
+    /// The platform that a document from elsewhere names; `None` where that is
+    /// none that could be asked for, as good as if it named none.
+    #[must_use]
+    pub fn served(os: &str, architecture: &str, variant: &str) -> Option<Self> {
+        let parts =
+            [os, architecture].into_iter().chain(Some(variant).filter(|text| !text.is_empty()));
+        let is_valid = parts.into_iter().all(|part| check_component(part, part).is_ok());
+        is_valid.then(|| Self::new(os, architecture, variant))
+    }
+
     /// Linux on this machine's architecture: what a user gets who names none.
     /// The operating system is always Linux, for that is what images hold.
     #[must_use]

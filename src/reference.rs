@@ -51,7 +51,10 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Invalid { text, reason: LOWERCASE } => {
-                Some(format!("try `{}`", text.to_lowercase()))
+                // The tag may have capitals.
+                let slash = text.rfind('/').map_or(0, |index| index + 1);
+                let end = text[slash..].find([':', '@']).map_or(text.len(), |index| slash + index);
+                Some(format!("try `{}{}`", text[..end].to_lowercase(), &text[end..]))
             }
             Self::Invalid { text, reason: SCHEME } => {
                 let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);

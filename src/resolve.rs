@@ -53,6 +53,14 @@ pub enum Error {
         /// What there is.
         available: Vec<Platform>,
     },
+    /// Something that an index lists is not there.
+    #[error("`{}`, which is listed in {subject}, is not there", descriptor.digest)]
+    Incomplete {
+        /// Which index.
+        subject: String,
+        /// What is missing.
+        descriptor: Descriptor,
+    },
     /// There are no images in it at all.
     #[error("{subject} holds no image")]
     Empty {
@@ -90,7 +98,9 @@ impl Diagnose for Error {
             Self::OciLayout(error) => error.kind(),
             Self::Manifest(error) => error.kind(),
             Self::Image(error) => error.kind(),
-            Self::NoPlatform { .. } | Self::Empty { .. } => Kind::NotFound,
+            Self::NoPlatform { .. } | Self::Incomplete { .. } | Self::Empty { .. } => {
+                Kind::NotFound
+            }
             Self::NotAManifest { .. } | Self::TooDeep { .. } | Self::TooMany { .. } => {
                 Kind::Verification
             }
@@ -200,7 +210,7 @@ pub struct Resolution<'a> {
     root: Document,
     observer: &'a dyn Observer,
     /// All images, also those that had to be looked up; filled when needed.
-    looked_up: OnceCell<Vec<Candidate>>,
+    looked_up: OnceCell<Search>,
 }
 
 impl<'a> Resolution<'a> {
@@ -237,7 +247,10 @@ impl<'a> Resolution<'a> {
 
     /// All platforms there are images for, each once, in their order.
     pub async fn platforms(&self) -> Result<Vec<Platform>, Error> {
-        let platforms = distinct_platforms(self.all_candidates().await?);
+        let search = self.search().await?;
+        // To leave out what is not there would be to lose a platform in silence.
+        search.complete(&self.subject)?;
+        let platforms = distinct_platforms(&search.candidates);
         if platforms.is_empty() {
             return Err(Error::Empty { subject: self.subject.clone() });
         }
@@ -246,8 +259,39 @@ impl<'a> Resolution<'a> {
 
     /// All images there are, with their platforms, in their order.
     pub async fn list(&self) -> Result<Vec<(Platform, Descriptor)>, Error> {
-        let candidates = self.all_candidates().await?.iter();
+        let candidates = self.search().await?.candidates.iter();
         Ok(candidates.map(|found| (found.platform.clone(), found.descriptor.clone())).collect())
+    }
+
+    /// What becomes of each entry of the index when `wanted` is asked for.
+    /// Nothing of an image without index.
+    pub async fn explain(&self, wanted: &Platform) -> Result<Vec<Explained>, Error> {
+        let search = self.search().await?;
+        let chosen = best(&search.candidates, wanted);
+        let explain = |seen: &Seen| {
+            let is = |candidate: &&Candidate| candidate.descriptor.digest == seen.descriptor.digest;
+            let candidate = search.candidates.iter().find(is);
+            let platform = seen.platform.clone().or(candidate.map(|found| found.platform.clone()));
+            let taken = chosen.as_ref().is_some_and(is);
+            let fits = candidate.and_then(|candidate| candidate.rank(wanted));
+            let reason = match (&seen.artifact_type, fits) {
+                (Some(kind), _) => format!("no image: {kind}"),
+                (None, Some((_, 0, _))) if taken => "fits exactly".to_owned(),
+                (None, Some(_)) if taken => "fits best".to_owned(),
+                (None, Some(_)) => "another fits as well or better".to_owned(),
+                (None, None) if candidate.is_some() => format!("does not run on {wanted}"),
+                (None, None) if search.missing.contains(&seen.descriptor) => {
+                    "is not there".to_owned()
+                }
+                (None, None) if media_type::is_index(&seen.descriptor.media_type) => {
+                    "an index, looked into".to_owned()
+                }
+                (None, None) => "no image".to_owned(),
+            };
+            let (depth, descriptor) = (seen.depth, seen.descriptor.clone());
+            Explained { depth, descriptor, platform, taken, reason }
+        };
+        Ok(search.seen.iter().map(explain).collect())
     }
 
     /// The images for several platforms, in their order.
@@ -272,12 +316,16 @@ impl<'a> Resolution<'a> {
         let chosen = if let Some(candidate) = exact {
             candidate
         } else {
-            let candidates = self.all_candidates().await?;
-            best(candidates, wanted).ok_or_else(|| Error::NoPlatform {
-                subject: self.subject.clone(),
-                wanted: wanted.clone(),
-                available: distinct_platforms(candidates),
-            })?
+            let search = self.search().await?;
+            let Some(candidate) = best(&search.candidates, wanted) else {
+                search.complete(&self.subject)?;
+                return Err(Error::NoPlatform {
+                    subject: self.subject.clone(),
+                    wanted: wanted.clone(),
+                    available: distinct_platforms(&search.candidates),
+                });
+            };
+            candidate
         };
         if chosen.platform != *wanted {
             let text = format!("{} has no `{wanted}`; using `{}`", self.subject, chosen.platform);
@@ -321,9 +369,10 @@ impl<'a> Resolution<'a> {
         Ok(Image::new(subject, manifest, config)?)
     }
 
-    async fn all_candidates(&self) -> Result<&[Candidate], Error> {
-        let candidates = self.looked_up.get_or_try_init(async || {
-            let mut search = Search { candidates: Vec::new(), visited: HashSet::new() };
+    /// All images there are, also those in nested indexes.
+    async fn search(&self) -> Result<&Search, Error> {
+        let search = self.looked_up.get_or_try_init(async || {
+            let mut search = Search::default();
             match &self.root {
                 Document::Index(index) => self.look_into(index, 1, &mut search).await?,
                 Document::Manifest(manifest) => {
@@ -337,9 +386,9 @@ impl<'a> Resolution<'a> {
                     search.add(descriptor, image);
                 }
             }
-            Ok::<_, Error>(search.candidates)
+            Ok::<_, Error>(search)
         });
-        candidates.await.map(Vec::as_slice)
+        search.await
     }
 
     /// Adds the images of an index, depth first, so that they stay in order.
@@ -351,6 +400,12 @@ impl<'a> Resolution<'a> {
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + 's>> {
         Box::pin(async move {
             for entry in index.entries() {
+                search.seen.push(Seen {
+                    depth,
+                    descriptor: entry.descriptor.clone(),
+                    platform: entry.platform.clone(),
+                    artifact_type: entry.artifact_type.clone(),
+                });
                 if let Some(candidate) = Candidate::listed(entry) {
                     search.candidates.push(candidate);
                 } else if entry.artifact_type.is_none() {
@@ -373,7 +428,16 @@ impl<'a> Resolution<'a> {
         if search.visited.len() > LOOKUP_LIMIT {
             return Err(Error::TooMany { subject: self.subject.clone() });
         }
-        let served = self.source.child(&entry.descriptor).await?;
+        let served = match self.source.child(&entry.descriptor).await {
+            Ok(served) => served,
+            // A sparse copy of an index may do all the same.
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.observer.observe(&Event::Warning(&crate::error_chain(&error)));
+                search.missing.push(entry.descriptor.clone());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let subject = self.child_subject(&entry.descriptor);
         match Document::parse(&subject, served.raw, served.content_type.as_deref()) {
             Ok(Document::Index(_)) if depth >= DEPTH_LIMIT => {
@@ -392,12 +456,53 @@ impl<'a> Resolution<'a> {
     }
 }
 
+/// An entry of an index, or of one in it.
+#[derive(Clone, Debug)]
+struct Seen {
+    depth: usize,
+    descriptor: Descriptor,
+    platform: Option<Platform>,
+    artifact_type: Option<String>,
+}
+
+/// What became of one entry of an index.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Explained {
+    /// How deep it is: 1 in the index itself, more in nested ones.
+    pub depth: usize,
+    /// What it points to.
+    pub descriptor: Descriptor,
+    /// The platform that it, or its config, says it is for.
+    pub platform: Option<Platform>,
+    /// Whether it was taken.
+    pub taken: bool,
+    /// Why, or why not, in words.
+    pub reason: String,
+}
+
+/// What a look into all corners of an index found.
+#[derive(Default)]
 struct Search {
     candidates: Vec<Candidate>,
+    /// What is listed and not there.
+    missing: Vec<Descriptor>,
+    /// All that was seen, in its order.
+    seen: Vec<Seen>,
     visited: HashSet<String>,
 }
 
 impl Search {
+    /// Whether all that is listed is there.
+    fn complete(&self, subject: &str) -> Result<(), Error> {
+        match self.missing.first() {
+            Some(descriptor) => Err(Error::Incomplete {
+                subject: subject.to_owned(),
+                descriptor: descriptor.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Adds an image whose platform its config says.
     fn add(&mut self, descriptor: Descriptor, image: Image) {
         let platform = image.config().platform().cloned();

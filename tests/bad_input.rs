@@ -296,7 +296,7 @@ fn lockfiles_that_can_not_be_used_are_named() {
 fn a_layout_that_is_none_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let run = n2c_in(directory.path(), &["lock", "oci:missing", "--arch", "amd64"]);
-    assert!(run.error(4).starts_with("`missing` is not an OCI layout"), "{}", run.stderr);
+    assert!(run.error(4).starts_with("`missing` is not a readable OCI layout"), "{}", run.stderr);
     std::fs::write(directory.path().join("oci-layout"), "{}").expect("written");
     std::fs::write(directory.path().join("index.json"), "[").expect("written");
     let run = n2c_in(directory.path(), &["lock", "oci:.:tag", "--arch", "amd64"]);
@@ -305,5 +305,5 @@ fn a_layout_that_is_none_is_named() {
     let index = json!({ "manifests": [blob.descriptor()] }).to_string();
     std::fs::write(directory.path().join("index.json"), index).expect("written");
     assert!(n2c_in(directory.path(), &["lock", "oci:.:tag"]).error(4).contains("no image `tag`"));
-    assert!(n2c_in(directory.path(), &["lock", "oci:."]).error(4).contains("is missing"));
+    assert!(n2c_in(directory.path(), &["lock", "oci:."]).error(4).contains("has no readable blob"));
 }

@@ -1,6 +1,6 @@
 //! `n2c blob`: one blob, by its digest alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -32,11 +32,16 @@ pub(crate) struct Options {
     registry: RegistryOptions,
 }
 
+/// `-` is stdout here as elsewhere.
+fn stdout_for_dash(path: &Path) -> &Path {
+    if path == Path::new("-") { Path::new("/dev/stdout") } else { path }
+}
+
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let repository: Repository = options.repository.parse()?;
     let digest: Digest = options.digest.parse()?;
-    let client = options.registry.client(report)?;
-    let mut output = OutputFile::create(&options.output)?;
+    let client = options.registry.client(report.clone())?;
+    let mut output = OutputFile::create(stdout_for_dash(&options.output))?;
     client.download(&repository, &digest, options.size, output.file()).await?;
     output.commit()?;
     Ok(())

@@ -33,10 +33,10 @@ enum Format {
     Nix,
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let file = options.lockfile.display().to_string();
     let lockfile = Lockfile::parse(&file, &n2c::fs::read(&options.lockfile)?)?;
-    let named = options.platforms.named()?;
+    let named = options.platforms.named(report)?;
     let entries: Vec<&Entry> = if named.is_empty() {
         lockfile.entries().iter().collect()
     } else {

@@ -3,27 +3,31 @@
 use std::fmt;
 use std::io;
 
+use n2c::reference::Repository;
 use n2c::{Diagnose, Kind};
+use tokio::signal::unix::SignalKind;
 
 /// An error that a command ends with.
-pub(crate) struct Failure {
-    error: Box<dyn Diagnose>,
-    exit_code: u8,
-}
+pub(crate) struct Failure(Box<dyn Diagnose>);
 
 impl Failure {
     pub(crate) fn error(&self) -> &dyn Diagnose {
-        &*self.error
+        &*self.0
     }
 
-    pub(crate) const fn exit_code(&self) -> u8 {
-        self.exit_code
+    pub(crate) fn exit_code(&self) -> u8 {
+        let error: &(dyn std::error::Error + 'static) = &*self.0;
+        match error.downcast_ref::<Interrupted>() {
+            // As a shell tells of it.
+            Some(Interrupted(signal)) => u8::try_from(128 + signal.as_raw_value()).unwrap_or(1),
+            None => self.0.kind().exit_code(),
+        }
     }
 }
 
 impl<E: Diagnose + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { exit_code: error.kind().exit_code(), error: Box::new(error) }
+        Self(Box::new(error))
     }
 }
 
@@ -73,21 +77,30 @@ impl Diagnose for Stdout {
     }
 }
 
-/// Ctrl-C.
-pub(crate) struct Interrupted;
+/// A signal to end, such as Ctrl-C.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted(pub(crate) SignalKind);
 
-impl From<Interrupted> for Failure {
-    fn from(_: Interrupted) -> Self {
-        /// What is shown of it.
-        #[derive(Debug, thiserror::Error)]
-        #[error("interrupted")]
-        struct Shown;
-        impl Diagnose for Shown {
-            fn kind(&self) -> Kind {
-                Kind::Other
-            }
-        }
-        // 128 + SIGINT, as a shell expects.
-        Self { error: Box::new(Shown), exit_code: 130 }
+impl Diagnose for Interrupted {
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+}
+
+/// There is no credential to export.
+#[derive(Debug, thiserror::Error)]
+#[error("there are no credentials for `{repository}`")]
+pub(crate) struct NoCredential {
+    pub(crate) repository: Repository,
+}
+
+impl Diagnose for NoCredential {
+    fn kind(&self) -> Kind {
+        Kind::NotFound
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(format!("log in with `docker login {}`", self.repository.host()))
     }
 }

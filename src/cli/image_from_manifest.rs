@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let lockfile = Lockfile::parse(&file, &n2c::fs::read(&options.manifest)?)?;
     let blobs =
         BlobMap::parse(&options.blobs.display().to_string(), &n2c::fs::read(&options.blobs)?)?;
-    let named = options.platforms.named()?;
+    let named = options.platforms.named(report)?;
     let platform = match named.as_slice() {
         [] if lockfile.entries().len() > 1 => options.platforms.named_or_host(report)?.pop(),
         [] => None,

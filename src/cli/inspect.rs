@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::RegistryOptions;
+use super::explain::{self, Explanation, Recorder};
 use super::failure::{Failure, Usage};
 use super::platforms::PlatformOptions;
 use super::report::Report;
@@ -29,6 +30,10 @@ pub(crate) struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Also show how this came about: each entry of the index, the credentials, each request
+    #[arg(long)]
+    explain: bool,
 
     #[command(flatten)]
     platforms: PlatformOptions,
@@ -50,6 +55,8 @@ struct Inspection {
     /// The image for the platform that was asked for, or for this machine;
     /// null if none was asked for and there is none for this machine.
     image: Option<Details>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Explanation>,
 }
 
 #[derive(Serialize)]
@@ -84,25 +91,18 @@ struct Layer {
 }
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
-    let location: Location = options.image.parse()?;
-    let named = options.platforms.named()?;
-    if named.len() > 1 {
-        return Err(Usage::new("one image is shown at a time", "name one `--platform`").into());
-    }
-    let client = options.registry.client(report)?;
-    let resolution = Resolution::open(&location, &client, &**report).await?;
-    let listed = resolution.list().await?;
-    let wanted = named.first().cloned().unwrap_or_else(Platform::host);
-    let details = match resolution.image(&wanted).await {
-        Ok(image) => Some(Details::new(wanted, &image)),
-        Err(resolve::Error::NoPlatform { wanted, .. }) if named.is_empty() => {
-            report.note(&format!("there is no image for `{wanted}`; choose with `--platform`"));
-            None
+    let recorder = Arc::new(Recorder::new(report.clone()));
+    let (json, explain) = (options.json, options.explain);
+    let inspection = match inspect(options, report, &recorder).await {
+        Ok(inspection) => inspection,
+        Err(failure) => {
+            if explain {
+                recorder.tell();
+            }
+            return Err(failure);
         }
-        Err(error) => return Err(error.into()),
     };
-    let inspection = Inspection::new(&resolution, listed, details);
-    if options.json {
+    if json {
         let text = format!("{:#}\n", serde_json::to_value(&inspection).unwrap_or_default());
         Report::result(None, text.as_bytes())
     } else {
@@ -110,11 +110,55 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     }
 }
 
+async fn inspect(
+    options: Options,
+    report: &Report,
+    recorder: &Arc<Recorder>,
+) -> Result<Inspection, Failure> {
+    let location: Location = options.image.parse()?;
+    let named = options.platforms.named(report)?;
+    if named.len() > 1 {
+        return Err(Usage::new("one image is shown at a time", "name one `--platform`").into());
+    }
+    let client = options.registry.client(recorder.clone())?;
+    let resolution = Resolution::open(&location, &client, &**recorder).await?;
+    let listed = resolution.list().await?;
+    let wanted = match named.first() {
+        Some(platform) => platform.clone(),
+        None => Platform::host(),
+    };
+    let details = match resolution.image(&wanted).await {
+        Ok(image) => {
+            if named.is_empty() {
+                report.note(&format!(
+                    "showing `{wanted}`, for this machine; choose with `--platform`"
+                ));
+            }
+            Some(Details::new(wanted.clone(), &image))
+        }
+        Err(resolve::Error::NoPlatform { wanted, .. }) if named.is_empty() => {
+            report.note(&format!("there is no image for `{wanted}`; choose with `--platform`"));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let explanation = if options.explain {
+        let entries = resolution.explain(&wanted).await?;
+        let mut explanation = recorder.explanation();
+        explanation.entries = entries.into_iter().map(explain::Entry::from).collect();
+        Some(explanation)
+    } else {
+        None
+    };
+    Ok(Inspection::new(&resolution, listed, details, explanation))
+}
+
 impl Inspection {
     fn new(
         resolution: &Resolution<'_>,
         listed: Vec<(Platform, Descriptor)>,
         image: Option<Details>,
+        explanation: Option<Explanation>,
     ) -> Self {
         let media_type = match resolution.root() {
             Document::Index(index) => index.media_type(),
@@ -135,6 +179,7 @@ impl Inspection {
             digest: resolution.root().raw().digest().clone(),
             platforms,
             image,
+            explanation,
         }
     }
 
@@ -149,8 +194,44 @@ impl Inspection {
         if let Some(details) = &self.image {
             details.add_text(&mut text);
         }
+        if let Some(explanation) = &self.explanation {
+            add_explanation(explanation, &mut text);
+        }
         text
     }
+}
+
+fn add_explanation(explanation: &Explanation, text: &mut String) {
+    if !explanation.entries.is_empty() {
+        let mut entries = table(&["INDEX", "PLATFORM", "", "WHY"]);
+        for entry in &explanation.entries {
+            let indent = "  ".repeat(entry.depth - 1);
+            let platform =
+                entry.platform.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+            let verdict = if entry.taken { "taken" } else { "skipped" };
+            let digest = format!("{indent}{}", entry.digest);
+            entries.add_row([digest, platform, verdict.to_owned(), entry.reason.clone()]);
+        }
+        let _ = writeln!(text, "\n{}", lines_of(entries));
+    }
+    if !explanation.credentials.is_empty() {
+        let mut credentials = table(&["CREDENTIALS", ""]);
+        for found in &explanation.credentials {
+            credentials
+                .add_row([found.repository.as_str(), found.origin.as_deref().unwrap_or("none")]);
+        }
+        let _ = writeln!(text, "\n{}", lines_of(credentials));
+    }
+    let mut requests = table(&["REQUEST", "STATUS", "TIME"]);
+    for request in &explanation.requests {
+        let time = format!("{} ms", request.milliseconds);
+        requests.add_row([
+            format!("{} {}", request.method, request.url),
+            request.status.to_string(),
+            time,
+        ]);
+    }
+    let _ = writeln!(text, "\n{}", lines_of(requests));
 }
 
 impl Details {

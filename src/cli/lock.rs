@@ -46,7 +46,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     if options.raw && named.as_ref().is_some_and(|platforms| platforms.len() > 1) {
         return Err(Usage::new("`--raw` prints one manifest", "name one `--platform`").into());
     }
-    let client = options.registry.client(report)?;
+    let client = options.registry.client(report.clone())?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
     let keyed = named.as_ref().is_none_or(|platforms| platforms.len() > 1);
     let platforms = match named {

@@ -1,7 +1,9 @@
 //! The command line: what can be typed, and which function serves it.
 
+mod auth;
 mod blob;
 mod blobs;
+mod explain;
 mod failure;
 mod generate;
 mod image_from_manifest;
@@ -10,11 +12,14 @@ mod lock;
 mod platforms;
 mod report;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use n2c::observer::Observer;
 use n2c::registry::{Client, ClientOptions};
+use tokio::signal::unix::{SignalKind, signal};
 
 use failure::Failure;
 use report::Report;
@@ -82,6 +87,9 @@ enum Command {
     Blob(blob::Options),
     /// Write nix2container's image.json from a lockfile and a blob map
     ImageFromManifest(image_from_manifest::Options),
+    /// Say which credentials are used, or export them
+    #[command(subcommand)]
+    Auth(auth::Command),
     /// Print a script that completes n2c's options in a shell
     Completions(generate::Completions),
     /// Print n2c's manual page
@@ -98,12 +106,40 @@ struct RegistryOptions {
     /// loopback may speak plain HTTP.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: Option<bool>,
+
+    /// Trust the authorities in this file too
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+
+    /// Pull from URL what is in REGISTRY, and from there only if that fails; may be repeated
+    ///
+    /// `N2C_MIRRORS` holds the same, and registries.conf is read too.
+    #[arg(long = "mirror", value_name = "REGISTRY=URL")]
+    mirrors: Vec<String>,
+
+    #[command(flatten)]
+    credentials: CredentialOptions,
+}
+
+/// Where credentials are.
+#[derive(Args)]
+#[command(next_help_heading = "Registry options")]
+struct CredentialOptions {
+    /// Use the credentials in this file, and in no other [default: $REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
 }
 
 impl RegistryOptions {
-    fn client(&self, report: &Arc<Report>) -> Result<Client, Failure> {
-        let options = ClientOptions { tls_verify: self.tls_verify, ..ClientOptions::default() };
-        Ok(Client::new(options, report.clone())?)
+    fn client(self, observer: Arc<dyn Observer>) -> Result<Client, Failure> {
+        let options = ClientOptions {
+            authfile: self.credentials.authfile,
+            tls_verify: self.tls_verify,
+            cacert: self.cacert,
+            mirrors: self.mirrors,
+            ..ClientOptions::default()
+        };
+        Ok(Client::new(options, observer)?)
     }
 }
 
@@ -121,29 +157,34 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
+    match command {
+        Command::Blobs(options) => blobs::run(&options, report),
+        Command::ImageFromManifest(options) => image_from_manifest::run(&options, report),
+        Command::Completions(options) => generate::completions(&options),
+        Command::Man => generate::man(),
+        Command::Lock(options) => interruptible(lock::run(options, report)),
+        Command::Inspect(options) => interruptible(inspect::run(options, report)),
+        Command::Blob(options) => interruptible(blob::run(options, report)),
+        Command::Auth(command) => interruptible(auth::run(command, report)),
+    }
+}
+
+/// Runs a command that waits for others. A signal ends it by dropping it, which
+/// removes its temporary files.
+fn interruptible(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failure::Runtime)?;
     runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failure::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failure::Runtime)?;
         tokio::select! {
-            result = dispatch(command, report) => result,
-            // Dropping the work removes its temporary files.
-            Ok(()) = tokio::signal::ctrl_c() => Err(failure::Interrupted.into()),
+            result = command => result,
+            _ = interrupt.recv() => Err(failure::Interrupted(SignalKind::interrupt()).into()),
+            _ = terminate.recv() => Err(failure::Interrupted(SignalKind::terminate()).into()),
         }
     })
-}
-
-async fn dispatch(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
-    match command {
-        Command::Lock(options) => lock::run(options, report).await,
-        Command::Inspect(options) => inspect::run(options, report).await,
-        Command::Blobs(options) => blobs::run(&options),
-        Command::Blob(options) => blob::run(options, report).await,
-        Command::ImageFromManifest(options) => image_from_manifest::run(&options, report),
-        Command::Completions(options) => generate::completions(&options),
-        Command::Man => generate::man(),
-    }
 }
 
 #[cfg(test)]

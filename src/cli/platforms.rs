@@ -23,7 +23,7 @@ pub(crate) struct PlatformOptions {
     arch: Option<String>,
 
     /// Variant of the architecture, such as `v7`
-    #[arg(long)]
+    #[arg(long, requires = "arch")]
     variant: Option<String>,
 }
 
@@ -37,8 +37,9 @@ pub(crate) struct AllPlatforms {
 }
 
 impl PlatformOptions {
-    /// The platforms that were named, each once; none if none was.
-    pub(crate) fn named(&self) -> Result<Vec<Platform>, Failure> {
+    /// The platforms that were named, each once; none if none was. Where an
+    /// operating system was named alone, the architecture is said.
+    pub(crate) fn named(&self, report: &Report) -> Result<Vec<Platform>, Failure> {
         let mut platforms: Vec<Platform> = Vec::new();
         for text in &self.platforms {
             let platform = text.parse()?;
@@ -50,19 +51,27 @@ impl PlatformOptions {
             let os = self.os.as_deref().unwrap_or("linux");
             let host = Platform::host();
             let arch = self.arch.as_deref().unwrap_or(host.architecture());
-            platforms.push(Platform::with_architecture(os, arch, self.variant.as_deref())?);
+            let platform = Platform::with_architecture(os, arch, self.variant.as_deref())?;
+            if self.arch.is_none() {
+                say_default(&platform, report);
+            }
+            platforms.push(platform);
         }
         Ok(platforms)
     }
 
     /// The platforms that were named, or this machine's, which is then said.
     pub(crate) fn named_or_host(&self, report: &Report) -> Result<Vec<Platform>, Failure> {
-        let named = self.named()?;
+        let named = self.named(report)?;
         if !named.is_empty() {
             return Ok(named);
         }
         let host = Platform::host();
-        report.note(&format!("using `{host}`, for this machine; choose with `--platform`"));
+        say_default(&host, report);
         Ok(vec![host])
     }
+}
+
+fn say_default(platform: &Platform, report: &Report) {
+    report.note(&format!("using `{platform}`, for this machine; choose with `--platform`"));
 }

@@ -151,6 +151,13 @@ impl Observer for Report {
             Event::Answered { method, url, status, elapsed } if self.verbose => {
                 self.note(&format!("{method} {url} {status} ({} ms)", elapsed.as_millis()));
             }
+            Event::RateLimit { host, limit, remaining } if self.verbose => {
+                self.note(&format!("`{host}` has {remaining} pulls left of {limit}"));
+            }
+            Event::Credential { repository, origin } if self.verbose => {
+                let origin = origin.unwrap_or("none");
+                self.note(&format!("credentials for {repository}: {origin}"));
+            }
             Event::Retrying { subject, reason, delay } => self.warning(&format!(
                 "trying {subject} again in {:.1} s: {reason}",
                 delay.as_secs_f64()

@@ -7,10 +7,18 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode};
 
-use super::connection::{self, Connection, Request};
+use super::connection::{Connection, Request};
+use super::encoding;
 use super::error::Error;
+use super::http;
 use crate::digest::{self, Digest, Hasher};
 use crate::observer::Event;
+
+/// How many new bytes make a failure forgiven: less would let a server keep
+/// this busy for ever with a byte at a time.
+const PROGRESS: u64 = 1 << 20;
+/// How much longer than a blob its encoded form may be, in bytes.
+const ENCODING_SLACK: u64 = 1 << 20;
 
 /// What of a blob is here.
 struct Progress<'a> {
@@ -21,11 +29,15 @@ struct Progress<'a> {
     announced: Option<u64>,
     hasher: Hasher,
     done: u64,
+    /// Whether what is here came in several pieces.
+    is_pieced: bool,
+    /// Whether it is said to be compressed for the way.
+    is_encoded: bool,
     file: &'a mut File,
 }
 
-/// Fetches the blob `digest` into `file`, which is empty, and returns its size.
-/// When this fails, what is in `file` means nothing.
+/// Fetches the blob `digest` into `file`, over whatever is in it, and returns
+/// its size. When this fails, what is in `file` means nothing.
 pub(super) async fn download(
     connection: &Connection,
     mut request: Request<'_>,
@@ -33,47 +45,45 @@ pub(super) async fn download(
     size: Option<u64>,
     file: &mut File,
 ) -> Result<u64, Error> {
-    let hasher = Hasher::new(digest.algorithm());
-    let mut progress = Progress { digest, size, announced: None, hasher, done: 0, file };
-    let mut failures = 0;
+    let mut progress = Progress {
+        digest,
+        size,
+        announced: None,
+        hasher: Hasher::new(digest.algorithm()),
+        done: 0,
+        is_pieced: false,
+        is_encoded: false,
+        file,
+    };
+    progress.restart(request.subject)?;
+    let (mut failures, mut furthest, mut was_wrong) = (0, 0, false);
     loop {
-        let before = progress.done;
-        request.range = progress.missing_range();
-        let result = match open(connection, &request, &progress).await {
-            Ok(Some(response)) => progress.receive(connection, &request, response).await,
-            Ok(None) => Ok(()),
-            Err(error) => return Err(error),
-        };
-        let error = match result {
-            Ok(()) => return progress.finish(connection, &request),
+        let error = match progress.go_on(connection, &mut request).await {
+            Ok(()) => match progress.verify(request.subject) {
+                Ok(total) => {
+                    let finished = Event::TransferFinished { digest, total };
+                    connection.observer().observe(&finished);
+                    return Ok(total);
+                }
+                // One of the pieces may have been wrong; a whole blob is not.
+                Err(Error::Digest(_)) if progress.is_pieced && !was_wrong => {
+                    was_wrong = true;
+                    progress.restart(request.subject)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
             Err(error) => error,
         };
-        // Opening has its own tries; what counts here is that bytes arrive.
-        failures = if progress.done > before { 1 } else { failures + 1 };
+        if progress.done >= furthest + PROGRESS {
+            (failures, furthest) = (1, progress.done);
+        } else {
+            failures += 1;
+        }
         let Some(delay) = connection.retry_delay(&error, failures) else {
             return Err(error.after(failures));
         };
-        connection.pause(&request.subject, &error, delay).await;
-    }
-}
-
-/// Asks for what is missing. `None` where nothing is.
-async fn open(
-    connection: &Connection,
-    request: &Request<'_>,
-    progress: &Progress<'_>,
-) -> Result<Option<Response>, Error> {
-    let opened =
-        connection.with_retries(&request.subject, async || connection.exchange(request).await);
-    match opened.await {
-        Ok(response) => Ok(Some(response)),
-        // All bytes were here when the connection broke.
-        Err(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })
-            if progress.total() == Some(progress.done) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        connection.pause(request.subject, &error, delay).await;
     }
 }
 
@@ -82,75 +92,89 @@ impl Progress<'_> {
         self.size.or(self.announced)
     }
 
-    /// The range to ask for: none at the start, a closed one where the end is
-    /// known, for some servers refuse an open one.
-    fn missing_range(&self) -> Option<(u64, Option<u64>)> {
-        (self.done > 0).then(|| (self.done, self.total().map(|total| total.saturating_sub(1))))
-    }
-
     fn restart(&mut self, subject: &str) -> Result<(), Error> {
         self.hasher = Hasher::new(self.digest.algorithm());
-        self.done = 0;
+        (self.done, self.announced) = (0, None);
+        (self.is_pieced, self.is_encoded) = (false, false);
         let write = |source| Error::Write { subject: subject.to_owned(), source };
         self.file.seek(SeekFrom::Start(0)).map_err(write)?;
         self.file.set_len(0).map_err(write)
     }
 
-    /// Takes the body of an answer, to its end or to where it breaks.
+    /// Asks for what is missing, and takes it to its end or to where it breaks.
+    async fn go_on(
+        &mut self,
+        connection: &Connection,
+        request: &mut Request<'_>,
+    ) -> Result<(), Error> {
+        if self.is_encoded {
+            // The bytes of an encoded body have no stable positions.
+            self.restart(request.subject)?;
+        }
+        let missing = self.done > 0;
+        if missing && self.total() == Some(self.done) {
+            // Only the end of the message was lost.
+            return Ok(());
+        }
+        // A closed range where the end is known: some servers refuse an open one.
+        request.range =
+            missing.then(|| (self.done, self.total().map(|total| total.saturating_sub(1))));
+        match connection.exchange(request).await {
+            Ok(response) => self.receive(connection, request, response).await,
+            // All bytes were here, and their number was not known.
+            Err(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }) if missing => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn receive(
         &mut self,
         connection: &Connection,
         request: &Request<'_>,
         mut response: Response,
     ) -> Result<(), Error> {
-        let subject = request.subject.as_str();
+        let subject = request.subject;
         if self.done > 0 && !continues_at(&response, self.done, self.total()) {
-            // The server ignores ranges, or answers another one.
-            if response.status() == StatusCode::PARTIAL_CONTENT {
-                self.restart(subject)?;
-                let whole = Request {
-                    range: None,
-                    path: request.path.clone(),
-                    subject: subject.to_owned(),
-                    ..*request
-                };
-                response = connection
-                    .with_retries(subject, async || connection.exchange(&whole).await)
-                    .await?;
-            }
+            // The server ignores ranges, and this is the whole blob; or it
+            // answers another range, and this is of no use.
             self.restart(subject)?;
+            if response.status() == StatusCode::PARTIAL_CONTENT {
+                let host = http::host_of(response.url());
+                return Err(Error::Range { subject: subject.to_owned(), host, attempts: 1 });
+            }
         }
-        let rest = response.content_length();
-        if self.announced.is_none() {
-            self.announced = rest.map(|rest| self.done + rest);
+        self.is_pieced |= self.done > 0;
+        self.is_encoded = encoding::is_gzip(response.headers());
+        let end = response.content_length().map(|rest| self.done.saturating_add(rest));
+        if !self.is_encoded {
+            self.announced = self.announced.or(end);
+            if let (Some(size), Some(end)) = (self.size, end)
+                && size != end
+            {
+                return Err(self.wrong_size(subject, end));
+            }
         }
-        if let (Some(size), Some(rest)) = (self.size, rest)
-            && self.done + rest != size
-        {
-            return Err(self.wrong_size(subject, self.done + rest));
-        }
-        let observer = connection.observer();
-        observer.observe(&Event::TransferStarted {
-            digest: self.digest,
-            done: self.done,
-            total: self.total(),
-        });
+        let limit = match self.size {
+            Some(size) if self.is_encoded => Some(size.saturating_add(ENCODING_SLACK)),
+            size => size,
+        };
+        let (digest, observer) = (self.digest, connection.observer());
+        observer.observe(&Event::TransferStarted { digest, done: self.done, total: self.total() });
         let url = response.url().clone();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|source| connection::unreachable(subject, &url, source))?
+        while let Some(chunk) =
+            response.chunk().await.map_err(|source| http::unreachable(subject, &url, source))?
         {
             let done = self.done + chunk.len() as u64;
-            if let Some(size) = self.size.filter(|size| done > *size) {
-                return Err(self.wrong_size(subject, done.max(size)));
+            if limit.is_some_and(|limit| done > limit) {
+                return Err(self.wrong_size(subject, done));
             }
             self.hasher.update(&chunk);
-            self.file
-                .write_all(&chunk)
-                .map_err(|source| Error::Write { subject: subject.to_owned(), source })?;
+            let write = |source| Error::Write { subject: subject.to_owned(), source };
+            self.file.write_all(&chunk).map_err(write)?;
             self.done = done;
-            observer.observe(&Event::TransferAdvanced { digest: self.digest, done });
+            observer.observe(&Event::TransferAdvanced { digest, done });
         }
         Ok(())
     }
@@ -160,25 +184,29 @@ impl Progress<'_> {
         digest::Error::Size { subject: subject.to_owned(), expected, actual }.into()
     }
 
-    fn finish(self, connection: &Connection, request: &Request<'_>) -> Result<u64, Error> {
-        let subject = request.subject.as_str();
+    /// The size of the blob, if it is the one that was asked for.
+    fn verify(&mut self, subject: &str) -> Result<u64, Error> {
+        let actual = self.hasher.clone().finish();
+        if actual == *self.digest {
+            return Ok(self.done);
+        }
+        if self.is_encoded {
+            let decoded = encoding::decode_file(self.file, self.digest, self.size)
+                .map_err(|source| Error::Write { subject: subject.to_owned(), source })?;
+            if let Some(total) = decoded {
+                return Ok(total);
+            }
+        }
         if self.size.is_some_and(|size| size != self.done) {
             return Err(self.wrong_size(subject, self.done));
         }
-        let actual = self.hasher.finish();
-        if actual != *self.digest {
-            return Err(digest::Error::Mismatch {
-                subject: subject.to_owned(),
-                expected: self.digest.clone(),
-                actual,
-                size: self.done,
-            }
-            .into());
+        Err(digest::Error::Mismatch {
+            subject: subject.to_owned(),
+            expected: self.digest.clone(),
+            actual,
+            size: self.done,
         }
-        connection
-            .observer()
-            .observe(&Event::TransferFinished { digest: self.digest, total: self.done });
-        Ok(self.done)
+        .into())
     }
 }
 

@@ -3,19 +3,27 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use super::{credentials, mirrors, tls};
 use crate::digest;
 use crate::error::{Diagnose, Kind};
 
 /// Why a registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The client itself could not be set up.
-    #[error("failed to set up TLS")]
-    Tls(#[from] rustls::Error),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// There is no telling which credential to use.
+    #[error(transparent)]
+    Credentials(#[from] credentials::Error),
+    /// The settings of mirrors are not usable.
+    #[error(transparent)]
+    Mirrors(#[from] mirrors::Error),
     /// The HTTP client could not be set up.
     #[error("failed to set up the HTTP client")]
     Setup(#[source] Cause),
@@ -56,6 +64,41 @@ pub enum Error {
         message: Option<String>,
         /// How long it asks to wait.
         retry_after: Option<Duration>,
+        /// Whether it says that no pulls are left.
+        limit_reached: bool,
+        /// Whether it comes from where the registry redirected to.
+        redirected: bool,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The registry does not let this user, or nobody, have it.
+    #[error("{0}")]
+    Denied(Denial),
+    /// The registry and all its mirrors failed.
+    #[error("failed to fetch {subject} from any of {}", Failures(failures))]
+    Everywhere {
+        /// What was to be fetched.
+        subject: String,
+        /// Who was asked, and why each failed; the registry itself is last.
+        failures: Vec<(String, Error)>,
+    },
+    /// A setting forbids this registry.
+    #[error("{subject} is not fetched: `{host}` is blocked by `{}`", file.display())]
+    Blocked {
+        /// What was to be fetched.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// The file with the setting.
+        file: PathBuf,
+    },
+    /// An answer to a range that was not asked for.
+    #[error("failed to fetch {subject} from `{host}`{}: it answers another range than the one asked for", Attempts(*attempts))]
+    Range {
+        /// What was to be fetched.
+        subject: String,
+        /// Who was asked.
+        host: String,
         /// How often it was tried.
         attempts: u32,
     },
@@ -79,16 +122,6 @@ pub enum Error {
         /// Where to, in words.
         reason: &'static str,
     },
-    /// The registry wants an authentication that is not possible.
-    #[error("`{host}` wants authentication for {subject}, but {reason}")]
-    Challenge {
-        /// What was to be fetched.
-        subject: String,
-        /// The registry.
-        host: String,
-        /// Why it can't be given.
-        reason: &'static str,
-    },
     /// The registry names a token service that must not be asked.
     #[error("`{host}` names the token service `{realm}`, {reason}")]
     Realm {
@@ -98,6 +131,16 @@ pub enum Error {
         realm: String,
         /// Why it is not asked.
         reason: &'static str,
+    },
+    /// The token service answers with something else than a token or a refusal.
+    #[error("failed to fetch {subject} from the token service `{realm}`: HTTP {status}")]
+    TokenService {
+        /// What was to be fetched.
+        subject: String,
+        /// The token service, without what may be secret in it.
+        realm: String,
+        /// The status code.
+        status: StatusCode,
     },
     /// The token service's answer holds no token.
     #[error("the token service `{realm}` of `{host}` gave no token")]
@@ -137,20 +180,72 @@ impl fmt::Display for Message<'_> {
     }
 }
 
+/// A refusal, and whom it refused.
+#[derive(Debug)]
+pub struct Denial {
+    /// What was to be fetched.
+    pub subject: String,
+    /// Who refused: the registry, or its token service.
+    pub host: String,
+    /// The status code.
+    pub status: StatusCode,
+    /// What it says about it, made safe to print.
+    pub message: Option<String>,
+    /// Whose credential it was, and where that stands.
+    pub user: Option<String>,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, host, status, message, user } = self;
+        write!(
+            formatter,
+            "`{host}` denied access to {subject}: HTTP {status}{}",
+            Message(message.as_deref())
+        )?;
+        match user {
+            Some(user) => write!(formatter, " ({user})"),
+            None => formatter.write_str(" (no credentials)"),
+        }
+    }
+}
+
+struct Failures<'a>(&'a [(String, Error)]);
+
+impl fmt::Display for Failures<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (host, error)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(formatter, "{separator}`{host}` ({})", crate::error_chain(error))?;
+        }
+        Ok(())
+    }
+}
+
 impl Diagnose for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Tls(_) | Self::Setup(_) | Self::Write { .. } => Kind::Other,
+            Self::Tls(error) => error.kind(),
+            Self::Credentials(error) => error.kind(),
+            Self::Mirrors(error) => error.kind(),
+            Self::Setup(_) | Self::Write { .. } => Kind::Other,
+            Self::Everywhere { failures, .. } => {
+                failures.last().map_or(Kind::Network, |(_, error)| error.kind())
+            }
             Self::Url { .. } => Kind::Usage,
-            Self::Unreachable { .. } | Self::Redirect { .. } | Self::Token { .. } => Kind::Network,
+            Self::Unreachable { .. }
+            | Self::Redirect { .. }
+            | Self::Range { .. }
+            | Self::TokenService { .. }
+            | Self::Token { .. } => Kind::Network,
             Self::Status { status, .. } => match status.as_u16() {
                 404 | 410 => Kind::NotFound,
-                401 | 403 | 407 => Kind::Denied,
+                407 => Kind::Denied,
                 429 => Kind::RateLimited,
                 _ => Kind::Network,
             },
             Self::TooLarge { .. } => Kind::Verification,
-            Self::Challenge { .. } | Self::Realm { .. } => Kind::Denied,
+            Self::Denied(_) | Self::Blocked { .. } | Self::Realm { .. } => Kind::Denied,
             Self::Digest(error) => error.kind(),
         }
     }
@@ -158,15 +253,25 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { source, .. } if source.is_certificate() => Some(
-                "name its authority's certificate in `SSL_CERT_FILE`, or pass `--tls-verify=false`"
+                "name its authority's certificate with `--cacert`, or pass `--tls-verify=false`"
                     .to_owned(),
             ),
+            Self::Denied(denial) => Some(denial.hint()),
+            Self::Tls(error) => error.hint(),
+            Self::Credentials(error) => error.hint(),
+            Self::Mirrors(error) => error.hint(),
+            Self::Everywhere { failures, .. } => {
+                failures.last().and_then(|(_, error)| error.hint())
+            }
+            Self::Status { limit_reached: true, host, .. } => Some(format!(
+                "no pulls are left on `{host}`: log in, wait, or pull from a mirror with `--mirror`"
+            )),
             Self::Status { status, host, retry_after, .. } => match status.as_u16() {
-                401 | 403 => Some("it does not exist, or is not public".to_owned()),
+                407 => Some("put the proxy's user and password into `https_proxy`".to_owned()),
                 404 => Some("check the name, the tag and the registry".to_owned()),
                 429 => Some(match retry_after {
                     Some(wait) => format!("`{host}` asks to wait {} s", wait.as_secs()),
-                    None => "wait, or pull from a mirror".to_owned(),
+                    None => "wait, or pull from a mirror with `--mirror`".to_owned(),
                 }),
                 _ => None,
             },
@@ -176,10 +281,35 @@ impl Diagnose for Error {
     }
 }
 
+impl Denial {
+    fn hint(&self) -> String {
+        match self.user {
+            Some(_) => {
+                "check that this user may pull it; credentials that have expired also close \
+                        what is public"
+                    .to_owned()
+            }
+            None => format!(
+                "it does not exist, or is private: log in with `docker login {}`, or name a file with \
+                 `--authfile`",
+                self.host
+            ),
+        }
+    }
+}
+
 impl Error {
+    /// Whether a server's certificate was refused.
+    pub(super) fn is_certificate(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.is_certificate())
+    }
+
     /// The same error, after `count` tries.
     pub(super) fn after(mut self, count: u32) -> Self {
-        if let Self::Unreachable { attempts, .. } | Self::Status { attempts, .. } = &mut self {
+        if let Self::Unreachable { attempts, .. }
+        | Self::Range { attempts, .. }
+        | Self::Status { attempts, .. } = &mut self
+        {
             *attempts = count;
         }
         self

@@ -3,43 +3,79 @@
 //!
 //! OCI distribution-spec, and how real registries differ from it.
 
+mod authorization;
 mod challenge;
 mod connection;
+pub mod credentials;
 mod download;
+mod encoding;
 mod error;
+mod http;
+mod mirrors;
 mod origin;
 mod retry;
 mod tls;
 mod token;
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use challenge::Challenge;
-pub use error::{Cause, Error};
+pub use error::{Cause, Denial, Error};
+pub use mirrors::Error as MirrorsError;
 pub use retry::RetryPolicy;
+pub use tls::Error as TlsError;
 
 use crate::digest::{Digest, Verified};
 use crate::manifest::{self, Descriptor};
-use crate::observer::Observer;
+use crate::observer::{Event, Observer};
 use crate::reference::{Reference, Repository};
 use connection::{Connection, Request};
+use credentials::CredentialStore;
+use http::Http;
+use mirrors::{Endpoint, Mirrors};
+use tls::TlsOptions;
 
 /// How a client behaves.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
+    /// The file of credentials to use instead of the default ones.
+    pub authfile: Option<PathBuf>,
     /// Whether certificates are verified. Unset, they are, and plain HTTP is
     /// used on loopback; `Some(false)` also allows plain HTTP elsewhere, where
     /// a registry has no HTTPS.
     pub tls_verify: Option<bool>,
+    /// A file of certificates of further authorities to trust.
+    pub cacert: Option<PathBuf>,
+    /// Mirrors, each as `REGISTRY=URL`, beside those that the environment and
+    /// the machine's settings name.
+    pub mirrors: Vec<String>,
     /// How failed requests are tried again.
     pub retry: RetryPolicy,
+    /// How long a server may be silent, in the middle of a body too.
+    pub read_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            authfile: None,
+            tls_verify: None,
+            cacert: None,
+            mirrors: Vec::new(),
+            retry: RetryPolicy::default(),
+            read_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// A client of any number of registries. Keeps its connections and tokens, so
 /// one client is to serve a whole run.
 pub struct Client {
     connection: Connection,
+    mirrors: Mirrors,
 }
 
 /// An index or manifest as it was served, verified where it was asked for by
@@ -52,10 +88,43 @@ pub struct Served {
     pub content_type: Option<String>,
 }
 
+/// What is asked for, whoever serves it.
+struct Wanted<'a> {
+    repository: &'a Repository,
+    /// The path below a repository's URL.
+    path: String,
+    /// What it is, for people.
+    subject: String,
+    digest: Option<&'a Digest>,
+    size: Option<u64>,
+}
+
+impl<'a> Wanted<'a> {
+    fn blob(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
+        let (path, subject) = (format!("blobs/{digest}"), format!("blob `{repository}@{digest}`"));
+        Self { repository, path, subject, digest: Some(digest), size }
+    }
+
+    fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
+        Request { repository, path: &self.path, subject: &self.subject, range: None }
+    }
+}
+
 impl Client {
-    /// A client that tells `observer` what it does.
+    /// A client that tells `observer` what it does. A file that the options
+    /// name must be usable.
     pub fn new(options: ClientOptions, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        Ok(Self { connection: Connection::new(options, observer)? })
+        if let Some(path) = &options.cacert {
+            tls::certificates(path)?;
+        }
+        let insecure = options.tls_verify == Some(false);
+        let tls = TlsOptions { insecure, authorities: options.cacert };
+        let credentials = CredentialStore::new(options.authfile.as_deref(), observer.clone())?;
+        let http = Http::new(tls, options.read_timeout, observer);
+        Ok(Self {
+            connection: Connection::new(http, credentials, options.retry, options.tls_verify),
+            mirrors: Mirrors::read(&options.mirrors)?,
+        })
     }
 
     /// The index or manifest that a reference leads to: by its digest where it
@@ -65,8 +134,14 @@ impl Client {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
-        let subject = format!("manifest `{reference}`");
-        self.manifest(reference.repository(), subject, &target, reference.digest(), None).await
+        self.manifest(&Wanted {
+            repository: reference.repository(),
+            path: format!("manifests/{target}"),
+            subject: format!("manifest `{reference}`"),
+            digest: reference.digest(),
+            size: None,
+        })
+        .await
     }
 
     /// The index or manifest that a descriptor points to.
@@ -75,27 +150,22 @@ impl Client {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<Served, Error> {
-        let (digest, size) = (&descriptor.digest, descriptor.size);
-        let subject = format!("manifest `{repository}@{digest}`");
-        self.manifest(repository, subject, &digest.to_string(), Some(digest), Some(size)).await
+        let digest = &descriptor.digest;
+        self.manifest(&Wanted {
+            repository,
+            path: format!("manifests/{digest}"),
+            subject: format!("manifest `{repository}@{digest}`"),
+            digest: Some(digest),
+            size: Some(descriptor.size),
+        })
+        .await
     }
 
-    async fn manifest(
-        &self,
-        repository: &Repository,
-        subject: String,
-        target: &str,
-        digest: Option<&Digest>,
-        size: Option<u64>,
-    ) -> Result<Served, Error> {
-        let path = format!("manifests/{target}");
-        let request = Request { repository, path, subject, range: None };
-        let (bytes, content_type) = self.connection.fetch(&request, manifest::SIZE_LIMIT).await?;
-        let raw = match digest {
-            Some(digest) => Verified::check(&request.subject, bytes, digest, size)?,
-            None => Verified::as_found(bytes),
-        };
-        Ok(Served { raw, content_type })
+    async fn manifest(&self, wanted: &Wanted<'_>) -> Result<Served, Error> {
+        self.anywhere(wanted, async |repository| {
+            self.small(wanted, repository, manifest::SIZE_LIMIT).await
+        })
+        .await
     }
 
     /// A small blob, such as a config, of at most `limit` bytes.
@@ -105,18 +175,46 @@ impl Client {
         descriptor: &Descriptor,
         limit: u64,
     ) -> Result<Verified, Error> {
-        let request = blob_request(repository, &descriptor.digest);
+        let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
         if descriptor.size > limit {
             let host = repository.host().to_owned();
-            return Err(Error::TooLarge { subject: request.subject, host, limit });
+            return Err(Error::TooLarge { subject: wanted.subject, host, limit });
         }
-        let (bytes, _) = self.connection.fetch(&request, limit).await?;
-        let size = Some(descriptor.size);
-        Ok(Verified::check(&request.subject, bytes, &descriptor.digest, size)?)
+        let served =
+            self.anywhere(&wanted, async |endpoint| self.small(&wanted, endpoint, limit).await);
+        Ok(served.await?.raw)
     }
 
-    /// Streams a blob into `file`, which is empty, and returns its size. Its
-    /// digest is verified, and its size where the caller knows it. When this
+    /// Fetches a small document from one place, and verifies it.
+    async fn small(
+        &self,
+        wanted: &Wanted<'_>,
+        repository: &Repository,
+        limit: u64,
+    ) -> Result<Served, Error> {
+        let body = self.connection.fetch(&wanted.request(repository), limit).await?;
+        let content_type = body.content_type;
+        let Some(digest) = wanted.digest else {
+            // No digest tells whether the bytes are encoded; only JSON is served here.
+            let decoded =
+                body.is_encoded.then(|| encoding::decode(&body.bytes, limit).ok()).flatten();
+            return Ok(Served {
+                raw: Verified::as_found(decoded.unwrap_or(body.bytes)),
+                content_type,
+            });
+        };
+        let checked = |bytes| Verified::check(&wanted.subject, bytes, digest, wanted.size);
+        if body.is_encoded
+            && let Ok(decoded) = encoding::decode(&body.bytes, limit)
+            && let Ok(raw) = checked(decoded)
+        {
+            return Ok(Served { raw, content_type });
+        }
+        Ok(Served { raw: checked(body.bytes)?, content_type })
+    }
+
+    /// Streams a blob into `file`, over whatever is in it, and returns its size.
+    /// Its digest is verified, and its size where the caller knows it. When this
     /// fails, what is in `file` means nothing.
     pub async fn download(
         &self,
@@ -125,16 +223,60 @@ impl Client {
         size: Option<u64>,
         file: &mut File,
     ) -> Result<u64, Error> {
-        let request = blob_request(repository, digest);
-        download::download(&self.connection, request, digest, size, file).await
+        let wanted = Wanted::blob(repository, digest, size);
+        self.anywhere(&wanted, async |endpoint| {
+            download::download(&self.connection, wanted.request(endpoint), digest, size, file).await
+        })
+        .await
     }
-}
 
-fn blob_request<'a>(repository: &'a Repository, digest: &Digest) -> Request<'a> {
-    Request {
-        repository,
-        path: format!("blobs/{digest}"),
-        subject: format!("blob `{repository}@{digest}`"),
-        range: None,
+    /// Fetches from the mirrors in their order, and from the registry itself
+    /// where all of them fail.
+    async fn anywhere<T>(
+        &self,
+        wanted: &Wanted<'_>,
+        mut fetch: impl AsyncFnMut(&Repository) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let plan = self.mirrors.plan(wanted.repository, wanted.digest.is_some())?;
+        if let Some(file) = plan.blocked_by {
+            let (subject, host) = (wanted.subject.clone(), wanted.repository.host().to_owned());
+            return Err(Error::Blocked { subject, host, file });
+        }
+        let mut failures = Vec::new();
+        for endpoint in &plan.endpoints {
+            self.prepare(endpoint);
+            match fetch(&endpoint.repository).await {
+                Ok(value) => return Ok(value),
+                // This machine's fault is the same wherever it is asked for.
+                Err(error @ (Error::Write { .. } | Error::Tls(_) | Error::Setup(_))) => {
+                    return Err(error);
+                }
+                Err(error) => failures.push((endpoint.repository.host().to_owned(), error)),
+            }
+            if failures.len() < plan.endpoints.len()
+                && let Some((host, error)) = failures.last()
+            {
+                let text = format!("mirror `{host}` failed: {}", crate::error_chain(error));
+                self.connection.observer().observe(&Event::Note(&text));
+            }
+        }
+        match failures.pop() {
+            Some((_, error)) if failures.is_empty() => Err(error),
+            last => {
+                failures.extend(last);
+                Err(Error::Everywhere { subject: wanted.subject.clone(), failures })
+            }
+        }
+    }
+
+    /// Applies what the settings say of a place.
+    fn prepare(&self, endpoint: &Endpoint) {
+        let host = endpoint.repository.host();
+        if endpoint.insecure {
+            self.connection.http.allow_insecure(host);
+        }
+        if let Some(scheme) = endpoint.scheme {
+            self.connection.remember(host, scheme);
+        }
     }
 }

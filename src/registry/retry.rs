@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::error::Error;
@@ -36,6 +37,12 @@ impl RetryPolicy {
         }
         let asked = match error {
             Error::Unreachable { source, .. } if source.is_transient() => None,
+            // No pull will be left in a minute either.
+            Error::Status { limit_reached: true, .. } => return None,
+            // A signed URL that expired, of which the registry gives another;
+            // and an answer to another range, after which all is asked for.
+            Error::Status { status: StatusCode::FORBIDDEN, redirected: true, .. }
+            | Error::Range { .. } => None,
             Error::Status { status, retry_after, .. } => match status.as_u16() {
                 // To come back sooner than it asks would only count again.
                 429 if retry_after.is_some_and(|wait| wait > self.longest_delay) => return None,
@@ -70,7 +77,6 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::StatusCode;
 
     fn status(status: u16, retry_after: Option<u64>) -> Error {
         Error::Status {
@@ -79,6 +85,8 @@ mod tests {
             status: StatusCode::from_u16(status).expect("a status"),
             message: None,
             retry_after: retry_after.map(Duration::from_secs),
+            limit_reached: false,
+            redirected: false,
             attempts: 1,
         }
     }

@@ -1,31 +1,102 @@
-//! TLS: which certificate authorities are trusted.
+//! TLS: which certificate authorities are trusted, and who we say we are.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// A client configuration that trusts the first of these that is there: the
-/// bundle in `NIX_SSL_CERT_FILE`, that in `SSL_CERT_FILE`, the system's, and
-/// the roots built into this program. The named files are often not there in a
-/// build sandbox, though the variables are.
-pub(super) fn verifying() -> Result<ClientConfig, rustls::Error> {
-    Ok(builder()?.with_root_certificates(roots()).with_no_client_auth())
+use crate::error::{Diagnose, Kind};
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of certificates can't be read, or holds none.
+    #[error("failed to read certificates from `{}`", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: pem::Error,
+    },
+    /// A client's certificate without its key, or the other way round.
+    #[error("`{}` has no `{missing}` beside it", path.display())]
+    HalfPair {
+        /// The file that is there.
+        path: PathBuf,
+        /// The name of the one that is not.
+        missing: String,
+    },
+    /// A directory of certificates can't be listed.
+    #[error("failed to list `{}`", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The library refuses what it was given.
+    #[error("failed to set up TLS")]
+    Setup(#[from] rustls::Error),
 }
 
-/// A client configuration that trusts nobody, for plain HTTP.
-pub(super) fn unused() -> Result<ClientConfig, rustls::Error> {
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+}
+
+/// How servers are verified.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TlsOptions {
+    /// Nothing is verified, for this run.
+    pub(super) insecure: bool,
+    /// A file with further authorities, which must be usable.
+    pub(super) authorities: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// The directory with certificates for `host`, where there is one
+    /// (containers-certs.d(5)).
+    pub(super) fn own_certificates(host: &str) -> Option<PathBuf> {
+        // A registry is asked elsewhere than its name says.
+        let host = if host == "registry-1.docker.io" { "docker.io" } else { host };
+        let home = std::env::var_os("HOME")
+            .map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
+        home.into_iter()
+            .chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from))
+            .map(|directory| directory.join(host))
+            .find(|directory| directory.is_dir())
+    }
+
+    /// The configuration for a server, with what its own directory adds.
+    pub(super) fn config(&self, verified: bool, own: Option<&Path>) -> Result<ClientConfig, Error> {
+        let own = own.map(OwnCertificates::read).transpose()?.unwrap_or_default();
+        let builder = if verified {
+            let mut roots = roots();
+            if let Some(path) = &self.authorities {
+                roots.add_parsable_certificates(certificates(path)?);
+            }
+            roots.add_parsable_certificates(own.authorities);
+            builder()?.with_root_certificates(roots)
+        } else {
+            let anybody = Arc::new(no_verifier::NoVerifier::new());
+            builder()?.dangerous().with_custom_certificate_verifier(anybody)
+        };
+        Ok(match own.client {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        })
+    }
+}
+
+/// A configuration that trusts nobody, for plain HTTP.
+pub(super) fn unused() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
-}
-
-/// A client configuration that trusts everybody, for `--tls-verify=false`.
-pub(super) fn insecure() -> Result<ClientConfig, rustls::Error> {
-    Ok(builder()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(no_verifier::NoVerifier::new()))
-        .with_no_client_auth())
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, rustls::Error> {
@@ -33,6 +104,9 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
     ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
 }
 
+/// The first of these that is there: the bundle in `NIX_SSL_CERT_FILE`, that in
+/// `SSL_CERT_FILE`, the system's, and the roots built into this program. The
+/// named files are often not there in a build sandbox, though the variables are.
 fn roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for variable in ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"] {
@@ -40,7 +114,8 @@ fn roots() -> RootCertStore {
         let Some(file) = std::env::var_os(variable).filter(|file| !file.is_empty()) else {
             continue;
         };
-        let (added, _) = roots.add_parsable_certificates(certificates(Path::new(&file)));
+        let certificates = certificates(Path::new(&file)).unwrap_or_default();
+        let (added, _) = roots.add_parsable_certificates(certificates);
         if added > 0 {
             return roots;
         }
@@ -53,12 +128,59 @@ fn roots() -> RootCertStore {
     roots
 }
 
-fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_file_iter(file)
-        .map(|certificates| certificates.filter_map(Result::ok).collect())
-        .unwrap_or_default()
+/// All certificates in a file, of which there must be one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let error = |source| Error::Certificates { path: path.to_owned(), source };
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(error)?;
+    if certificates.is_empty() { Err(error(pem::Error::NoItemsFound)) } else { Ok(certificates) }
 }
 
+/// What a directory in `certs.d` holds: `*.crt` are authorities, `NAME.cert`
+/// and `NAME.key` say who we are.
+#[derive(Default)]
+struct OwnCertificates {
+    authorities: Vec<CertificateDer<'static>>,
+    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
+impl OwnCertificates {
+    fn read(directory: &Path) -> Result<Self, Error> {
+        let list_error = |source| Error::Directory { path: directory.to_owned(), source };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(list_error)? {
+            paths.push(entry.map_err(list_error)?.path());
+        }
+        paths.sort();
+        let mut own = Self::default();
+        for path in &paths {
+            let beside = |extension: &str| {
+                let other = path.with_extension(extension);
+                let missing = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if other.exists() {
+                    Ok(other)
+                } else {
+                    Err(Error::HalfPair { path: path.clone(), missing })
+                }
+            };
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("crt") => own.authorities.extend(certificates(path)?),
+                Some("cert") => {
+                    let key = beside("key")?;
+                    let key = PrivateKeyDer::from_pem_file(&key)
+                        .map_err(|source| Error::Certificates { path: key, source })?;
+                    own.client = Some((certificates(path)?, key));
+                }
+                Some("key") => {
+                    beside("cert")?;
+                }
+                _ => {}
+            }
+        }
+        Ok(own)
+    }
+}
 mod no_verifier {
     use rustls::DigitallySignedStruct;
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -5,18 +5,22 @@
 //! for it instead of fetching another.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::header::HeaderValue;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use url::Url;
+use url::form_urlencoded::Serializer;
 
+use super::authorization::Authorization;
 use super::challenge::Challenge;
 use super::connection::{Connection, Request};
+use super::credentials::{Credential, Found};
 use super::error::Error;
+use super::http::{self, Outgoing};
 use super::origin::{self, SafeUrl};
+use crate::observer::Event;
 use crate::reference::Repository;
 
 /// The largest answer of a token service that is read, in bytes.
@@ -26,45 +30,37 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// Tokens are renewed this long before they expire.
 const MARGIN: Duration = Duration::from_secs(5);
+/// The name that token services know this program by.
+const CLIENT_ID: &str = "n2c";
 
-/// The value of an `Authorization` header. Never shown.
-#[derive(Clone, Eq, PartialEq)]
-pub(super) struct Authorization(HeaderValue);
-
-impl Authorization {
-    fn bearer(token: &str) -> Option<Self> {
-        let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
-        value.set_sensitive(true);
-        Some(Self(value))
-    }
-
-    pub(super) fn header(&self) -> HeaderValue {
-        self.0.clone()
-    }
-}
-
-impl fmt::Debug for Authorization {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Authorization(…)")
-    }
-}
-
-#[derive(Debug, Default)]
+/// What is known of each repository's authorization.
+#[derive(Default)]
 pub(super) struct TokenCache {
     slots: Mutex<HashMap<Repository, Slot>>,
 }
 
-type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
+type Slot = Arc<tokio::sync::Mutex<State>>;
+
+#[derive(Default)]
+struct State {
+    token: Option<Token>,
+    /// The challenge that led to a token. Harbor asks for Basic once a token
+    /// has expired, where a new token is what it wants.
+    bearer: Option<Challenge>,
+    /// Whether a credential was looked for, and what was found.
+    was_looked_for: bool,
+    credential: Option<Found>,
+}
 
 #[derive(Debug)]
 struct Token {
     authorization: Authorization,
-    expires: Instant,
+    expires: Option<Instant>,
 }
 
 impl Token {
     fn is_fresh(&self) -> bool {
-        Instant::now() < self.expires
+        self.expires.is_none_or(|expires| Instant::now() < expires)
     }
 }
 
@@ -84,70 +80,197 @@ impl TokenCache {
         slots.entry(repository.clone()).or_default().clone()
     }
 
-    /// The token at hand for `repository`, if there is one.
+    /// The authorization at hand for `repository`, if there is one.
     pub(super) async fn get(&self, repository: &Repository) -> Option<Authorization> {
         let slot = self.slot(repository);
-        let token = slot.lock().await;
-        token.as_ref().filter(|token| token.is_fresh()).map(|token| token.authorization.clone())
+        let state = slot.lock().await;
+        let token = state.token.as_ref().filter(|token| token.is_fresh());
+        token.map(|token| token.authorization.clone())
     }
 
-    /// Answers the challenges to a request. `refused` is what the request
-    /// carried; if another task has a newer token already, that is the answer.
+    /// Answers the challenges to a request, or finds that there is no answer.
+    /// `refused` is what the request carried; if another task has something
+    /// newer already, that is the answer.
     pub(super) async fn answer(
         &self,
         connection: &Connection,
         request: &Request<'_>,
         registry: &Url,
-        challenges: &[Challenge],
+        mut challenges: Vec<Challenge>,
         refused: Option<&Authorization>,
-    ) -> Result<Authorization, Error> {
+    ) -> Result<Option<Authorization>, Error> {
         let slot = self.slot(request.repository);
-        let mut current = slot.lock().await;
-        if let Some(token) = current.as_ref().filter(|token| token.is_fresh())
+        let mut state = slot.lock().await;
+        if let Some(token) = state.token.as_ref().filter(|token| token.is_fresh())
             && refused != Some(&token.authorization)
         {
-            return Ok(token.authorization.clone());
+            return Ok(Some(token.authorization.clone()));
         }
-        let token = fetch(connection, request, registry, challenges).await?;
-        let authorization = token.authorization.clone();
-        *current = Some(token);
+        if !state.was_looked_for {
+            let found = connection.credentials.find(request.repository).await?;
+            connection.observer().observe(&Event::Credential {
+                repository: &request.repository.to_string(),
+                origin: found.as_ref().map(|found| found.origin.to_string()).as_deref(),
+            });
+            (state.was_looked_for, state.credential) = (true, found);
+        }
+        let found = state.credential.clone();
+        if bearer(&challenges).is_none() && basic(&challenges).is_none() && state.bearer.is_none() {
+            challenges = connection.ping(request, registry).await?;
+        }
+        let challenge = bearer(&challenges).cloned().or(state.bearer.clone());
+        let token = match (challenge, found) {
+            (_, Some(found)) if matches!(found.credential, Credential::RegistryToken(_)) => {
+                let authorization =
+                    Authorization::bearer(found.credential.secret().expose(), Some(&found));
+                authorization.map(|authorization| Token { authorization, expires: None })
+            }
+            (Some(challenge), found) => {
+                let service = TokenService::new(request, registry, &challenge)?;
+                let token = service.fetch(connection, found.as_ref()).await?;
+                state.bearer = Some(challenge);
+                Some(token)
+            }
+            (None, Some(found)) if basic(&challenges).is_some() => match &found.credential {
+                Credential::Password { user, password } => {
+                    let authorization = Authorization::basic(user, password, &found);
+                    authorization.map(|authorization| Token { authorization, expires: None })
+                }
+                _ => None,
+            },
+            (None, _) => None,
+        };
+        let authorization = token.as_ref().map(|token| token.authorization.clone());
+        state.token = token;
         Ok(authorization)
     }
 }
 
-/// Asks the token service that the first usable challenge names.
-async fn fetch(
-    connection: &Connection,
-    request: &Request<'_>,
-    registry: &Url,
-    challenges: &[Challenge],
-) -> Result<Token, Error> {
-    let host = request.repository.host().to_owned();
-    let bearer = challenges
+/// The first challenge that a token service answers.
+fn bearer(challenges: &[Challenge]) -> Option<&Challenge> {
+    challenges
         .iter()
-        .filter(|challenge| challenge.scheme() == "bearer")
-        .find_map(|challenge| Some((challenge, challenge.parameter("realm")?)));
-    let Some((challenge, realm)) = bearer else {
-        let reason = if challenges.iter().any(|challenge| challenge.scheme() == "basic") {
-            "there is no user and password for it"
-        } else {
-            "does not say how"
-        };
-        return Err(Error::Challenge { subject: request.subject.clone(), host, reason });
-    };
-    let mut url = token_service(&host, registry, realm)?;
-    {
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = challenge.parameter("service") {
-            query.append_pair("service", service);
+        .find(|challenge| challenge.scheme() == "bearer" && challenge.parameter("realm").is_some())
+}
+
+fn basic(challenges: &[Challenge]) -> Option<&Challenge> {
+    challenges.iter().find(|challenge| challenge.scheme() == "basic")
+}
+
+/// The token service that a challenge names, and what to ask of it.
+struct TokenService<'a> {
+    host: &'a str,
+    subject: String,
+    url: Url,
+    service: Option<&'a str>,
+    scopes: Vec<String>,
+}
+
+impl<'a> TokenService<'a> {
+    fn new(request: &Request<'a>, registry: &Url, challenge: &'a Challenge) -> Result<Self, Error> {
+        let host = request.repository.host();
+        let realm = challenge.parameter("realm").unwrap_or_default();
+        Ok(Self {
+            host,
+            subject: format!("a token for {}", request.subject),
+            url: checked_realm(host, registry, realm)?,
+            service: challenge.parameter("service"),
+            scopes: scopes(request.repository, challenge.parameter("scope")),
+        })
+    }
+
+    async fn fetch(&self, connection: &Connection, found: Option<&Found>) -> Result<Token, Error> {
+        if let Some(found) = found
+            && let Credential::IdentityToken { .. } = found.credential
+            && let Some(token) = self.refresh(connection, found).await?
+        {
+            return Ok(token);
         }
-        for scope in scopes(request.repository, challenge.parameter("scope")) {
-            query.append_pair("scope", &scope);
+        let mut url = self.url.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            if let Some(service) = self.service {
+                query.append_pair("service", service);
+            }
+            // Quay refuses several scopes in one parameter.
+            for scope in &self.scopes {
+                query.append_pair("scope", scope);
+            }
+            if let Some(user) =
+                found.map(|found| found.credential.user()).filter(|user| !user.is_empty())
+            {
+                query.append_pair("account", user);
+            }
+        }
+        let authorization = found.and_then(|found| {
+            Authorization::basic(found.credential.user(), found.credential.secret(), found)
+        });
+        self.send(connection, Outgoing::get(&self.subject, url), authorization.as_ref(), found)
+            .await
+    }
+
+    /// Exchanges an identity token by POST; `None` where the service knows no
+    /// POST, and wants the token as a password.
+    async fn refresh(
+        &self,
+        connection: &Connection,
+        found: &Found,
+    ) -> Result<Option<Token>, Error> {
+        let form = Serializer::new(String::new())
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("refresh_token", found.credential.secret().expose())
+            .append_pair("service", self.service.unwrap_or_default())
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("scope", &self.scopes.join(" "))
+            .finish();
+        let outgoing =
+            Outgoing { form: Some(form), ..Outgoing::get(&self.subject, self.url.clone()) };
+        match self.send(connection, outgoing, None, Some(found)).await {
+            Ok(token) => Ok(Some(token)),
+            Err(Error::TokenService { status, .. })
+                if matches!(status.as_u16(), 400 | 404 | 405) =>
+            {
+                Ok(None)
+            }
+            Err(Error::Denied(denial)) if denial.status == StatusCode::UNAUTHORIZED => Ok(None),
+            Err(error) => Err(error),
         }
     }
-    let realm = SafeUrl(&url).to_string();
-    let bytes = connection.fetch_token(request, &url, ANSWER_LIMIT).await?;
-    parse_answer(&bytes, Instant::now()).ok_or(Error::Token { host, realm })
+
+    /// A token service that is not where the registry says is no image that is
+    /// not there.
+    fn not_gone(&self, error: Error) -> Error {
+        match error {
+            Error::Status { status, subject, .. }
+                if status.is_client_error() && status.as_u16() != 429 =>
+            {
+                Error::TokenService { subject, realm: SafeUrl(&self.url).to_string(), status }
+            }
+            error => error,
+        }
+    }
+
+    async fn send(
+        &self,
+        connection: &Connection,
+        outgoing: Outgoing<'_>,
+        authorization: Option<&Authorization>,
+        found: Option<&Found>,
+    ) -> Result<Token, Error> {
+        let outgoing = Outgoing { authorization, ..outgoing };
+        let url = outgoing.url.clone();
+        let response = connection.http.follow(outgoing).await?;
+        let response = connection
+            .http
+            .check_status(&self.subject, response, &url, authorization)
+            .await
+            .map_err(|error| self.not_gone(error))?;
+        let bytes = http::read_body(&self.subject, response, ANSWER_LIMIT).await?;
+        parse_answer(&bytes, Instant::now(), found).ok_or_else(|| Error::Token {
+            host: self.host.to_owned(),
+            realm: SafeUrl(&self.url).to_string(),
+        })
+    }
 }
 
 /// The scopes to ask for, each one once: the challenge's first, for some
@@ -168,7 +291,7 @@ fn scopes(repository: &Repository, challenge: Option<&str>) -> Vec<String> {
 
 /// The token service's URL, or why it must not be asked: a credential would go
 /// there, and a registry may be made to name anything.
-fn token_service(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> {
+fn checked_realm(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> {
     let refused = |realm: String, reason| Error::Realm { host: host.to_owned(), realm, reason };
     let url = registry
         .join(realm)
@@ -186,7 +309,7 @@ fn token_service(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> 
 
 /// The token in an answer. Its time of issue is not used: clocks differ, and
 /// the time of arrival is never earlier.
-fn parse_answer(bytes: &[u8], now: Instant) -> Option<Token> {
+fn parse_answer(bytes: &[u8], now: Instant, found: Option<&Found>) -> Option<Token> {
     let answer: Answer = serde_json::from_slice(bytes).ok()?;
     let text =
         [answer.token, answer.access_token].into_iter().flatten().find(|text| !text.is_empty())?;
@@ -195,10 +318,8 @@ fn parse_answer(bytes: &[u8], now: Instant) -> Option<Token> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .unwrap_or(SHORTEST_LIFE)
         .clamp(SHORTEST_LIFE, Duration::from_secs(86_400));
-    Some(Token {
-        authorization: Authorization::bearer(&text)?,
-        expires: now + life.saturating_sub(MARGIN),
-    })
+    let authorization = Authorization::bearer(&text, found)?;
+    Some(Token { authorization, expires: Some(now + life.saturating_sub(MARGIN)) })
 }
 
 #[cfg(test)]
@@ -227,9 +348,9 @@ mod tests {
     #[test]
     fn rule_29_a_realm_must_not_be_weaker_or_nearer_than_its_registry() {
         let public = url("https://ghcr.io/v2/");
-        assert!(token_service("ghcr.io", &public, "https://auth.ghcr.io/token").is_ok());
+        assert!(checked_realm("ghcr.io", &public, "https://auth.ghcr.io/token").is_ok());
         assert_eq!(
-            token_service("ghcr.io", &public, "/token").expect("relative").as_str(),
+            checked_realm("ghcr.io", &public, "/token").expect("relative").as_str(),
             "https://ghcr.io/token"
         );
         for realm in [
@@ -242,11 +363,11 @@ mod tests {
             "file:///etc/passwd",
             "https://",
         ] {
-            let error = token_service("ghcr.io", &public, realm).expect_err(realm);
+            let error = checked_realm("ghcr.io", &public, realm).expect_err(realm);
             assert!(matches!(error, Error::Realm { .. }), "{realm}: {error}");
         }
         let local = url("http://localhost:5000/v2/");
-        assert!(token_service("localhost:5000", &local, "http://127.0.0.1:5001/token").is_ok());
+        assert!(checked_realm("localhost:5000", &local, "http://127.0.0.1:5001/token").is_ok());
     }
 
     // protocol rules 17 and 18
@@ -254,7 +375,8 @@ mod tests {
     fn rule_17_either_field_is_the_token() {
         let now = Instant::now();
         let life = |text: &str| {
-            parse_answer(text.as_bytes(), now).map(|token| (token.expires - now + MARGIN).as_secs())
+            let token = parse_answer(text.as_bytes(), now, None)?;
+            Some((token.expires? - now + MARGIN).as_secs())
         };
         assert_eq!(life(r#"{"token":"t"}"#), Some(60));
         assert_eq!(life(r#"{"access_token":"t","expires_in":300}"#), Some(300));

@@ -1,0 +1,91 @@
+//! `n2c auth`: which credentials are used, and carrying them into a sandbox.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use n2c::reference::Reference;
+use n2c::registry::credentials::{self, CredentialStore, Found};
+
+use super::CredentialOptions;
+use super::failure::{Failure, NoCredential};
+use super::report::Report;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Say which file, key and user answer for a reference; never the secret
+    Show(Show),
+    /// Write the credentials for references into one file, helpers' too
+    ///
+    /// The file has mode 0600 and holds what was asked for and nothing else. It
+    /// is in the format of docker and podman; in a build sandbox its place is
+    /// /etc/skopeo/auth.json.
+    Export(Export),
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// A reference such as `ghcr.io/owner/image`
+    reference: String,
+
+    #[command(flatten)]
+    credentials: CredentialOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// References such as `ghcr.io/owner/image`
+    #[arg(required = true, value_name = "REFERENCE")]
+    references: Vec<String>,
+
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    credentials: CredentialOptions,
+}
+
+pub(crate) async fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
+    match command {
+        Command::Show(options) => show(options, report).await,
+        Command::Export(options) => export(options, report).await,
+    }
+}
+
+async fn show(options: Show, report: &Arc<Report>) -> Result<(), Failure> {
+    let reference: Reference = options.reference.parse()?;
+    let store = CredentialStore::new(options.credentials.authfile.as_deref(), report.clone())?;
+    let repository = reference.repository();
+    let text = match store.find(repository).await? {
+        Some(Found { credential, origin }) => {
+            let mut lines = vec![
+                repository.to_string(),
+                format!("file    {}", origin.file.display()),
+                format!("key     {}", origin.key),
+            ];
+            lines.extend(origin.helper.map(|helper| format!("helper  {helper}")));
+            if !credential.user().is_empty() {
+                lines.push(format!("user    {}", credential.user()));
+            }
+            lines.push(format!("kind    {}\n", credential.kind()));
+            lines.join("\n")
+        }
+        None => format!("{repository}\nno credentials: pulled anonymously\n"),
+    };
+    Report::text(&text)
+}
+
+async fn export(options: Export, report: &Arc<Report>) -> Result<(), Failure> {
+    let store = CredentialStore::new(options.credentials.authfile.as_deref(), report.clone())?;
+    let mut found = Vec::new();
+    for text in &options.references {
+        let reference: Reference = text.parse()?;
+        let repository = reference.repository().clone();
+        match store.find(&repository).await? {
+            Some(Found { credential, .. }) => found.push((repository, credential)),
+            None => return Err(NoCredential { repository }.into()),
+        }
+    }
+    Ok(credentials::export(&found, &options.output)?)
+}

@@ -1,0 +1,78 @@
+//! The `Authorization` header, and whose it is.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+
+use super::credentials::{Found, Origin, Secret};
+
+/// The value of an `Authorization` header. Never shown.
+#[derive(Clone, Eq, PartialEq)]
+pub(super) struct Authorization {
+    value: HeaderValue,
+    /// What must not be repeated, in all forms.
+    secrets: Vec<Secret>,
+    user: Option<User>,
+}
+
+/// Who asks, as it may be shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct User {
+    name: String,
+    origin: Origin,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.name.is_empty() {
+            write!(formatter, "user `{}`, ", self.name)?;
+        }
+        self.origin.fmt(formatter)
+    }
+}
+
+impl Authorization {
+    /// A bearer token. `None` where it can't stand in a header.
+    pub(super) fn bearer(token: &str, found: Option<&Found>) -> Option<Self> {
+        Self::new(format!("Bearer {token}"), vec![Secret::new(token.to_owned())], found)
+    }
+
+    /// A user and a password, or what stands for one.
+    pub(super) fn basic(user: &str, password: &Secret, found: &Found) -> Option<Self> {
+        let encoded = STANDARD.encode(format!("{user}:{}", password.expose()));
+        let secrets = vec![Secret::new(encoded.clone()), password.clone()];
+        Self::new(format!("Basic {encoded}"), secrets, Some(found))
+    }
+
+    fn new(text: String, secrets: Vec<Secret>, found: Option<&Found>) -> Option<Self> {
+        let mut value = HeaderValue::try_from(text).ok()?;
+        value.set_sensitive(true);
+        let user = found.map(|found| User {
+            name: found.credential.user().to_owned(),
+            origin: found.origin.clone(),
+        });
+        Some(Self { value, secrets, user })
+    }
+
+    pub(super) fn header(&self) -> HeaderValue {
+        self.value.clone()
+    }
+
+    /// Whose credential is behind it; nobody's behind an anonymous token.
+    pub(super) const fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    /// Whether `text` repeats a secret of it.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        self.secrets.iter().any(|secret| text.contains(secret.expose()))
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Authorization({:?})", self.user)
+    }
+}

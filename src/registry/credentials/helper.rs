@@ -1,0 +1,88 @@
+//! Credential helpers: programs that keep a user's credentials
+//! (docker/docker-credential-helpers).
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+use super::{Credential, Error, Secret};
+
+/// How long a helper may take. Some ask the user, or a cloud.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How much of a helper's answer is read, in bytes.
+const ANSWER_LIMIT: u64 = 1 << 20;
+/// What helpers print where they know no credential.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+/// The user name that marks an identity token.
+const TOKEN_USER: &str = "<token>";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+/// The program that a helper's name stands for.
+pub(super) fn program(name: &str) -> String {
+    format!("docker-credential-{name}")
+}
+
+/// Asks the helper `name` for the credential of `server`.
+pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, Error> {
+    let program = program(name);
+    let failed = |reason: String| Error::Helper {
+        program: program.clone(),
+        server: server.to_owned(),
+        reason,
+    };
+    if name.contains('/') {
+        return Err(failed("is a path, not a name, and was not run".to_owned()));
+    }
+    let start = |source| Error::HelperStart { program: program.clone(), source };
+    let mut child = Command::new(&program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        // It may ask its user there.
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(start)?;
+    let Ok(ended) = tokio::time::timeout(TIME_LIMIT, converse(&mut child, server)).await else {
+        return Err(failed(format!("did not answer within {} s", TIME_LIMIT.as_secs())));
+    };
+    let (success, answer) = ended.map_err(start)?;
+    if !success {
+        if String::from_utf8_lossy(&answer).contains(NOT_FOUND) {
+            return Ok(None);
+        }
+        return Err(failed("failed".to_owned()));
+    }
+    let answer: Answer =
+        serde_json::from_slice(&answer).map_err(|_| failed("printed no credential".to_owned()))?;
+    let secret = Secret::new(answer.secret);
+    Ok(match answer.username.as_str() {
+        _ if secret.expose().is_empty() => None,
+        TOKEN_USER => Some(Credential::IdentityToken { user: String::new(), token: secret }),
+        _ => Some(Credential::Password { user: answer.username, password: secret }),
+    })
+}
+
+/// Writes the question, reads the answer, and waits for the end.
+async fn converse(child: &mut Child, server: &str) -> std::io::Result<(bool, Vec<u8>)> {
+    if let Some(mut stdin) = child.stdin.take() {
+        // A helper that does not read has its own reasons.
+        let _ = stdin.write_all(server.as_bytes()).await;
+    }
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(ANSWER_LIMIT).read_to_end(&mut answer).await?;
+    }
+    Ok((child.wait().await?.success(), answer))
+}

@@ -1,0 +1,71 @@
+//! `Content-Encoding: gzip` on what should come as it is.
+//!
+//! n2c asks for no encoding. Some servers compress all the same, and some say
+//! so of layers that are simply gzip files. Which it is, the digest tells: the
+//! bytes as they came are tried first, the decoded ones only if those are wrong.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+
+use flate2::read::MultiGzDecoder;
+use reqwest::header::{self, HeaderMap};
+
+use crate::digest::{Digest, Hasher};
+
+/// Whether an answer says that it is gzip on the way only.
+pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| matches!(value.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip"))
+}
+
+/// The decoded bytes, if they are at most `limit`.
+pub(super) fn decode(bytes: &[u8], limit: u64) -> io::Result<Vec<u8>> {
+    let mut decoded = Vec::new();
+    MultiGzDecoder::new(bytes).take(limit + 1).read_to_end(&mut decoded)?;
+    if decoded.len() as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(decoded)
+}
+
+/// Replaces a file's content by the decoded one, if that has `digest`. Where
+/// the size is not known, what decodes to more than a thousand times as much
+/// is no blob. Returns the size of what is now in the file.
+pub(super) fn decode_file(
+    file: &mut File,
+    digest: &Digest,
+    size: Option<u64>,
+) -> io::Result<Option<u64>> {
+    let limit = match size {
+        Some(size) => size,
+        None => file.metadata()?.len().saturating_mul(1000),
+    };
+    file.seek(SeekFrom::Start(0))?;
+    let mut whole = tempfile::tempfile()?;
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut decoder = MultiGzDecoder::new(io::BufReader::new(&*file)).take(limit + 1);
+    let mut buffer = vec![0; 64 << 10];
+    let mut total = 0;
+    loop {
+        let count = match decoder.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            // Not gzip at all, or broken: then these are not the bytes.
+            Err(_) => return Ok(None),
+        };
+        hasher.update(&buffer[..count]);
+        whole.write_all(&buffer[..count])?;
+        total += count as u64;
+    }
+    if hasher.finish() != *digest {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::Start(0))?;
+    file.set_len(0)?;
+    whole.seek(SeekFrom::Start(0))?;
+    io::copy(&mut whole, file)?;
+    Ok(Some(total))
+}

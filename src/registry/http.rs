@@ -1,0 +1,334 @@
+//! HTTP as registries need it: one client for each kind of server, redirects
+//! that lose credentials on the way, bodies that have a largest size.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::authorization::Authorization;
+use super::error::{Cause, Denial, Error};
+use super::origin::{self, SafeUrl};
+use super::retry;
+use super::tls::TlsOptions;
+use crate::observer::{Event, Observer};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REDIRECT_LIMIT: usize = 10;
+/// How much of an error's body is read, in bytes.
+const ERROR_LIMIT: u64 = 64 << 10;
+
+/// A request to any server.
+pub(super) struct Outgoing<'a> {
+    /// What it is for, for people: "manifest `docker.io/library/alpine:3.19`".
+    pub(super) subject: &'a str,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    /// The body of a POST; without one, it is a GET.
+    pub(super) form: Option<String>,
+    pub(super) authorization: Option<&'a Authorization>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn get(subject: &'a str, url: Url) -> Self {
+        Self { subject, url, headers: HeaderMap::new(), form: None, authorization: None }
+    }
+}
+
+/// Which client a server needs. A proxy is never used for this machine.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct ClientKind {
+    encrypted: bool,
+    local: bool,
+    verified: bool,
+    /// The host, where it has certificates of its own.
+    own_certificates: Option<String>,
+}
+
+/// Sends requests, follows redirects, keeps connections.
+pub(super) struct Http {
+    tls: TlsOptions,
+    /// Hosts whose certificates do not matter, as `host[:port]`.
+    insecure_hosts: Mutex<HashSet<String>>,
+    read_timeout: Duration,
+    clients: Mutex<HashMap<ClientKind, reqwest::Client>>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Http {
+    pub(super) fn new(
+        tls: TlsOptions,
+        read_timeout: Duration,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let (insecure_hosts, clients) = (Mutex::default(), Mutex::default());
+        Self { tls, insecure_hosts, read_timeout, clients, observer }
+    }
+
+    pub(super) fn observer(&self) -> &dyn Observer {
+        &*self.observer
+    }
+
+    /// From now on the certificate of `host` does not matter.
+    pub(super) fn allow_insecure(&self, host: &str) {
+        let mut hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.insert(origin::dial_host(host).to_owned());
+    }
+
+    /// Whether the certificate of `host` matters.
+    pub(super) fn is_verified(&self, host: &str) -> bool {
+        let hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.tls.insecure && !hosts.contains(origin::dial_host(host))
+    }
+
+    /// Sends a request and follows redirects. A credential is dropped at the
+    /// first step to another origin, and does not come back.
+    pub(super) async fn follow(&self, mut outgoing: Outgoing<'_>) -> Result<Response, Error> {
+        for _ in 0..=REDIRECT_LIMIT {
+            let response = self.send(&outgoing).await?;
+            let status = response.status().as_u16();
+            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let next = self.next_step(&outgoing, &response)?;
+            if !origin::same_origin(&outgoing.url, &next) {
+                outgoing.authorization = None;
+            }
+            // A form is sent again only where the server asks for that, and
+            // never to somebody else: it may hold a token.
+            if !matches!(status, 307 | 308) || !origin::same_origin(&outgoing.url, &next) {
+                outgoing.form = None;
+            }
+            outgoing.url = next;
+        }
+        Err(redirect_error(&outgoing, "too many times"))
+    }
+
+    fn next_step(&self, outgoing: &Outgoing<'_>, response: &Response) -> Result<Url, Error> {
+        let location = text_header(response.headers(), &header::LOCATION);
+        let next = location
+            .and_then(|location| outgoing.url.join(&location).ok())
+            .ok_or_else(|| redirect_error(outgoing, "without saying where to"))?;
+        match (outgoing.url.scheme(), next.scheme()) {
+            ("https", "http") if self.is_verified(&host_of(&outgoing.url)) => {
+                Err(redirect_error(outgoing, "from https to http"))
+            }
+            (_, "http" | "https") => Ok(next),
+            _ => Err(redirect_error(outgoing, "to something that is not HTTP")),
+        }
+    }
+
+    async fn send(&self, outgoing: &Outgoing<'_>) -> Result<Response, Error> {
+        let url = &outgoing.url;
+        let mut headers = outgoing.headers.clone();
+        // Layers are compressed already, and hashed as they are.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(authorization) = outgoing.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.header());
+        }
+        let method = if outgoing.form.is_some() { Method::POST } else { Method::GET };
+        let mut request = self.client(url)?.request(method.clone(), url.clone());
+        if let Some(form) = &outgoing.form {
+            let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+            headers.insert(header::CONTENT_TYPE, form_type);
+            request = request.body(form.clone());
+        }
+        let started = Instant::now();
+        let response = request
+            .headers(headers)
+            .send()
+            .await
+            .map_err(|source| unreachable(outgoing.subject, url, source))?;
+        self.tell(&method, url, &response, started.elapsed());
+        Ok(response)
+    }
+
+    fn tell(&self, method: &Method, url: &Url, response: &Response, elapsed: Duration) {
+        self.observer.observe(&Event::Answered {
+            method: method.as_str(),
+            url: &SafeUrl(url).to_string(),
+            status: response.status().as_u16(),
+            elapsed,
+        });
+        let rate = |name| text_header(response.headers(), &HeaderName::from_static(name));
+        if let Some(remaining) = rate("ratelimit-remaining") {
+            let limit = rate("ratelimit-limit").unwrap_or_else(|| "unknown".to_owned());
+            let host = host_of(url);
+            self.observer.observe(&Event::RateLimit {
+                host: &host,
+                limit: &limit,
+                remaining: &remaining,
+            });
+        }
+    }
+
+    /// The client for a server, made when it is first needed: reading the
+    /// system's certificates takes longer than all else at the start.
+    fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
+        let host = host_of(url);
+        let encrypted = url.scheme() == "https";
+        let certificates = if encrypted { TlsOptions::own_certificates(&host) } else { None };
+        let kind = ClientKind {
+            encrypted,
+            local: origin::is_loopback(url),
+            verified: self.is_verified(&host),
+            own_certificates: certificates.is_some().then_some(host),
+        };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&kind) {
+            return Ok(client.clone());
+        }
+        let config = if encrypted {
+            self.tls.config(kind.verified, certificates.as_deref())?
+        } else {
+            super::tls::unused()?
+        };
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .user_agent(concat!("n2c/", env!("CARGO_PKG_VERSION")))
+            // Redirects are followed here, where credentials are watched.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(self.read_timeout);
+        if kind.local {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| Error::Setup(Cause::from(error)))?;
+        clients.insert(kind, client.clone());
+        Ok(client)
+    }
+
+    /// A success, or the error that the answer is. `registry` is who was asked
+    /// first; an answer of another origin is that of a redirect's target.
+    pub(super) async fn check_status(
+        &self,
+        subject: &str,
+        response: Response,
+        registry: &Url,
+        authorization: Option<&Authorization>,
+    ) -> Result<Response, Error> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let host = host_of(response.url());
+        let redirected = !origin::same_origin(response.url(), registry);
+        let headers = response.headers();
+        let retry_after = retry::retry_after(headers, SystemTime::now());
+        let nothing_left = text_header(headers, &HeaderName::from_static("ratelimit-remaining"))
+            .is_some_and(|remaining| remaining.split(';').next() == Some("0"));
+        // distribution announces more bytes than it sends with a 416.
+        let body = if status == StatusCode::RANGE_NOT_SATISFIABLE {
+            Vec::new()
+        } else {
+            read_body(subject, response, ERROR_LIMIT).await.unwrap_or_default()
+        };
+        // A server may say anything, also what it was just told.
+        let message = error_message(&body).filter(|message| {
+            authorization.is_none_or(|authorization| !authorization.is_in(message))
+        });
+        if matches!(status.as_u16(), 401 | 403) && !redirected {
+            let user = authorization.and_then(Authorization::user).map(ToString::to_string);
+            return Err(Error::Denied(Denial {
+                subject: subject.to_owned(),
+                host,
+                status,
+                message,
+                user,
+            }));
+        }
+        let told_of_limit = message.as_ref().is_some_and(|text| text.contains("pull rate limit"));
+        Err(Error::Status {
+            subject: subject.to_owned(),
+            host,
+            status,
+            message,
+            retry_after,
+            limit_reached: status.as_u16() == 429 && (nothing_left || told_of_limit),
+            redirected,
+            attempts: 1,
+        })
+    }
+}
+
+fn redirect_error(outgoing: &Outgoing<'_>, reason: &'static str) -> Error {
+    let (subject, host) = (outgoing.subject.to_owned(), host_of(&outgoing.url));
+    Error::Redirect { subject, host, reason }
+}
+
+/// `host[:port]` of a URL.
+pub(super) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+pub(super) fn unreachable(subject: &str, url: &Url, source: reqwest::Error) -> Error {
+    Error::Unreachable {
+        subject: subject.to_owned(),
+        host: host_of(url),
+        attempts: 1,
+        source: Cause::from(source),
+    }
+}
+
+pub(super) fn text_header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// A whole body, if it has at most `limit` bytes.
+pub(super) async fn read_body(
+    subject: &str,
+    mut response: Response,
+    limit: u64,
+) -> Result<Vec<u8>, Error> {
+    let url = response.url().clone();
+    let too_large = || Error::TooLarge { subject: subject.to_owned(), host: host_of(&url), limit };
+    if response.content_length().is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|source| unreachable(subject, &url, source))?
+    {
+        if (body.len() + chunk.len()) as u64 > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The first error in a registry's answer (distribution-spec, error codes), or
+/// nothing where the body is something else. Made safe for a terminal.
+fn error_message(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Vec<Diagnostic>,
+    }
+    #[derive(Deserialize)]
+    struct Diagnostic {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let first = body.errors.into_iter().next()?;
+    let text = match (first.code.as_str(), first.message.as_str()) {
+        ("", "") => return None,
+        ("", text) | (text, "") => text.to_owned(),
+        (code, message) => format!("{code}: {message}"),
+    };
+    Some(printable(&text))
+}
+
+/// At most 200 characters, none of which moves a cursor.
+fn printable(text: &dyn fmt::Display) -> String {
+    let text = text.to_string();
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

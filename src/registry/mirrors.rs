@@ -1,0 +1,458 @@
+//! Mirrors: where else a repository can be pulled from.
+//!
+//! `--mirror` and `N2C_MIRRORS` name them, and the `[[registry]]` parts of
+//! containers-registries.conf(5), version 2. Lockfiles keep the canonical
+//! reference; mirrors are a matter of the machine that fetches.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::error::{Diagnose, Kind};
+use crate::fs;
+use crate::reference::{self, Repository};
+
+/// Why the settings of mirrors are not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A `REGISTRY=URL` is not that.
+    #[error("invalid mirror `{text}`: {reason}")]
+    Invalid {
+        /// What was given, with control characters escaped.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// `registries.conf` can't be read.
+    #[error(transparent)]
+    Read(#[from] fs::Error),
+    /// `registries.conf` is not TOML of the right shape.
+    #[error("invalid `{}`: {message}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, in one line.
+        message: String,
+    },
+    /// A location in `registries.conf` makes no repository.
+    #[error("`{location}` in `{}` is no place for `{repository}`", path.display())]
+    Location {
+        /// The file.
+        path: PathBuf,
+        /// The location.
+        location: String,
+        /// The repository that was looked for.
+        repository: String,
+        /// Why.
+        #[source]
+        source: reference::Error,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid { .. } => Kind::Usage,
+            _ => Kind::Other,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid { .. } => {
+                Some("a mirror looks like `docker.io=https://mirror.example/dockerhub`".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A place to fetch a repository from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Endpoint {
+    /// Host and path there.
+    pub(super) repository: Repository,
+    /// The scheme, where the settings say it.
+    pub(super) scheme: Option<&'static str>,
+    /// Whether its certificate does not matter.
+    pub(super) insecure: bool,
+}
+
+/// A registry, or a part of one, and where to fetch it from.
+#[derive(Clone, Debug)]
+struct Rule {
+    /// What it is for: `host`, `host/path` or `*.example.com`.
+    prefix: String,
+    mirrors: Vec<Place>,
+    /// Where the registry itself is, if not where its name says.
+    primary: Option<Place>,
+    insecure: bool,
+    blocked: bool,
+    /// The file it is from; none for an option.
+    file: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    /// Host and path, which replace the prefix.
+    location: String,
+    scheme: Option<&'static str>,
+    insecure: bool,
+    pull: Pull,
+}
+
+/// Which pulls a mirror is for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum Pull {
+    #[default]
+    All,
+    DigestOnly,
+    TagOnly,
+}
+
+/// All rules. Those of options go before those of files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mirrors {
+    options: Vec<Rule>,
+    files: Vec<Rule>,
+}
+
+/// Where to fetch, in order; the registry itself last.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) endpoints: Vec<Endpoint>,
+    /// The file that forbids the registry, where one does.
+    pub(super) blocked_by: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct RawFile {
+    #[serde(default)]
+    registry: Vec<RawRegistry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RawRegistry {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    blocked: bool,
+    #[serde(default)]
+    mirror_by_digest_only: bool,
+    #[serde(default)]
+    mirror: Vec<RawMirror>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RawMirror {
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    pull_from_mirror: Option<Pull>,
+}
+
+impl Mirrors {
+    /// The rules of `--mirror` options, of `$N2C_MIRRORS` (the same, separated
+    /// by white space or commas), and of this machine's `registries.conf`.
+    pub(super) fn read(options: &[String]) -> Result<Self, Error> {
+        let variable = std::env::var("N2C_MIRRORS").unwrap_or_default();
+        let in_variable = variable.split([',', ' ', '\n', '\t']).filter(|text| !text.is_empty());
+        let options = options.iter().map(String::as_str).chain(in_variable);
+        let options = options.map(Rule::from_option).collect::<Result<Vec<_>, _>>()?;
+        let mut files = Vec::new();
+        for path in registries_conf() {
+            match fs::read(&path) {
+                Ok(text) => files.extend(parse(&path, &text)?),
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self { options, files })
+    }
+
+    /// Where to fetch `repository` from, by digest or by tag.
+    pub(super) fn plan(&self, repository: &Repository, by_digest: bool) -> Result<Plan, Error> {
+        let name = repository.to_string();
+        let longest = |rules: &[Rule]| -> Option<Rule> {
+            let matching = rules.iter().filter(|rule| matches(&rule.prefix, &name));
+            // The first of equals, which `max_by_key` would not give.
+            matching.rev().max_by_key(|rule| rule.prefix.len()).cloned()
+        };
+        let (option, file) = (longest(&self.options), longest(&self.files));
+        let mut endpoints = Vec::new();
+        let mut primary =
+            Endpoint { repository: repository.clone(), scheme: None, insecure: false };
+        let mut blocked_by = None;
+        for rule in [&option, &file].into_iter().flatten() {
+            for mirror in &rule.mirrors {
+                let serves = match mirror.pull {
+                    Pull::All => true,
+                    Pull::DigestOnly => by_digest,
+                    Pull::TagOnly => !by_digest,
+                };
+                if serves {
+                    endpoints.push(rule.endpoint(mirror, &name)?);
+                }
+            }
+        }
+        if let Some(rule) = &file {
+            if let Some(place) = &rule.primary {
+                primary = rule.endpoint(place, &name)?;
+            }
+            primary.insecure = rule.insecure;
+            blocked_by = rule.blocked.then(|| rule.file.clone());
+        }
+        endpoints.push(primary);
+        Ok(Plan { endpoints, blocked_by })
+    }
+}
+
+impl Rule {
+    /// `REGISTRY=URL`.
+    fn from_option(text: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
+        let (registry, url) = text.split_once('=').ok_or(invalid("there is no `=`"))?;
+        let with_scheme =
+            if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        let parsed: Url = with_scheme.parse().map_err(|_| invalid("this is no URL"))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            // Shown without what is secret in it.
+            return Err(Error::Invalid {
+                text: registry.escape_default().to_string(),
+                reason: "a mirror's password belongs into an auth file",
+            });
+        }
+        let scheme = match parsed.scheme() {
+            "https" => "https",
+            "http" => "http",
+            _ => return Err(invalid("only http and https are understood")),
+        };
+        let host = super::http::host_of(&parsed);
+        let path = parsed.path().trim_matches('/');
+        if registry.is_empty() || host.is_empty() {
+            return Err(invalid("a side of the `=` is empty"));
+        }
+        let prefix = match registry {
+            "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+            other => other.trim_end_matches('/').to_owned(),
+        };
+        let location = if path.is_empty() { host } else { format!("{host}/{path}") };
+        let place = Place { location, scheme: Some(scheme), insecure: false, pull: Pull::All };
+        Ok(Self {
+            prefix,
+            mirrors: vec![place],
+            primary: None,
+            insecure: false,
+            blocked: false,
+            file: PathBuf::new(),
+        })
+    }
+
+    /// `name`, with the prefix replaced by a place.
+    fn endpoint(&self, place: &Place, name: &str) -> Result<Endpoint, Error> {
+        // The prefix `*.example.com` stands for a host; it is replaced whole.
+        let rest = match self.prefix.strip_prefix("*.") {
+            Some(_) => name.find('/').map_or("", |slash| &name[slash..]),
+            None => name.get(self.prefix.len()..).unwrap_or_default(),
+        };
+        let text = format!("{}{rest}", place.location);
+        let repository = text.parse().map_err(|source| Error::Location {
+            path: self.file.clone(),
+            location: place.location.escape_default().to_string(),
+            repository: name.to_owned(),
+            source,
+        })?;
+        Ok(Endpoint { repository, scheme: place.scheme, insecure: place.insecure })
+    }
+}
+
+/// Whether a prefix is for a repository: on path boundaries, or any host below
+/// `*.example.com`.
+fn matches(prefix: &str, name: &str) -> bool {
+    match prefix.strip_prefix('*') {
+        Some(domain) if domain.starts_with('.') => {
+            name.split(['/', ':']).next().is_some_and(|host| host.ends_with(domain))
+        }
+        _ => name
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@'])),
+    }
+}
+
+/// The files to read: the user's or else the system's, and what is beside it.
+fn registries_conf() -> Vec<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(named) = set("CONTAINERS_REGISTRIES_CONF") {
+        return vec![named];
+    }
+    let system = PathBuf::from("/etc/containers");
+    let user = set("XDG_CONFIG_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".config")))
+        .map(|config| config.join("containers"));
+    let main = user
+        .iter()
+        .chain([&system])
+        .map(|folder| folder.join("registries.conf"))
+        .find(|path| path.exists());
+    let mut paths: Vec<PathBuf> = main.into_iter().collect();
+    for folder in [Some(system), user].into_iter().flatten() {
+        let entries = std::fs::read_dir(folder.join("registries.conf.d")).into_iter().flatten();
+        let mut drop_ins: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+            .collect();
+        drop_ins.sort();
+        paths.extend(drop_ins);
+    }
+    paths
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Vec<Rule>, Error> {
+    let shape = |message: String| Error::Shape { path: path.to_owned(), message };
+    let text = std::str::from_utf8(text).map_err(|error| shape(error.to_string()))?;
+    let file: RawFile = toml::from_str(text).map_err(|error| shape(error.message().to_owned()))?;
+    Ok(file.registry.into_iter().filter_map(|raw| raw.into_rule(path)).collect())
+}
+
+impl RawRegistry {
+    fn into_rule(self, path: &Path) -> Option<Rule> {
+        let prefix = if self.prefix.is_empty() { self.location.clone() } else { self.prefix };
+        let default_pull = if self.mirror_by_digest_only { Pull::DigestOnly } else { Pull::All };
+        let place =
+            |location: String, insecure, pull| Place { location, scheme: None, insecure, pull };
+        let mirrors = self
+            .mirror
+            .into_iter()
+            .map(|mirror| {
+                place(
+                    mirror.location,
+                    mirror.insecure,
+                    mirror.pull_from_mirror.unwrap_or(default_pull),
+                )
+            })
+            .collect();
+        let moved = !self.location.is_empty() && self.location != prefix;
+        (!prefix.is_empty()).then(|| Rule {
+            primary: moved.then(|| place(self.location, self.insecure, Pull::All)),
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            mirrors,
+            insecure: self.insecure,
+            blocked: self.blocked,
+            file: path.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(mirrors: &Mirrors, name: &str, by_digest: bool) -> Vec<String> {
+        let plan = mirrors.plan(&name.parse().expect("valid"), by_digest).expect("a plan");
+        let show = |endpoint: &Endpoint| {
+            let scheme = endpoint.scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default();
+            let mark = if endpoint.insecure { "!" } else { "" };
+            format!("{scheme}{}{mark}", endpoint.repository)
+        };
+        plan.endpoints.iter().map(show).collect()
+    }
+
+    fn from_options(texts: &[&str]) -> Mirrors {
+        let options = texts.iter().map(|text| Rule::from_option(text).expect(text)).collect();
+        Mirrors { options, files: Vec::new() }
+    }
+
+    // demand row 27
+    #[test]
+    fn options_name_mirrors_with_a_path() {
+        let mirrors = from_options(&[
+            "docker.io=https://m.example/dockerhub",
+            "ghcr.io/acme=http://localhost:5000",
+        ]);
+        assert_eq!(
+            plan(&mirrors, "alpine", true),
+            ["https://m.example/dockerhub/library/alpine", "docker.io/library/alpine"]
+        );
+        assert_eq!(
+            plan(&mirrors, "ghcr.io/acme/a", true),
+            ["http://localhost:5000/a", "ghcr.io/acme/a"]
+        );
+        assert_eq!(plan(&mirrors, "ghcr.io/acmes/a", true), ["ghcr.io/acmes/a"]);
+        for text in [
+            "docker.io",
+            "=https://m",
+            "docker.io=",
+            "docker.io=ftp://m",
+            "docker.io=https://u:sesame@m",
+        ] {
+            let error = Rule::from_option(text).expect_err(text);
+            assert!(!error.to_string().contains("sesame"), "{error}");
+        }
+    }
+
+    // protocol rules 75 and 76
+    #[test]
+    fn rule_75_registries_conf_is_followed() {
+        let text = r#"
+            unqualified-search-registries = ["docker.io"]
+            [[registry]]
+            prefix = "docker.io"
+            location = "docker.io"
+            [[registry.mirror]]
+            location = "one.example/hub"
+            insecure = true
+            [[registry.mirror]]
+            location = "two.example"
+            pull-from-mirror = "tag-only"
+            [[registry]]
+            prefix = "docker.io/library"
+            location = "moved.example/lib"
+            mirror-by-digest-only = true
+            [[registry.mirror]]
+            location = "three.example"
+            [[registry]]
+            prefix = "*.corp.example"
+            location = "gate.example"
+            insecure = true
+            [[registry]]
+            location = "bad.example"
+            blocked = true
+        "#;
+        let files = parse(Path::new("registries.conf"), text.as_bytes()).expect("valid");
+        let mirrors = Mirrors { options: Vec::new(), files };
+        assert_eq!(plan(&mirrors, "a/b", true), ["one.example/hub/a/b!", "docker.io/a/b"]);
+        assert_eq!(
+            plan(&mirrors, "a/b", false),
+            ["one.example/hub/a/b!", "two.example/a/b", "docker.io/a/b"]
+        );
+        assert_eq!(
+            plan(&mirrors, "alpine", true),
+            ["three.example/alpine", "moved.example/lib/alpine"]
+        );
+        assert_eq!(plan(&mirrors, "alpine", false), ["moved.example/lib/alpine"]);
+        assert_eq!(plan(&mirrors, "x.corp.example:5000/a", false), ["gate.example/a!"]);
+        let plan = mirrors.plan(&"bad.example/a".parse().expect("valid"), true).expect("a plan");
+        assert_eq!(plan.blocked_by.as_deref(), Some(Path::new("registries.conf")));
+    }
+
+    #[test]
+    fn broken_settings_are_errors() {
+        for text in ["[[registry]", "registry = 1", "[[registry]]\n[[registry.mirror]]\n"] {
+            assert!(parse(Path::new("f"), text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(
+            parse(Path::new("f"), b"[registries.search]\nregistries = []")
+                .expect("version 1")
+                .is_empty()
+        );
+    }
+}
