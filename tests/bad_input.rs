@@ -13,7 +13,7 @@ use n2c::digest::Digest;
 use n2c::media_type::{OCI_CONFIG, OCI_MANIFEST};
 use support::images::{self, Blob, Image};
 use support::program::{command, n2c, n2c_in};
-use support::registry::{Registry, Reply, ReplyBody};
+use support::registry::{Registry, Reply};
 
 fn registry_with_image() -> (Registry, Image) {
     let registry = Registry::start();
@@ -150,13 +150,7 @@ fn rule_35_a_manifest_has_a_largest_size() {
     let error = n2c(&["lock", &registry.reference("app:1")]).error(8).to_owned();
     assert!(error.ends_with("is larger than 4194304 bytes"), "{error}");
     // and not announced
-    registry.hook(|_| {
-        Some(Reply {
-            status: 200,
-            headers: Vec::new(),
-            body: ReplyBody::Endless(vec![b' '; 1 << 16].into()),
-        })
-    });
+    registry.hook(|_| Some(Reply::endless(vec![b' '; 1 << 16])));
     let error = n2c(&["lock", &registry.reference("app:1")]).error(8).to_owned();
     assert!(error.ends_with("is larger than 4194304 bytes"), "{error}");
 }

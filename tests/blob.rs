@@ -156,13 +156,7 @@ fn rule_56_more_or_less_than_the_size_is_refused() {
         assert_nothing_left(directory.path());
     }
     // without a Content-Length, and without an end
-    registry.hook(|_| {
-        Some(Reply {
-            status: 200,
-            headers: Vec::new(),
-            body: ReplyBody::Endless(vec![0; 1 << 16].into()),
-        })
-    });
+    registry.hook(|_| Some(Reply::endless(vec![0; 1 << 16])));
     let run = fetch(directory.path(), &registry, &digest, &["--size", "100000"]);
     assert!(run.error(8).contains("size mismatch"), "{}", run.stderr);
     assert_nothing_left(directory.path());

@@ -175,9 +175,9 @@ impl Connection {
                 self.remember(host, other);
                 Ok(response)
             }
-            // This server speaks TLS, but shows a wrong certificate.
-            Err(error) if error.is_certificate() => Err(error),
-            Err(_) => result,
+            // Nothing there speaks the other scheme either.
+            Err(Error::Unreachable { source, .. }) if !source.speaks_tls() => result,
+            Err(error) => Err(error),
         }
     }
 

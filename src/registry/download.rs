@@ -248,6 +248,24 @@ fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        // What is written is read back, and nothing panics.
+        #[test]
+        fn content_ranges_round_trip(first: u64, last: u64, total: Option<u64>, junk in "\\PC*") {
+            let text = match total {
+                Some(total) => format!("bytes {first}-{last}/{total}"),
+                None => format!("bytes {first}-{last}/*"),
+            };
+            let parse = |text: &str| {
+                let value = text.parse().ok()?;
+                content_range(&HeaderMap::from_iter([(header::CONTENT_RANGE, value)]))
+            };
+            let expected = (first <= last).then_some(ContentRange { first, last, total });
+            proptest::prop_assert_eq!(parse(&text), expected);
+            let _ = parse(&junk);
+        }
+    }
+
     // protocol rule 53
     #[test]
     fn rule_53_content_range_is_read_strictly() {

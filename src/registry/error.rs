@@ -164,6 +164,8 @@ pub enum Error {
     },
 }
 
+const PROXY_HINT: &str = "the proxy wants a user and a password, in `https_proxy` or `http_proxy`";
+
 struct Attempts(u32);
 
 impl fmt::Display for Attempts {
@@ -233,6 +235,7 @@ impl Diagnose for Error {
                 failures.last().map_or(Kind::Network, |(_, error)| error.kind())
             }
             Self::Url { .. } => Kind::Usage,
+            Self::Unreachable { source, .. } if source.is_proxy_denial() => Kind::Denied,
             Self::Unreachable { .. }
             | Self::Redirect { .. }
             | Self::Range { .. }
@@ -256,6 +259,9 @@ impl Diagnose for Error {
                 "name its authority's certificate with `--cacert`, or pass `--tls-verify=false`"
                     .to_owned(),
             ),
+            Self::Unreachable { source, .. } if source.is_proxy_denial() => {
+                Some(PROXY_HINT.to_owned())
+            }
             Self::Denied(denial) => Some(denial.hint()),
             Self::Tls(error) => error.hint(),
             Self::Credentials(error) => error.hint(),
@@ -267,7 +273,7 @@ impl Diagnose for Error {
                 "no pulls are left on `{host}`: log in, wait, or pull from a mirror with `--mirror`"
             )),
             Self::Status { status, host, retry_after, .. } => match status.as_u16() {
-                407 => Some("put the proxy's user and password into `https_proxy`".to_owned()),
+                407 => Some(PROXY_HINT.to_owned()),
                 404 => Some("check the name, the tag and the registry".to_owned()),
                 429 => Some(match retry_after {
                     Some(wait) => format!("`{host}` asks to wait {} s", wait.as_secs()),
@@ -299,11 +305,6 @@ impl Denial {
 }
 
 impl Error {
-    /// Whether a server's certificate was refused.
-    pub(super) fn is_certificate(&self) -> bool {
-        matches!(self, Self::Unreachable { source, .. } if source.is_certificate())
-    }
-
     /// The same error, after `count` tries.
     pub(super) fn after(mut self, count: u32) -> Self {
         if let Self::Unreachable { attempts, .. }
@@ -345,9 +346,21 @@ impl Cause {
         self.chain().find_map(|error| error.downcast_ref::<rustls::Error>())
     }
 
+    /// Whether the server speaks TLS, and that failed: a certificate was refused
+    /// by one side or the other.
+    pub(super) fn speaks_tls(&self) -> bool {
+        !matches!(self.tls(), None | Some(rustls::Error::InvalidMessage(_)))
+    }
+
     /// Whether the server's certificate was refused.
-    pub(super) fn is_certificate(&self) -> bool {
+    fn is_certificate(&self) -> bool {
         matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// Whether a proxy between refused. Its client has no type for that.
+    fn is_proxy_denial(&self) -> bool {
+        let denial = "proxy authorization required";
+        self.0.is_connect() && self.chain().any(|error| error.to_string().contains(denial))
     }
 
     /// Whether this is how a server looks that is spoken to by the wrong

@@ -2,7 +2,6 @@
 //! that lose credentials on the way, bodies that have a largest size.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -324,11 +323,10 @@ fn error_message(body: &[u8]) -> Option<String> {
         ("", text) | (text, "") => text.to_owned(),
         (code, message) => format!("{code}: {message}"),
     };
-    Some(printable(&text))
+    Some(printable(text.trim_end_matches('.')))
 }
 
 /// At most 200 characters, none of which moves a cursor.
-fn printable(text: &dyn fmt::Display) -> String {
-    let text = text.to_string();
+fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

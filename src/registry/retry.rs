@@ -123,6 +123,20 @@ mod tests {
         assert!(policy.delay(&status(429, Some(3600)), 1).is_none());
     }
 
+    proptest::proptest! {
+        // No server makes this wait longer than a minute and the jitter.
+        #[test]
+        fn rule_65_no_wait_is_longer_than_the_cap(text in "[0-9a-zA-Z:, ]{0,40}", attempt in 1..5_u32) {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a value"))]);
+            let mut error = status(503, None);
+            if let Error::Status { retry_after: wait, .. } = &mut error {
+                *wait = retry_after(&headers, SystemTime::now());
+            }
+            let delay = RetryPolicy::default().delay(&error, attempt).expect("a delay");
+            proptest::prop_assert!(delay < Duration::from_secs(91));
+        }
+    }
+
     #[test]
     fn rule_65_retry_after_has_two_forms() {
         let now = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").expect("a date");

@@ -42,20 +42,24 @@ impl Call {
 }
 
 /// An answer.
-#[derive(Debug)]
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: ReplyBody,
 }
 
-#[derive(Debug)]
 pub enum ReplyBody {
     Whole(Bytes),
     /// These bytes, and then the connection is closed.
     Broken(Bytes),
-    /// These bytes again and again, without an end.
-    Endless(Bytes),
+    /// These pieces, made when they are needed, and then, maybe, the connection
+    /// is closed.
+    Pieces {
+        pieces: Box<dyn Iterator<Item = Bytes> + Send + Sync>,
+        broken: bool,
+    },
+    /// These bytes, and then nothing for a long time.
+    Stalled(Bytes),
 }
 
 impl Reply {
@@ -66,6 +70,18 @@ impl Reply {
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// These bytes again and again, without an end.
+    pub fn endless(bytes: impl Into<Bytes>) -> Self {
+        let pieces = Box::new(std::iter::repeat(bytes.into()));
+        Self { status: 200, headers: Vec::new(), body: ReplyBody::Pieces { pieces, broken: false } }
+    }
+
+    /// These bytes of a body that is announced to be longer.
+    pub fn broken(status: u16, bytes: impl Into<Bytes>, announced: usize) -> Self {
+        let body = ReplyBody::Broken(bytes.into());
+        Self { status, headers: Vec::new(), body }.with("content-length", announced.to_string())
     }
 
     /// An error as a registry words it.
@@ -91,9 +107,14 @@ impl Reply {
                 });
                 BodyExt::boxed(StreamBody::new(slowly))
             }
-            ReplyBody::Endless(bytes) => {
-                let frames = stream::repeat_with(move || Ok(Frame::data(bytes.clone())));
-                BodyExt::boxed(StreamBody::new(frames))
+            ReplyBody::Pieces { pieces, broken: is_broken } => {
+                let end = is_broken.then(|| Err(broken()));
+                let frames = pieces.map(|piece| Ok(Frame::data(piece))).chain(end);
+                BodyExt::boxed(StreamBody::new(stream::iter(frames)))
+            }
+            ReplyBody::Stalled(bytes) => {
+                let first = stream::iter([Ok(Frame::data(bytes))]);
+                BodyExt::boxed(StreamBody::new(first.chain(stream::pending())))
             }
         };
         response.body(body).expect("the test's headers are valid")

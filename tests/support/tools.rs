@@ -37,7 +37,13 @@ pub struct Distribution {
 }
 
 impl Distribution {
+    /// A registry that lets everybody in, over plain HTTP.
     pub fn start() -> Self {
+        Self::start_with("", "")
+    }
+
+    /// A registry with further settings: in its `http` section, and beside it.
+    pub fn start_with(http: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let address = {
             let unused = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -45,7 +51,8 @@ impl Distribution {
         };
         let config = format!(
             "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: false}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
+             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http:\n  addr: {address}\n{http}{more}",
             directory.path().join("data").display()
         );
         let file = directory.path().join("config.yml");

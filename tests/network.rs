@@ -1,0 +1,561 @@
+//! Bad networks, odd servers, rate limits and mirrors.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use n2c::digest::{Algorithm, Digest, Hasher};
+use n2c::observer::Silent;
+use n2c::registry::{Client, ClientOptions, Error, RetryPolicy};
+use support::images::{Blob, Image};
+use support::program::{Run, command, n2c, n2c_in};
+use support::registry::{Registry, Reply, ReplyBody};
+
+/// A client that is quick to give up.
+fn quick_client() -> Client {
+    let retry = RetryPolicy {
+        attempts: 5,
+        first_delay: Duration::from_millis(1),
+        longest_delay: Duration::from_millis(20),
+    };
+    let options = ClientOptions {
+        retry,
+        read_timeout: Duration::from_millis(300),
+        ..ClientOptions::default()
+    };
+    Client::new(options, Arc::new(Silent)).expect("a client")
+}
+
+/// Downloads a blob with the quick client.
+fn download(registry: &Registry, blob: &Blob, size: Option<u64>) -> Result<Vec<u8>, Error> {
+    let repository = registry.reference("app").parse().expect("a repository");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let client = quick_client();
+    runtime.block_on(client.download(&repository, &blob.digest(), size, file.as_file_mut()))?;
+    Ok(std::fs::read(file.path()).expect("read"))
+}
+
+fn registry_with(bytes: impl Into<Vec<u8>>) -> (Registry, Blob) {
+    let registry = Registry::start();
+    let blob = Blob::new("application/octet-stream", bytes);
+    registry.put_blob(&blob);
+    (registry, blob)
+}
+
+fn numbers(count: u32) -> Vec<u8> {
+    (0..count).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()).collect()
+}
+
+/// The first byte that a request asks for.
+fn first_byte(call: &support::registry::Call) -> usize {
+    let range = call.header("range").and_then(|range| range.strip_prefix("bytes="));
+    range
+        .and_then(|range| range.split('-').next())
+        .map_or(0, |first| first.parse().expect("a number"))
+}
+
+// demand row 24: no byte for a while is a failure, which is tried again
+#[test]
+fn a_server_that_stalls_is_left_and_asked_again() {
+    let (registry, blob) = registry_with(numbers(10_000));
+    let (bytes, tries) = (blob.bytes.clone(), AtomicUsize::new(0));
+    registry.hook(move |_| {
+        (tries.fetch_add(1, Ordering::SeqCst) == 0).then(|| {
+            let body = ReplyBody::Stalled(bytes[..1000].to_vec().into());
+            Reply { status: 200, headers: Vec::new(), body }
+                .with("content-length", bytes.len().to_string())
+        })
+    });
+    assert_eq!(download(&registry, &blob, None).expect("a blob"), blob.bytes);
+    assert_eq!(registry.calls().iter().map(first_byte).collect::<Vec<_>>(), [0, 1000]);
+
+    registry.hook(|_| {
+        Some(Reply { status: 200, headers: Vec::new(), body: ReplyBody::Stalled(Bytes::new()) })
+    });
+    let error = download(&registry, &blob, None).expect_err("nothing but stalls");
+    assert!(error.to_string().ends_with("after 5 attempts"), "{error}");
+}
+
+// rule 55: no server keeps this busy for ever
+#[test]
+fn rule_55_progress_that_is_none_ends() {
+    let (registry, blob) = registry_with(numbers(100_000));
+    // Ranges are ignored, and it breaks now here, now there.
+    let (bytes, tries) = (blob.bytes.clone(), AtomicUsize::new(0));
+    registry.hook(move |_| {
+        let end = [100_000, 150_000][tries.fetch_add(1, Ordering::SeqCst) % 2];
+        Some(Reply::broken(200, bytes[..end].to_vec(), bytes.len()))
+    });
+    download(&registry, &blob, None).expect_err("never whole");
+    assert!(registry.calls().len() <= 6, "{} requests", registry.calls().len());
+
+    // One byte each time.
+    let (registry, blob) = registry_with(numbers(1000));
+    let bytes = blob.bytes.clone();
+    registry.hook(move |call| {
+        let first = first_byte(call);
+        let reply = Reply::broken(
+            if first == 0 { 200 } else { 206 },
+            bytes[first..=first].to_vec(),
+            bytes.len() - first,
+        );
+        Some(
+            reply.with(
+                "content-range",
+                format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len()),
+            ),
+        )
+    });
+    download(&registry, &blob, None).expect_err("never whole");
+    assert!(registry.calls().len() <= 6, "{} requests", registry.calls().len());
+}
+
+// rule 55: a wrong piece is found out, and all is fetched once more
+#[test]
+fn rule_55_a_wrong_piece_costs_one_restart() {
+    for always in [false, true] {
+        let (registry, blob) = registry_with(numbers(10_000));
+        let (length, tries) = (blob.bytes.len(), AtomicUsize::new(0));
+        registry.hook(move |call| {
+            let is_first = tries.fetch_add(1, Ordering::SeqCst) == 0;
+            (is_first || always && first_byte(call) == 0)
+                .then(|| Reply::broken(200, vec![7; 1000], length))
+        });
+        let result = download(&registry, &blob, None);
+        assert_eq!(result.is_err(), always);
+        assert_eq!(registry.calls().len(), if always { 4 } else { 3 });
+    }
+}
+
+// rule 54
+#[test]
+fn rule_54_nothing_is_asked_for_when_all_is_there() {
+    let (registry, blob) = registry_with(numbers(5000));
+    // All bytes and no proper end, of a length that was not announced.
+    let bytes = blob.bytes.clone();
+    registry.hook(move |call| {
+        Some(if first_byte(call) == 0 {
+            Reply {
+                status: 200,
+                headers: Vec::new(),
+                body: ReplyBody::Broken(bytes.clone().into()),
+            }
+        } else {
+            // As distribution does it: a length that is not that of its body.
+            Reply::broken(416, "no", bytes.len())
+                .with("content-range", format!("bytes */{}", bytes.len()))
+        })
+    });
+    assert_eq!(download(&registry, &blob, None).expect("a blob"), blob.bytes);
+    assert_eq!(registry.calls().len(), 2);
+    assert_eq!(download(&registry, &blob, Some(20_000)).expect("a blob"), blob.bytes);
+    assert_eq!(registry.calls().len(), 3);
+}
+
+#[test]
+fn hostile_numbers_do_no_harm() {
+    let (registry, blob) = registry_with(numbers(1000));
+    let (bytes, tries) = (blob.bytes.clone(), AtomicUsize::new(0));
+    registry.hook(move |_| match tries.fetch_add(1, Ordering::SeqCst) {
+        0 => Some(Reply {
+            status: 200,
+            headers: Vec::new(),
+            body: ReplyBody::Broken(bytes[..5].to_vec().into()),
+        }),
+        1 => {
+            let body = ReplyBody::Broken(Bytes::from_static(b"x"));
+            Some(
+                Reply { status: 206, headers: Vec::new(), body }
+                    .with("content-length", (u64::MAX - 2).to_string())
+                    .with("content-range", format!("bytes 5-{}/*", u64::MAX)),
+            )
+        }
+        _ => None,
+    });
+    let _ = download(&registry, &blob, None);
+}
+
+// rule 57: the label on a gzip layer may be true, or mean the layer itself
+#[test]
+fn rule_57_content_encoding_is_what_the_digest_says() {
+    let text = numbers(5000);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&text).expect("memory is written");
+    let compressed = gzip.finish().expect("memory is written");
+    for (blob, is_label) in [(&compressed, true), (&text, false)] {
+        for label in ["gzip", "x-gzip"] {
+            let (registry, blob) = registry_with(blob.clone());
+            let served = compressed.clone();
+            registry.hook(move |_| {
+                Some(Reply::new(200, served.clone()).with("content-encoding", label))
+            });
+            for size in [None, Some(blob.bytes.len() as u64)] {
+                let bytes = download(&registry, &blob, size).expect("a blob");
+                assert!(bytes == blob.bytes, "label only: {is_label}, size: {size:?}");
+            }
+        }
+    }
+    // A bomb: what it decodes to is not what was asked for, and has an end.
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&vec![0; 50 << 20]).expect("memory is written");
+    let bomb = gzip.finish().expect("memory is written");
+    let (registry, blob) = registry_with("small");
+    registry.hook(move |_| Some(Reply::new(200, bomb.clone()).with("content-encoding", "gzip")));
+    download(&registry, &blob, Some(5)).expect_err("not what was asked for");
+    // A manifest by tag has no digest to tell.
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&image.manifest.bytes).expect("memory is written");
+    let served = gzip.finish().expect("memory is written");
+    registry.hook(move |call| {
+        call.target
+            .ends_with("/manifests/1")
+            .then(|| Reply::new(200, served.clone()).with("content-encoding", "gzip"))
+    });
+    let lock = n2c(&["lock", &registry.reference("app:1"), "--arch", "amd64"]).json();
+    assert_eq!(lock["n2c"]["manifest"], image.manifest.digest().to_string());
+}
+
+// rules 51 and 64
+#[test]
+fn rule_51_an_expired_redirect_is_asked_for_again_at_the_registry() {
+    let (registry, blob) = registry_with(numbers(100));
+    let store = Registry::start();
+    store.put_blob(&blob);
+    let expired = AtomicUsize::new(0);
+    store.hook(move |_| {
+        (expired.fetch_add(1, Ordering::SeqCst) == 0)
+            .then(|| Reply::new(403, "Request has expired"))
+    });
+    let target = format!("http://{}/v2/x/blobs/{}?X-Amz-Signature=s", store.host(), blob.digest());
+    registry.hook(move |_| Some(Reply::new(307, "").with("location", target.clone())));
+    assert_eq!(download(&registry, &blob, None).expect("a blob"), blob.bytes);
+    assert_eq!(registry.calls().len(), 2);
+    // The registry's own refusal is final.
+    registry.hook(|_| Some(Reply::error(403, "DENIED", "no")));
+    assert!(matches!(download(&registry, &blob, None), Err(Error::Denied(_))));
+    assert_eq!(registry.calls().len(), 3);
+}
+
+// rule 65, both forms
+#[test]
+fn rule_65_the_server_says_when_to_come_back() {
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3));
+    for retry_after in ["1".to_owned(), date] {
+        let (registry, blob) = registry_with("bytes");
+        let tries = AtomicUsize::new(0);
+        registry.hook(move |_| {
+            let is_first = tries.fetch_add(1, Ordering::SeqCst) == 0;
+            is_first.then(|| Reply::new(503, "").with("retry-after", retry_after.clone()))
+        });
+        let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
+        let started = Instant::now();
+        let run = n2c(&["blob", &repository, &digest, "-o", "out"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(started.elapsed() >= Duration::from_secs(1), "it did not wait");
+        assert!(run.stderr.contains("HTTP 503"), "nothing was said: {}", run.stderr);
+    }
+}
+
+// rules 64, 67: no try is burnt on a limit
+#[test]
+fn rule_67_a_pull_limit_is_final_and_says_what_to_do() {
+    let toomany = "You have reached your unauthenticated pull rate limit.";
+    for (reply, hint) in [
+        (("", "", toomany), "no pulls are left"),
+        (("ratelimit-remaining", "0;w=21600", "slow down"), "no pulls are left"),
+        (("retry-after", "3600", "slow down"), "asks to wait 3600 s"),
+    ] {
+        let (registry, _) = registry_with("bytes");
+        let (name, value, message) = reply;
+        registry.hook(move |_| {
+            let reply = Reply::error(429, "TOOMANYREQUESTS", message);
+            Some(if name.is_empty() { reply } else { reply.with(name, value) })
+        });
+        let run = n2c(&["lock", &registry.reference("app:1"), "-v"]);
+        assert!(run.error(6).contains("HTTP 429"), "{}", run.stderr);
+        assert!(run.stderr.contains(hint), "{}", run.stderr);
+        assert_eq!(registry.calls().len(), 1);
+    }
+}
+
+#[test]
+fn rate_limits_are_shown_when_asked_for() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let body = image.manifest.bytes.clone();
+    registry.hook(move |call| {
+        call.target.contains("/manifests/").then(|| {
+            Reply::new(200, body.clone())
+                .with("ratelimit-limit", "100;w=21600")
+                .with("ratelimit-remaining", "76;w=21600")
+        })
+    });
+    let reference = registry.reference("app:1");
+    let run = n2c(&["lock", &reference, "--arch", "amd64", "-v"]);
+    assert!(run.stderr.contains("has 76;w=21600 pulls left of 100;w=21600"), "{}", run.stderr);
+    assert!(!n2c(&["lock", &reference, "--arch", "amd64"]).stderr.contains("pulls left"));
+}
+
+#[test]
+fn no_cookie_is_kept() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    let tries = AtomicUsize::new(0);
+    registry.hook(move |call| {
+        assert_eq!(call.header("cookie"), None);
+        let is_first = tries.fetch_add(1, Ordering::SeqCst) == 0;
+        is_first.then(|| {
+            Reply::new(307, "")
+                .with("set-cookie", "session=1; Path=/")
+                .with("location", call.target.clone())
+        })
+    });
+    let run = n2c(&["lock", &registry.reference("app:1"), "--arch", "amd64"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(registry.calls().iter().all(|call| call.header("cookie").is_none()));
+}
+
+/// The greatest memory that a run of the program used, in KiB.
+fn peak_memory(directory: &Path, arguments: &[&str]) -> (Run, u64) {
+    let mut child = command(directory, arguments).spawn().expect("a run");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().expect("a child").is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+        peak = peak.max(now.unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let code = child.wait().expect("an end").code().unwrap_or(-1);
+    (Run { code, stdout: Vec::new(), stderr: String::new() }, peak)
+}
+
+// "A 1 GiB blob cut at 30, 60 and 90 % costs at most 1.1 GiB of transfer", and
+// "memory of blob stays under 24 MiB for a 1 GiB blob".
+#[test]
+fn a_gigabyte_costs_neither_memory_nor_transfer() {
+    const PIECE: u64 = 1 << 20;
+    const PIECES: u64 = 1 << 10;
+    /// A megabyte that says which one it is.
+    fn piece(number: u64) -> Bytes {
+        let length = usize::try_from(PIECE).expect("a small number");
+        let mut bytes = vec![0x5a; length];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        bytes.into()
+    }
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    (0..PIECES).for_each(|number| hasher.update(&piece(number)));
+    let digest: Digest = hasher.finish();
+
+    let registry = Registry::start();
+    let (sent, tries) = (Arc::new(AtomicU64::new(0)), AtomicUsize::new(0));
+    let counter = sent.clone();
+    registry.hook(move |call| {
+        let first = u64::try_from(first_byte(call)).expect("a small number");
+        let cut =
+            [3, 6, 9].get(tries.fetch_add(1, Ordering::SeqCst)).map(|tenth| PIECES * tenth / 10);
+        let counter = counter.clone();
+        let pieces = (first / PIECE..cut.unwrap_or(PIECES)).map(move |number| {
+            // A connection may have broken within a piece.
+            let skipped =
+                usize::try_from(first.saturating_sub(number * PIECE)).expect("a small number");
+            let piece = piece(number).slice(skipped..);
+            counter.fetch_add(piece.len() as u64, Ordering::SeqCst);
+            piece
+        });
+        let (total, body) =
+            (PIECES * PIECE, ReplyBody::Pieces { pieces: Box::new(pieces), broken: cut.is_some() });
+        let reply = Reply { status: if first == 0 { 200 } else { 206 }, headers: Vec::new(), body };
+        Some(
+            reply
+                .with("content-length", (total - first).to_string())
+                .with("content-range", format!("bytes {first}-{}/{total}", total - 1)),
+        )
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let (repository, digest) = (registry.reference("app"), digest.to_string());
+    let (run, peak) = peak_memory(directory.path(), &["blob", &repository, &digest, "-o", "out"]);
+    assert_eq!(run.code, 0);
+    assert_eq!(
+        std::fs::metadata(directory.path().join("out")).expect("the blob").len(),
+        PIECE * PIECES
+    );
+    assert_eq!(registry.calls().len(), 4);
+    let sent = sent.load(Ordering::SeqCst);
+    assert!(sent <= PIECE * PIECES / 10 * 11, "{sent} bytes were sent");
+    assert!((1..24 << 10).contains(&peak), "{peak} KiB of memory");
+}
+
+/// A registry with an image, and a mirror that holds it below `hub/`.
+fn registry_and_mirror() -> (Registry, Registry, Image) {
+    let (registry, mirror) = (Registry::start(), Registry::start());
+    let image = Image::new("linux/amd64", &["one"]);
+    registry.put_image("team/app", "1", &image);
+    mirror.put_image("hub/team/app", "1", &image);
+    (registry, mirror, image)
+}
+
+// demand row 27
+#[test]
+fn a_mirror_goes_first_and_the_lock_does_not_tell() {
+    let (registry, mirror, _) = registry_and_mirror();
+    let reference = registry.reference("team/app:1");
+    let plain = n2c(&["lock", &reference, "--arch", "amd64"]).text().to_owned();
+    let asked = registry.calls().len();
+    let option = format!("{}=http://{}/hub", registry.host(), mirror.host());
+    assert_eq!(n2c(&["lock", &reference, "--arch", "amd64", "--mirror", &option]).text(), plain);
+    assert_eq!(mirror.log()[0], "GET /v2/hub/team/app/manifests/1");
+    assert_eq!(registry.calls().len(), asked, "the registry was asked too");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = command(directory.path(), &["lock", &reference, "--arch", "amd64"])
+        .env("N2C_MIRRORS", &option)
+        .output()
+        .expect("a run");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), plain);
+    assert_eq!(registry.calls().len(), asked, "the registry was asked too");
+
+    // What the mirror lacks, or lies about, comes from the registry.
+    for reply in [Reply::new(404, ""), Reply::new(200, "<html>"), Reply::new(403, "")] {
+        let (status, reply) = (reply.status, std::sync::Mutex::new(Some(reply)));
+        mirror.hook(move |call| {
+            if call.target.contains("/manifests/") { reply.lock().ok()?.take() } else { None }
+        });
+        let pinned =
+            plain.lines().find_map(|line| line.trim().strip_prefix("\"ref\": \"")).expect("a ref");
+        let pinned = pinned.trim_end_matches(['"', ',']);
+        let run = n2c(&["lock", pinned, "--arch", "amd64", "--mirror", &option]);
+        assert_eq!(run.text(), plain, "{status}");
+        assert!(
+            run.stderr.contains(&format!("note: mirror `{}` failed", mirror.host())),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
+// rule 28: a mirror is another registry, with credentials of its own
+#[test]
+fn rule_28_a_mirror_gets_no_credential_of_the_registry() {
+    let (registry, mirror, image) = registry_and_mirror();
+    let secret = "dXNlcjpzZXNhbWU=";
+    registry.hook(move |call| {
+        (call.header("authorization") != Some(&format!("Basic {secret}")))
+            .then(|| Reply::new(401, "").with("www-authenticate", "Basic realm=x"))
+    });
+    mirror.hook(|_| Some(Reply::new(401, "").with("www-authenticate", "Basic realm=x")));
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = serde_json::json!({ "auths": { registry.host(): { "auth": secret } } });
+    std::fs::write(directory.path().join("auth.json"), file.to_string()).expect("written");
+    let option = format!("{}=http://{}/hub", registry.host(), mirror.host());
+    let (repository, digest) = (registry.reference("team/app"), image.config.digest().to_string());
+    let arguments =
+        ["blob", &repository, &digest, "-o", "out", "--mirror", &option, "--authfile", "auth.json"];
+    let run = n2c_in(directory.path(), &arguments);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(!mirror.calls().is_empty());
+    assert!(mirror.calls().iter().all(|call| call.header("authorization").is_none()));
+}
+
+#[test]
+fn when_all_fail_each_is_named() {
+    let (registry, mirror, _) = registry_and_mirror();
+    registry.hook(|_| Some(Reply::error(404, "MANIFEST_UNKNOWN", "gone")));
+    mirror.hook(|_| Some(Reply::error(403, "DENIED", "not you")));
+    let option = format!("{}=http://{}/hub", registry.host(), mirror.host());
+    let run = n2c(&["lock", &registry.reference("team/app:1"), "--mirror", &option]);
+    let error = run.error(4);
+    for expected in [registry.host(), mirror.host(), "gone".to_owned(), "not you".to_owned()] {
+        assert!(error.contains(&expected), "`{expected}` is missing: {error}");
+    }
+    assert!(n2c(&["lock", "alpine", "--mirror", "docker.io"]).error(2).contains("invalid mirror"));
+}
+
+// rules 75 and 76
+#[test]
+fn rule_75_registries_conf_is_read() {
+    let (registry, mirror, image) = registry_and_mirror();
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = directory.path().join(".config/containers");
+    std::fs::create_dir_all(&settings).expect("a folder");
+    let write =
+        |text: String| std::fs::write(settings.join("registries.conf"), text).expect("written");
+    write(format!(
+        "[[registry]]\nprefix = \"{0}\"\nlocation = \"{0}\"\n[[registry.mirror]]\nlocation = \"{1}/hub\"\ninsecure = true\n",
+        registry.host(),
+        mirror.host()
+    ));
+    let (repository, digest) = (registry.reference("team/app"), image.config.digest().to_string());
+    let arguments = ["blob", &repository, &digest, "-o", "out"];
+    let run = n2c_in(directory.path(), &arguments);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!((registry.calls().len(), mirror.calls().len()), (0, 1));
+    write(format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", registry.host()));
+    let run = n2c_in(directory.path(), &arguments);
+    assert!(run.error(5).contains("is blocked by"), "{}", run.stderr);
+    assert_eq!(registry.calls().len(), 0);
+    write("[[registry".to_owned());
+    assert!(n2c_in(directory.path(), &arguments).error(1).contains("registries.conf"));
+}
+
+#[test]
+fn explain_tells_how_an_answer_came_about() {
+    let registry = Registry::start();
+    let (arm, amd) = (Image::new("linux/arm64", &["arm"]), Image::new("linux/amd64", &["amd"]));
+    registry.put_image("app", "arm", &arm);
+    registry.put_image("app", "amd", &amd);
+    let (attestation, entry) = support::images::attestation(&amd);
+    registry.put_image("app", "attestation", &attestation);
+    let inner = support::images::index(&[arm.manifest.entry("linux/arm64")]);
+    registry.put_manifest("app", "inner", &inner);
+    let index =
+        support::images::index(&[amd.manifest.entry("linux/amd64"), inner.descriptor(), entry]);
+    registry.put_manifest("app", "1", &index);
+    registry.want_token();
+    let arguments = ["inspect", &registry.reference("app:1"), "--arch", "arm64", "--explain"];
+    let json = n2c(&[&arguments[..], &["--json"]].concat()).json();
+    let entries = json["explanation"]["entries"].as_array().expect("entries").clone();
+    let told: Vec<(u64, bool, &str)> = entries
+        .iter()
+        .map(|entry| {
+            let reason = entry["reason"].as_str().expect("a reason");
+            (entry["depth"].as_u64().expect("a depth"), entry["taken"] == true, reason)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, false, "does not run on linux/arm64"),
+            (1, false, "an index, looked into"),
+            (2, true, "fits exactly"),
+            (1, false, "no image: attestation-manifest"),
+        ]
+    );
+    assert_eq!(json["explanation"]["credentials"][0]["origin"], serde_json::Value::Null);
+    let requests = json["explanation"]["requests"].as_array().expect("requests");
+    assert_eq!(requests.len(), registry.calls().len());
+    assert_eq!(requests[0]["status"], 401);
+    let run = n2c(&arguments);
+    let text = run.text();
+    for expected in ["fits exactly", "CREDENTIALS", "none", "/token?…", "401", " ms"] {
+        assert!(text.contains(expected), "`{expected}` is missing from:\n{text}");
+    }
+    assert!(!text.contains("token-for"), "{text}");
+}

@@ -1,0 +1,387 @@
+//! Closed and encrypted registries, and a proxy: CNCF distribution with its own
+//! kinds of authentication, and tinyproxy. `tests/run` installs them.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use url::form_urlencoded;
+
+use support::images::{Image, write_layout};
+use support::program::{Run, command, n2c_in};
+use support::registry::{Registry, Reply};
+use support::tools::{Distribution, run};
+
+const PASSWORD: &str = "open-sesame";
+
+/// Pushes a small image as `private/app:1`.
+fn push(registry: &Distribution, more: &[&str]) -> Image {
+    let layout = tempfile::tempdir().expect("a directory");
+    let image = Image::new("linux/amd64", &["one", "two"]);
+    let blobs = [&image.config, &image.layers[0], &image.layers[1]];
+    write_layout(layout.path(), &[("1", &image.manifest)], &blobs);
+    registry.push(layout.path(), "1", "private/app:1", &[&["--preserve-digests"], more].concat());
+    image
+}
+
+fn auth_file(directory: &Path, key: &str, password: &str) {
+    let auth = STANDARD.encode(format!("bob:{password}"));
+    let file = json!({ "auths": { key: { "auth": auth } } });
+    std::fs::write(directory.join("auth.json"), file.to_string()).expect("written");
+}
+
+/// Locks, inspects and fetches a layer with the credentials that are there, and
+/// is refused alike without.
+fn assert_closed_but_for_bob(registry: &Distribution, image: &Image) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let (reference, repository) =
+        (registry.reference("private/app:1"), registry.reference("private/app"));
+    let layer = image.layers[1].digest().to_string();
+    let commands: [&[&str]; 3] = [
+        &["lock", &reference, "--arch", "amd64"],
+        &["inspect", &reference, "--arch", "amd64"],
+        &["blob", &repository, &layer, "-o", "layer"],
+    ];
+    let with_file = ["--authfile", "auth.json", "-v"];
+    for password in [PASSWORD, "wrong-password"] {
+        // a key for the repository, which docker's own files do not know
+        auth_file(path, &repository, password);
+        for arguments in commands {
+            let run = n2c_in(path, &[arguments, &with_file].concat());
+            if password == PASSWORD {
+                assert_eq!(run.code, 0, "{}", run.stderr);
+            } else {
+                assert!(run.error(5).contains("user `bob`"), "{}", run.stderr);
+            }
+            assert!(!run.stderr.contains(password), "{}", run.stderr);
+        }
+    }
+    for arguments in commands {
+        assert!(n2c_in(path, arguments).error(5).contains("(no credentials)"));
+    }
+    assert_eq!(std::fs::read(path.join("layer")).expect("the layer"), image.layers[1].bytes);
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo and htpasswd; run `tests/run`"]
+fn a_registry_with_htpasswd() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let users = directory.path().join("users");
+    std::fs::write(&users, run("htpasswd", &["-Bbn", "bob", PASSWORD])).expect("written");
+    let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", users.display());
+    let registry = Distribution::start_with("", &auth);
+    let image = push(&registry, &["--dest-creds", &format!("bob:{PASSWORD}")]);
+    assert_closed_but_for_bob(&registry, &image);
+}
+
+/// A token service that knows bob, and signs what it gives as distribution
+/// wants it (distribution `docs/content/spec/auth/jwt.md`).
+fn token_service(key: &KeyPair, certificate: &rcgen::Certificate) -> Registry {
+    let service = Registry::start();
+    let signer =
+        jsonwebtoken::EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).expect("a key");
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    header.x5c = Some(vec![STANDARD.encode(certificate.der())]);
+    let expected = format!("Basic {}", STANDARD.encode(format!("bob:{PASSWORD}")));
+    service.hook(move |call| {
+        let query = call.target.split_once('?').map_or("", |(_, query)| query);
+        let is_bob = call.header("authorization") == Some(&expected);
+        if call.header("authorization").is_some() && !is_bob {
+            return Some(Reply::error(401, "UNAUTHORIZED", "who is that?"));
+        }
+        let access: Vec<Value> = form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| name == "scope")
+            .filter_map(|(_, scope)| {
+                let (rest, actions) = scope.rsplit_once(':')?;
+                let (kind, name) = rest.split_once(':')?;
+                let actions: Vec<&str> = actions.split(',').filter(|_| is_bob).collect();
+                Some(json!({ "type": kind, "name": name, "actions": actions }))
+            })
+            .collect();
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
+        let claims = json!({
+            "iss": "test", "aud": "registry", "sub": "bob", "jti": "1",
+            "iat": now, "nbf": now - 5, "exp": now + 300, "access": access,
+        });
+        let token = jsonwebtoken::encode(&header, &claims, &signer).expect("a token");
+        Some(Reply::new(200, json!({ "token": token, "expires_in": 300 }).to_string()))
+    });
+    service
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn a_registry_with_signed_tokens() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::default().self_signed(&key).expect("a certificate");
+    let bundle = directory.path().join("bundle.pem");
+    std::fs::write(&bundle, certificate.pem()).expect("written");
+    let service = token_service(&key, &certificate);
+    let auth = format!(
+        "auth:\n  token:\n    realm: http://{}/token\n    service: registry\n    issuer: test\n    rootcertbundle: {}\n",
+        service.host(),
+        bundle.display()
+    );
+    let registry = Distribution::start_with("", &auth);
+    let image = push(&registry, &["--dest-creds", &format!("bob:{PASSWORD}")]);
+    assert_closed_but_for_bob(&registry, &image);
+
+    // "with a bearer token, 5" of an index; this image has none, so 4; and 3
+    let path = directory.path();
+    auth_file(path, &registry.reference("private/app"), PASSWORD);
+    let (asked, told) = (registry.requests_of_n2c().len(), service.calls().len());
+    let reference = registry.reference("private/app:1");
+    n2c_in(path, &["lock", &reference, "--arch", "amd64", "--authfile", "auth.json"]).json();
+    let requests = registry.requests_of_n2c().split_off(asked);
+    let config = image.config.digest();
+    let expected = [
+        "GET /v2/private/app/manifests/1 401".to_owned(),
+        "GET /v2/private/app/manifests/1 200".to_owned(),
+        format!("GET /v2/private/app/blobs/{config} 200"),
+    ];
+    assert_eq!((requests.as_slice(), service.calls().len() - told), (&expected[..], 1));
+    let (asked, told) = (registry.requests_of_n2c().len(), service.calls().len());
+    let (repository, digest) = (registry.reference("private/app"), config.to_string());
+    n2c_in(path, &["blob", &repository, &digest, "-o", "config", "--authfile", "auth.json"]);
+    let requests = registry.requests_of_n2c().split_off(asked);
+    let get = format!("GET /v2/private/app/blobs/{config}");
+    assert_eq!(requests, [format!("{get} 401"), format!("{get} 200")]);
+    assert_eq!(service.calls().len() - told, 1);
+}
+
+/// An authority of the test's own, and a certificate for `names`.
+struct Authority {
+    directory: TempDir,
+}
+
+impl Authority {
+    fn new(names: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a private authority");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+            .expect("an authority");
+        std::fs::write(directory.path().join("ca.crt"), issuer.pem()).expect("written");
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (file, names) in [("server", names), ("client", vec!["bob".to_owned()])] {
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(names).expect("names");
+            let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+            std::fs::write(directory.path().join(format!("{file}.cert")), certificate.pem())
+                .expect("written");
+            std::fs::write(directory.path().join(format!("{file}.key")), key.serialize_pem())
+                .expect("written");
+        }
+        Self { directory }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The settings of a registry with this certificate.
+    fn settings(&self, wants_client: bool) -> String {
+        let client = if wants_client {
+            format!("    clientcas:\n      - {}\n", self.file("ca.crt").display())
+        } else {
+            String::new()
+        };
+        let (certificate, key) = (self.file("server.cert"), self.file("server.key"));
+        format!(
+            "  tls:\n    certificate: {}\n    key: {}\n{client}",
+            certificate.display(),
+            key.display()
+        )
+    }
+}
+
+fn lock_with(
+    registry: &Distribution,
+    host: &str,
+    directory: &Path,
+    options: &[&str],
+    variables: &[(&str, &str)],
+) -> Run {
+    let reference = registry.reference("private/app:1").replace("127.0.0.1", host);
+    let arguments = [&["lock", &reference, "--arch", "amd64"], options].concat();
+    let output =
+        command(directory, &arguments).envs(variables.iter().copied()).output().expect("a run");
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+// protocol rules 71 and 72
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn rule_72_a_registry_with_a_private_authority() {
+    let authority = Authority::new(&["127.0.0.1"]);
+    let registry = Distribution::start_with(&authority.settings(false), "");
+    push(&registry, &[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let lock = |options: &[&str], variables: &[(&str, &str)]| {
+        lock_with(&registry, "127.0.0.1", path, options, variables)
+    };
+    let ca = authority.file("ca.crt");
+    let ca = ca.to_str().expect("a path");
+
+    for options in [&[][..], &["--tls-verify"]] {
+        let run = lock(options, &[]);
+        assert!(run.error(7).contains("UnknownIssuer"), "{}", run.stderr);
+        assert!(run.stderr.contains("--cacert"), "{}", run.stderr);
+    }
+    let lock_text = lock(&["--cacert", ca], &[]).text().to_owned();
+    assert_eq!(lock(&["--tls-verify=false"], &[]).text(), lock_text);
+    assert_eq!(lock(&[], &[("SSL_CERT_FILE", ca)]).text(), lock_text);
+    assert_eq!(lock(&[], &[("NIX_SSL_CERT_FILE", ca)]).text(), lock_text);
+    // as in a build sandbox: named and empty, named and not there
+    let sandbox = [("NIX_SSL_CERT_FILE", "/etc/ssl/missing.crt"), ("SSL_CERT_FILE", "")];
+    assert_eq!(lock(&["--cacert", ca], &sandbox).text(), lock_text);
+    assert!(lock(&["--cacert", "missing.crt"], &[]).error(1).contains("missing.crt"));
+    std::fs::write(path.join("empty.crt"), "").expect("written");
+    assert!(lock(&["--cacert", "empty.crt"], &[]).error(1).contains("empty.crt"));
+    // rule 71: certs.d, here in the user's home
+    let own = path.join(".config/containers/certs.d").join(registry.host());
+    std::fs::create_dir_all(&own).expect("a folder");
+    std::fs::copy(ca, own.join("ca.crt")).expect("copied");
+    assert_eq!(lock(&[], &[]).text(), lock_text);
+    // a name that the certificate does not have
+    let run = lock_with(&registry, "localhost", path, &["--cacert", ca], &[]);
+    assert!(run.error(7).contains("certificate not valid for name"), "{}", run.stderr);
+}
+
+// protocol rule 71
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn rule_71_a_registry_that_wants_a_certificate_of_the_client() {
+    let authority = Authority::new(&["127.0.0.1"]);
+    let registry = Distribution::start_with(&authority.settings(true), "");
+    let certificates = authority.directory.path().to_str().expect("a path");
+    push(&registry, &["--dest-cert-dir", certificates]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let own = directory.path().join(".config/containers/certs.d").join(registry.host());
+    std::fs::create_dir_all(&own).expect("a folder");
+    let lock = || lock_with(&registry, "127.0.0.1", directory.path(), &[], &[]);
+    std::fs::copy(authority.file("ca.crt"), own.join("ca.crt")).expect("copied");
+    lock().error(7);
+    std::fs::copy(authority.file("client.cert"), own.join("client.cert")).expect("copied");
+    assert!(lock().error(1).contains("has no `client.key` beside it"));
+    std::fs::copy(authority.file("client.key"), own.join("client.key")).expect("copied");
+    assert_eq!(lock().code, 0);
+}
+
+/// tinyproxy that wants a password, and for which `registry.test` is this
+/// machine. It stops when it is dropped.
+struct Proxy {
+    child: Child,
+    address: String,
+    directory: TempDir,
+}
+
+impl Proxy {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let unused = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = unused.local_addr().expect("an address").port();
+        drop(unused);
+        let settings = format!(
+            "Port {port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Connect\nBasicAuth proxy {PASSWORD}\n"
+        );
+        std::fs::write(directory.path().join("settings"), settings).expect("written");
+        std::fs::write(directory.path().join("hosts"), "127.0.0.1 registry.test localhost\n")
+            .expect("written");
+        let log = File::create(directory.path().join("log")).expect("a log");
+        // With an /etc/hosts of its own.
+        let script = "mount --bind \"$0/hosts\" /etc/hosts && exec tinyproxy -d -c \"$0/settings\"";
+        let child = Command::new("unshare")
+            .args(["-m", "sh", "-c", script, directory.path().to_str().expect("a path")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("unshare");
+        let proxy = Self { child, address: format!("127.0.0.1:{port}"), directory };
+        for _ in 0..200 {
+            if TcpStream::connect(&proxy.address).is_ok() {
+                return proxy;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("the proxy does not listen: {}; `tests/run` installs it", proxy.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// protocol rules 72 and 73
+#[test]
+#[ignore = "needs docker-registry, skopeo, tinyproxy and root; run `tests/run`"]
+fn rule_73_a_proxy_that_wants_a_password() {
+    let authority = Authority::new(&["registry.test", "127.0.0.1"]);
+    let encrypted = Distribution::start_with(&authority.settings(false), "");
+    let plain = Distribution::start();
+    push(&encrypted, &[]);
+    push(&plain, &[]);
+    let proxy = Proxy::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let ca = authority.file("ca.crt");
+    let ca = ["--cacert", ca.to_str().expect("a path")];
+    let with_password = format!("http://proxy:{PASSWORD}@{}", proxy.address);
+    let without_password = format!("http://{}", proxy.address);
+
+    for name in ["https_proxy", "HTTPS_PROXY"] {
+        let variables = [(name, with_password.as_str()), ("no_proxy", ""), ("NO_PROXY", "")];
+        let run = lock_with(&encrypted, "registry.test", path, &ca, &variables);
+        assert_eq!(run.code, 0, "{name}: {}", run.stderr);
+    }
+    assert!(proxy.log().contains("CONNECT registry.test"), "{}", proxy.log());
+    // plain HTTP is asked of the proxy itself
+    let variables = [("http_proxy", with_password.as_str()), ("https_proxy", "")];
+    let run = lock_with(&plain, "registry.test", path, &["--tls-verify=false"], &variables);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+
+    for variables in
+        [[("https_proxy", without_password.as_str())], [("HTTPS_PROXY", without_password.as_str())]]
+    {
+        let run =
+            lock_with(&encrypted, "registry.test", path, &[&ca[..], &["-v"]].concat(), &variables);
+        run.error(5);
+        assert!(run.stderr.contains("the proxy wants a user and a password"), "{}", run.stderr);
+        assert!(!run.stderr.contains(PASSWORD), "{}", run.stderr);
+    }
+    // what `no_proxy` names, and this machine, are asked directly
+    let asked = proxy.log().len();
+    let variables = [("https_proxy", with_password.as_str()), ("no_proxy", "example.com,.test")];
+    lock_with(&encrypted, "registry.test", path, &ca, &variables).error(7);
+    let variables =
+        [("https_proxy", with_password.as_str()), ("http_proxy", with_password.as_str())];
+    assert_eq!(lock_with(&encrypted, "127.0.0.1", path, &ca, &variables).code, 0);
+    assert_eq!(proxy.log().len(), asked, "the proxy was asked");
+}

@@ -1,0 +1,201 @@
+//! Mistakes that were made once.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use support::images::{self, Blob, Image, write_layout};
+use support::program::{command, n2c, n2c_in};
+use support::registry::{Registry, Reply, ReplyBody};
+
+// An index may say of an image what its config's type is.
+#[test]
+fn an_artifact_type_that_is_an_images_is_no_artifact() {
+    for artifact_type in ["application/vnd.oci.image.config.v1+json", ""] {
+        let registry = Registry::start();
+        let image = Image::new("linux/amd64", &["x"]);
+        registry.put_image("app", "x", &image);
+        let mut entry = image.manifest.entry("linux/amd64");
+        entry["artifactType"] = json!(artifact_type);
+        registry.put_manifest("app", "1", &images::index(&[entry]));
+        let lock = n2c(&["lock", &registry.reference("app:1"), "--arch", "amd64"]).json();
+        assert_eq!(lock["n2c"]["manifest"], image.manifest.digest().to_string());
+    }
+}
+
+// The limit is also for what a layout does not state the size of.
+#[test]
+fn layouts_have_the_limits_of_registries() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let huge = Blob::new("x", vec![b' '; 5 << 20]);
+    write_layout(directory.path(), &[("huge", &huge)], &[]);
+    let reference = format!("oci:.@{}", huge.digest());
+    assert!(
+        n2c_in(directory.path(), &["lock", &reference]).error(8).contains("larger than 4194304")
+    );
+    assert!(
+        n2c_in(directory.path(), &["lock", "oci:.:huge"]).error(8).contains("the limit of 4194304")
+    );
+    std::fs::write(directory.path().join("index.json"), vec![b' '; 5 << 20]).expect("written");
+    assert!(
+        n2c_in(directory.path(), &["lock", "oci:.:huge"]).error(8).contains("larger than 4194304")
+    );
+}
+
+// A failed command writes nothing to stdout, by whatever name.
+#[test]
+fn stdout_gets_what_is_verified_or_nothing() {
+    let registry = Registry::start();
+    let blob = Blob::new("x", "the right bytes");
+    registry.put_blob(&blob);
+    let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
+    for output in ["-", "/dev/stdout"] {
+        let run = n2c(&["blob", &repository, &digest, "-o", output]);
+        assert_eq!((run.code, run.stdout.as_slice()), (0, &blob.bytes[..]), "{}", run.stderr);
+    }
+    registry.hook(|_| Some(Reply::new(200, "other bytes \u{1b}[2J")));
+    for output in ["-", "/dev/stdout"] {
+        n2c(&["blob", &repository, &digest, "-o", output]).error(8);
+    }
+    // What was in a file that stdout is appended to stays there.
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("all.txt");
+    std::fs::write(&path, "before\n").expect("written");
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    registry.hook(|_| None);
+    let file = std::fs::OpenOptions::new().append(true).open(&path).expect("a file");
+    let reference = registry.reference("app:1");
+    let arguments = ["lock", &reference, "--arch", "amd64", "-o", "/dev/stdout"];
+    let status = command(directory.path(), &arguments).stdout(file).status().expect("a run");
+    assert!(status.success());
+    let text = std::fs::read_to_string(&path).expect("read");
+    assert!(text.starts_with("before\n{\n"), "{text}");
+}
+
+// What n2c writes, n2c reads.
+#[test]
+fn odd_platforms_of_an_index_do_not_get_into_a_lockfile() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "x", &image);
+    for (os, architecture, variant) in
+        [("linux", "", ""), ("linux", "amd64", "v/2"), ("li nux", "amd64", "")]
+    {
+        let mut entry = image.manifest.descriptor();
+        entry["platform"] = json!({ "os": os, "architecture": architecture, "variant": variant });
+        registry.put_manifest("app", "1", &images::index(&[entry]));
+        let directory = tempfile::tempdir().expect("a directory");
+        let reference = registry.reference("app:1");
+        let run =
+            n2c_in(directory.path(), &["lock", &reference, "--all-platforms", "-o", "lock.json"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert_eq!(n2c_in(directory.path(), &["blobs", "lock.json"]).code, 0);
+        let lock = std::fs::read_to_string(directory.path().join("lock.json")).expect("read");
+        assert!(lock.contains("\"linux/amd64\""), "not the config's platform: {lock}");
+    }
+}
+
+// What is missing of an index matters to who needs it.
+#[test]
+fn a_missing_part_of_an_index_does_not_hide_the_rest() {
+    let registry = Registry::start();
+    let image = Image::new("linux/arm/v6", &["x"]);
+    registry.put_image("app", "x", &image);
+    let absent = images::index(&[]);
+    let index = images::index(&[image.manifest.entry("linux/arm/v6"), absent.descriptor()]);
+    registry.put_manifest("app", "1", &index);
+    let reference = registry.reference("app:1");
+    let run = n2c(&["lock", &reference, "--platform", "linux/arm/v7"]);
+    assert_eq!(run.json()["n2c"]["manifest"], image.manifest.digest().to_string());
+    assert!(run.stderr.contains("warning: "), "{}", run.stderr);
+    assert!(
+        n2c(&["lock", &reference, "--arch", "s390x"])
+            .error(4)
+            .contains(&absent.digest().to_string())
+    );
+    assert!(n2c(&["lock", &reference, "--all-platforms"]).error(4).contains("is not there"));
+}
+
+#[test]
+fn the_architecture_is_said_wherever_it_was_not_named() {
+    let registry = Registry::start();
+    let host = n2c::platform::Platform::host().to_string();
+    registry.put_image("app", "1", &Image::new(&host, &["x"]));
+    let reference = registry.reference("app:1");
+    for arguments in [&["lock", &reference, "--os", "linux"][..], &["inspect", &reference]] {
+        let run = n2c(arguments);
+        assert!(run.stderr.contains(&format!("`{host}`")), "{arguments:?}: {}", run.stderr);
+    }
+    // A variant is of an architecture.
+    assert_eq!(n2c(&["lock", &reference, "--variant", "v7"]).code, 2);
+}
+
+#[test]
+fn a_hint_leaves_the_tag_as_it_is() {
+    let run = n2c(&["lock", "quay.io/a/Foo:RC1"]);
+    run.error(2);
+    assert!(run.stderr.contains("hint: try `quay.io/a/foo:RC1`"), "{}", run.stderr);
+}
+
+// A job that is cancelled leaves nothing behind.
+#[test]
+fn a_signal_leaves_no_temporary_file() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let registry = Registry::start();
+        let blob = Blob::new("x", "y");
+        registry.hook(|_| {
+            let body = ReplyBody::Stalled("some bytes".into());
+            Some(Reply { status: 200, headers: Vec::new(), body })
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
+        let mut child = command(directory.path(), &["blob", &repository, &digest, "-o", "out"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a run");
+        while std::fs::read_dir(&directory).expect("listed").count() == 0
+            || registry.calls().is_empty()
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(kill.expect("kill").success());
+        assert_eq!(child.wait().expect("an end").code(), Some(code));
+        let mut stderr = String::new();
+        child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
+        assert_eq!(stderr, "error: interrupted\n");
+        assert_eq!(std::fs::read_dir(&directory).expect("listed").count(), 0, "something was left");
+    }
+}
+
+// Killed, it can tidy nothing; but no file of the result's name is there.
+#[test]
+fn a_kill_leaves_the_old_file_as_it_was() {
+    let registry = Registry::start();
+    let blob = Blob::new("x", "y");
+    registry.hook(|_| {
+        Some(Reply {
+            status: 200,
+            headers: Vec::new(),
+            body: ReplyBody::Stalled("some bytes".into()),
+        })
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("out"), "old").expect("written");
+    let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
+    let mut child = command(directory.path(), &["blob", &repository, &digest, "-o", "out"])
+        .spawn()
+        .expect("a run");
+    while registry.calls().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("an end");
+    assert_eq!(std::fs::read_to_string(directory.path().join("out")).expect("read"), "old");
+}
