@@ -4,22 +4,29 @@
 //! manifest and config, and no layer. Nested indexes, and entries that do not
 //! say their platform, are looked into only where no entry fits exactly.
 
-use std::collections::HashSet;
+mod candidates;
+mod error;
+mod source;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
 
-use crate::error::{Diagnose, Kind};
-use crate::image::{self, CONFIG_SIZE_LIMIT, Image, ImageConfig};
+use crate::error::{Diagnose as _, Kind};
+use crate::image::Image;
 use crate::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
 use crate::media_type;
 use crate::observer::{Event, Observer};
-use crate::oci_layout::{self, OciLayout};
-use crate::platform::{self, Platform};
-use crate::reference::{Location, Reference};
-use crate::registry::{self, Client, Served};
+use crate::oci_layout::OciLayout;
+use crate::platform::Platform;
+use crate::reference::Location;
+use crate::registry::Client;
+pub use candidates::Explained;
+use candidates::{Candidate, Search, Seen, best, distinct_platforms};
+pub use error::Error;
+use source::Source;
 
 /// How deep indexes may be nested.
 const DEPTH_LIMIT: usize = 4;
@@ -27,180 +34,6 @@ const DEPTH_LIMIT: usize = 4;
 const LOOKUP_LIMIT: usize = 256;
 /// How many images of one index are fetched at once.
 const CONCURRENCY: usize = 4;
-
-/// Why a location leads to no image.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The registry did not give it.
-    #[error(transparent)]
-    Registry(#[from] registry::Error),
-    /// The layout on disk does not hold it.
-    #[error(transparent)]
-    OciLayout(#[from] oci_layout::Error),
-    /// A manifest or index is not usable.
-    #[error(transparent)]
-    Manifest(#[from] manifest::Error),
-    /// A config is not usable.
-    #[error(transparent)]
-    Image(#[from] image::Error),
-    /// There is no image for the platform.
-    #[error("no image for `{wanted}` in {subject}; available: {}", platform::list(available))]
-    NoPlatform {
-        /// Which image.
-        subject: String,
-        /// What was asked for.
-        wanted: Platform,
-        /// What there is.
-        available: Vec<Platform>,
-    },
-    /// Something that an index lists is not there.
-    #[error("`{}`, which is listed in {subject}, is not there", descriptor.digest)]
-    Incomplete {
-        /// Which index.
-        subject: String,
-        /// What is missing.
-        descriptor: Descriptor,
-    },
-    /// There are no images in it at all.
-    #[error("{subject} holds no image")]
-    Empty {
-        /// Which index.
-        subject: String,
-    },
-    /// An index says that an entry is a manifest, and it is an index.
-    #[error("`{}` in {subject} is an index, though listed as a manifest", descriptor.digest)]
-    NotAManifest {
-        /// Which image.
-        subject: String,
-        /// The entry.
-        descriptor: Descriptor,
-    },
-    /// Indexes are nested deeper than anyone nests them.
-    #[error("the indexes of {subject} are nested deeper than {DEPTH_LIMIT} levels")]
-    TooDeep {
-        /// Which image.
-        subject: String,
-    },
-    /// An index has more entries to look into than any real one.
-    #[error(
-        "the index of {subject} has more than {LOOKUP_LIMIT} entries that do not say their platform"
-    )]
-    TooMany {
-        /// Which image.
-        subject: String,
-    },
-}
-
-impl Diagnose for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Registry(error) => error.kind(),
-            Self::OciLayout(error) => error.kind(),
-            Self::Manifest(error) => error.kind(),
-            Self::Image(error) => error.kind(),
-            Self::NoPlatform { .. } | Self::Incomplete { .. } | Self::Empty { .. } => {
-                Kind::NotFound
-            }
-            Self::NotAManifest { .. } | Self::TooDeep { .. } | Self::TooMany { .. } => {
-                Kind::Verification
-            }
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Registry(error) => error.hint(),
-            Self::OciLayout(error) => error.hint(),
-            Self::Manifest(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::NoPlatform { wanted, available, .. } => {
-                let nearest = available
-                    .iter()
-                    .find(|platform| platform.architecture() == wanted.architecture())
-                    .or(available.first())?;
-                Some(format!("pass `--platform {nearest}`"))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Where documents come from.
-enum Source<'a> {
-    Registry { client: &'a Client, reference: Reference },
-    Layout(OciLayout),
-}
-
-impl Source<'_> {
-    async fn root(&self) -> Result<Served, Error> {
-        Ok(match self {
-            Self::Registry { client, reference } => client.resolve(reference).await?,
-            Self::Layout(layout) => Served { raw: layout.root()?, content_type: None },
-        })
-    }
-
-    async fn child(&self, descriptor: &Descriptor) -> Result<Served, Error> {
-        Ok(match self {
-            Self::Registry { client, reference } => {
-                client.child(reference.repository(), descriptor).await?
-            }
-            Self::Layout(layout) => {
-                Served { raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?, content_type: None }
-            }
-        })
-    }
-
-    async fn config(&self, subject: &str, descriptor: &Descriptor) -> Result<ImageConfig, Error> {
-        let raw = match self {
-            Self::Registry { client, reference } => {
-                client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?
-            }
-            Self::Layout(layout) => layout.blob(descriptor, CONFIG_SIZE_LIMIT)?,
-        };
-        Ok(ImageConfig::parse(subject, &raw)?)
-    }
-}
-
-/// One image of an index, before it is fetched or after.
-#[derive(Clone, Debug)]
-struct Candidate {
-    descriptor: Descriptor,
-    platform: Platform,
-    needs_os_features: bool,
-    /// Fetched already, because the index did not say its platform.
-    image: Option<Image>,
-}
-
-impl Candidate {
-    /// What an index says of an entry, if that is enough to choose it.
-    fn listed(entry: &IndexEntry) -> Option<Self> {
-        if entry.artifact_type.is_some() || !media_type::is_manifest(&entry.descriptor.media_type) {
-            return None;
-        }
-        Some(Self {
-            descriptor: entry.descriptor.clone(),
-            platform: entry.platform.clone()?,
-            needs_os_features: !entry.os_features.is_empty(),
-            image: None,
-        })
-    }
-
-    /// How badly it serves `wanted`: features that nobody asked for are the
-    /// worst, then a lower variant, then a platform that the index hides.
-    fn rank(&self, wanted: &Platform) -> Option<(bool, usize, bool)> {
-        let distance = wanted.distance(&self.platform)?;
-        Some((self.needs_os_features, distance, self.image.is_some()))
-    }
-}
-
-/// The first of the best.
-fn best<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option<&'c Candidate> {
-    candidates
-        .iter()
-        .filter_map(|candidate| Some((candidate.rank(wanted)?, candidate)))
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, candidate)| candidate)
-}
 
 /// What a location led to, and the images that can be had from there.
 pub struct Resolution<'a> {
@@ -454,75 +287,4 @@ impl<'a> Resolution<'a> {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// An entry of an index, or of one in it.
-#[derive(Clone, Debug)]
-struct Seen {
-    depth: usize,
-    descriptor: Descriptor,
-    platform: Option<Platform>,
-    artifact_type: Option<String>,
-}
-
-/// What became of one entry of an index.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Explained {
-    /// How deep it is: 1 in the index itself, more in nested ones.
-    pub depth: usize,
-    /// What it points to.
-    pub descriptor: Descriptor,
-    /// The platform that it, or its config, says it is for.
-    pub platform: Option<Platform>,
-    /// Whether it was taken.
-    pub taken: bool,
-    /// Why, or why not, in words.
-    pub reason: String,
-}
-
-/// What a look into all corners of an index found.
-#[derive(Default)]
-struct Search {
-    candidates: Vec<Candidate>,
-    /// What is listed and not there.
-    missing: Vec<Descriptor>,
-    /// All that was seen, in its order.
-    seen: Vec<Seen>,
-    visited: HashSet<String>,
-}
-
-impl Search {
-    /// Whether all that is listed is there.
-    fn complete(&self, subject: &str) -> Result<(), Error> {
-        match self.missing.first() {
-            Some(descriptor) => Err(Error::Incomplete {
-                subject: subject.to_owned(),
-                descriptor: descriptor.clone(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds an image whose platform its config says.
-    fn add(&mut self, descriptor: Descriptor, image: Image) {
-        let platform = image.config().platform().cloned();
-        if let Some(platform) = platform.filter(|platform| !platform.is_unknown()) {
-            self.candidates.push(Candidate {
-                descriptor,
-                platform,
-                needs_os_features: false,
-                image: Some(image),
-            });
-        }
-    }
-}
-
-fn distinct_platforms(candidates: &[Candidate]) -> Vec<Platform> {
-    let mut platforms: Vec<Platform> = Vec::new();
-    for candidate in candidates {
-        if !platforms.contains(&candidate.platform) {
-            platforms.push(candidate.platform.clone());
-        }
-    }
-    platforms
 }

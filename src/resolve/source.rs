@@ -1,0 +1,48 @@
+//! Where documents come from: a registry or a directory, by the same calls.
+
+use super::Error;
+use crate::image::{CONFIG_SIZE_LIMIT, ImageConfig};
+use crate::manifest::{self, Descriptor};
+use crate::oci_layout::OciLayout;
+use crate::reference::Reference;
+use crate::registry::{Client, Served};
+
+/// Where documents come from.
+pub(super) enum Source<'a> {
+    Registry { client: &'a Client, reference: Reference },
+    Layout(OciLayout),
+}
+
+impl Source<'_> {
+    pub(super) async fn root(&self) -> Result<Served, Error> {
+        Ok(match self {
+            Self::Registry { client, reference } => client.resolve(reference).await?,
+            Self::Layout(layout) => Served { raw: layout.root()?, content_type: None },
+        })
+    }
+
+    pub(super) async fn child(&self, descriptor: &Descriptor) -> Result<Served, Error> {
+        Ok(match self {
+            Self::Registry { client, reference } => {
+                client.child(reference.repository(), descriptor).await?
+            }
+            Self::Layout(layout) => {
+                Served { raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?, content_type: None }
+            }
+        })
+    }
+
+    pub(super) async fn config(
+        &self,
+        subject: &str,
+        descriptor: &Descriptor,
+    ) -> Result<ImageConfig, Error> {
+        let raw = match self {
+            Self::Registry { client, reference } => {
+                client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?
+            }
+            Self::Layout(layout) => layout.blob(descriptor, CONFIG_SIZE_LIMIT)?,
+        };
+        Ok(ImageConfig::parse(subject, &raw)?)
+    }
+}
