@@ -542,3 +542,113 @@ fn auth_export_carries_what_was_asked_for_and_nothing_else() {
     assert!(run.error(4).contains("`quay.io/a/b`"), "{}", run.stderr);
     assert_eq!(std::fs::read_to_string(&path).expect("the file"), text);
 }
+
+/// A registry whose tokens are valid until `revoke` says otherwise of a request.
+fn with_tokens_that_end(
+    registry: &Registry,
+    revoke: impl Fn(&Call, usize) -> bool + Send + Sync + 'static,
+    answer: impl Fn(&Call) -> Option<Reply> + Send + Sync + 'static,
+) {
+    let (host, given, valid) = (registry.host(), AtomicUsize::new(0), AtomicUsize::new(0));
+    registry.hook(move |call| {
+        if call.target.starts_with("/token") {
+            let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+            valid.store(number, Ordering::SeqCst);
+            return Some(Reply::new(
+                200,
+                format!(r#"{{"token":"number-{number}","expires_in":3600}}"#),
+            ));
+        }
+        let current = valid.load(Ordering::SeqCst);
+        if current == 0 || call.header("authorization") != Some(&format!("Bearer number-{current}"))
+        {
+            let challenge = format!(r#"Bearer realm="http://{host}/token",error="invalid_token""#);
+            return Some(Reply::new(401, "").with("www-authenticate", challenge));
+        }
+        if revoke(call, current) {
+            valid.store(0, Ordering::SeqCst);
+        }
+        answer(call)
+    });
+}
+
+fn count_tokens(registry: &Registry) -> usize {
+    registry.log().iter().filter(|line| line.starts_with("GET /token")).count()
+}
+
+// demand row 18
+#[test]
+fn a_token_that_ends_in_the_middle_of_a_download_is_renewed() {
+    let registry = Registry::start();
+    let blob = Blob::new("x", "0123456789".repeat(1000));
+    registry.put_blob(&blob);
+    let bytes = blob.bytes.clone();
+    let revoke = |call: &Call, token| token == 1 && call.header("range").is_none();
+    with_tokens_that_end(&registry, revoke, move |call| {
+        call.header("range")
+            .is_none()
+            .then(|| Reply::broken(200, bytes[..5000].to_vec(), bytes.len()))
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = fetch(directory.path(), &registry, &blob, &[]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(std::fs::read(directory.path().join("out")).expect("the blob"), blob.bytes);
+    assert_eq!(count_tokens(&registry), 2);
+}
+
+// One token for all who wait for it.
+#[test]
+fn a_token_is_fetched_once_for_many_requests() {
+    let registry = Registry::start();
+    let platforms = ["linux/amd64", "linux/arm64", "linux/s390x", "linux/386"];
+    let images: Vec<Image> =
+        platforms.iter().map(|platform| Image::new(platform, &[platform])).collect();
+    let entries: Vec<Value> = platforms
+        .iter()
+        .zip(&images)
+        .map(|(platform, image)| image.manifest.entry(platform))
+        .collect();
+    for (platform, image) in platforms.iter().zip(&images) {
+        registry.put_image("app", platform, image);
+    }
+    registry.put_manifest("app", "1", &support::images::index(&entries));
+    // The token ends with the index; four manifests are then asked for at once.
+    with_tokens_that_end(&registry, |call, _| call.target.ends_with("/manifests/1"), |_| None);
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = n2c_in(directory.path(), &["lock", &registry.reference("app:1"), "--all-platforms"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(count_tokens(&registry), 2);
+}
+
+// protocol rules 28 and 59, CVE-2020-15157
+#[test]
+fn rule_28_the_urls_of_a_descriptor_are_not_asked() {
+    let elsewhere = Registry::start();
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["one"]);
+    let mut manifest: Value = serde_json::from_slice(&image.manifest.bytes).expect("JSON");
+    manifest["layers"][0]["mediaType"] =
+        json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+    manifest["layers"][0]["urls"] = json!([format!("http://{}/layer", elsewhere.host())]);
+    registry.put_image("app", "x", &image);
+    registry.put_manifest("app", "1", &Blob::json(n2c::media_type::OCI_MANIFEST, &manifest));
+    let expected = format!("Basic {}", basic("bob", PASSWORD));
+    registry.hook(move |call| {
+        (call.header("authorization") != Some(&expected))
+            .then(|| Reply::new(401, "").with("www-authenticate", "Basic realm=x"))
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let entry = json!({ "auth": basic("bob", PASSWORD) });
+    write(&directory.path().join("auth.json"), &json!({ "auths": { registry.host(): entry } }));
+    let reference = registry.reference("app:1");
+    for command in ["lock", "inspect"] {
+        let run = n2c_in(
+            directory.path(),
+            &[command, &reference, "--arch", "amd64", "--authfile", "auth.json"],
+        );
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    let run = fetch(directory.path(), &registry, &image.layers[0], &["--authfile", "auth.json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(elsewhere.log(), Vec::<String>::new());
+}

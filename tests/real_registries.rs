@@ -385,3 +385,28 @@ fn rule_73_a_proxy_that_wants_a_password() {
     assert_eq!(lock_with(&encrypted, "127.0.0.1", path, &ca, &variables).code, 0);
     assert_eq!(proxy.log().len(), asked, "the proxy was asked");
 }
+
+// protocol rule 29
+#[test]
+#[ignore = "needs docker-registry; run `tests/run`"]
+fn rule_29_a_token_service_without_tls_gets_no_password() {
+    let authority = Authority::new(&["127.0.0.1"]);
+    let service = Registry::start();
+    let auth = format!(
+        "auth:\n  token:\n    realm: http://{}/token\n    service: registry\n    issuer: test\n    rootcertbundle: {}\n",
+        service.host(),
+        authority.file("ca.crt").display()
+    );
+    let registry = Distribution::start_with(&authority.settings(false), &auth);
+    let directory = tempfile::tempdir().expect("a directory");
+    auth_file(directory.path(), registry.host(), PASSWORD);
+    let ca = authority.file("ca.crt");
+    let options = ["--cacert", ca.to_str().expect("a path"), "--authfile", "auth.json"];
+    let run = lock_with(&registry, "127.0.0.1", directory.path(), &options, &[]);
+    assert!(
+        run.error(5).contains("which is not encrypted though the registry is"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(service.log(), Vec::<String>::new());
+}
