@@ -331,7 +331,7 @@ mod tests {
 
     // `printf abc | sha512sum`
     #[test]
-    fn sha512_is_verified_with_sha512() {
+    fn rule_61_sha512_is_verified_with_sha512() {
         let digest: Digest =
             "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
                               2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn size_is_compared_before_the_hash() {
+    fn rule_40_size_is_compared_before_the_hash() {
         let digest = Digest::sha256(b"abc");
         assert!(matches!(
             Verified::check(&"abc", b"abc".to_vec(), &digest, Some(4)),

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn docker_layer_types_become_oci() {
+    fn rule_62_docker_layer_types_become_oci() {
         assert_eq!(
             oci_layer("application/vnd.docker.image.rootfs.diff.tar.gzip"),
             Some("application/vnd.oci.image.layer.v1.tar+gzip")

@@ -328,7 +328,7 @@ mod tests {
 
     // protocol rule 44; containerd/platforms database.go
     #[test]
-    fn spellings_are_normalised() {
+    fn rule_44_spellings_are_normalised() {
         for (given, expected) in [
             ("linux/amd64", "linux/amd64"),
             ("linux/amd64/v1", "linux/amd64"),
@@ -394,7 +394,7 @@ mod tests {
 
     // protocol rule 45, and the traps of rule 48
     #[test]
-    fn variants_step_down_within_the_architecture() {
+    fn rule_45_variants_step_down_within_the_architecture() {
         for (wanted, offered, distance) in [
             ("linux/arm64", "linux/arm64", Some(0)),
             ("linux/arm64", "linux/arm64/v8", Some(0)),

@@ -426,7 +426,7 @@ mod tests {
 
     // protocol rules 1 to 7, whose vectors come from distribution/reference
     #[test]
-    fn references_are_normalised_as_docker_does() {
+    fn rule_1_references_are_normalised_as_docker_does() {
         for (given, expected) in [
             ("alpine", "docker.io/library/alpine:latest"),
             ("alpine:3.19", "docker.io/library/alpine:3.19"),
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn tag_and_digest_are_both_kept() {
+    fn rule_7_tag_and_digest_are_both_kept() {
         let reference: Reference = format!("alpine:3.19@{DIGEST}").parse().expect("valid");
         assert_eq!(reference.to_string(), format!("docker.io/library/alpine:3.19@{DIGEST}"));
         let reference: Reference = format!("alpine@{DIGEST}").parse().expect("valid");
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_refused() {
+    fn rule_6_what_is_no_reference_is_refused() {
         let id = &DIGEST[7..];
         let long_tag = format!("a:{}", "t".repeat(129));
         let long_path = format!("host.io/{}", "a".repeat(256));

@@ -247,3 +247,24 @@ fn rule_13_an_endless_401_ends() {
     assert_eq!(registry.calls().len(), 3);
     assert!(!run.stderr.contains("token-for"), "a token was shown: {}", run.stderr);
 }
+
+// protocol rule 61: sha512 is asked for, and verified, as sha512
+#[test]
+fn rule_61_a_blob_may_have_a_sha512_digest() {
+    let digest = "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+                  2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+    let digest: Digest = digest.parse().expect("a digest");
+    let registry = Registry::start();
+    for (served, code) in [("abc", 0), ("abd", 8)] {
+        registry.hook(move |_| {
+            Some(
+                Reply::new(200, served)
+                    .with("docker-content-digest", Digest::sha256(b"abc").to_string()),
+            )
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let run = fetch(directory.path(), &registry, &digest, &[]);
+        assert_eq!(run.code, code, "{}", run.stderr);
+    }
+    assert_eq!(registry.log()[0], format!("GET /v2/app/blobs/{digest}"));
+}

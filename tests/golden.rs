@@ -87,7 +87,7 @@ fn history_is_told_layer_by_layer() {
 }
 
 #[test]
-fn a_repeated_layer_stays_repeated() {
+fn rule_63_a_repeated_layer_stays_repeated() {
     let (_, image) = image_from_manifest("oci-repeated", &[]);
     let layers = image["layers"].as_array().expect("layers");
     assert_eq!(layers.len(), 4);

@@ -559,3 +559,36 @@ fn explain_tells_how_an_answer_came_about() {
     }
     assert!(!text.contains("token-for"), "{text}");
 }
+
+#[test]
+fn rule_70_warnings_are_passed_on_once() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let (manifest, config) = (image.manifest.bytes.clone(), image.config.bytes.clone());
+    registry.hook(move |call| {
+        let body = if call.target.contains("/blobs/") { config.clone() } else { manifest.clone() };
+        Some(Reply::new(200, body).with("warning", "299 - \"this goes away in May\""))
+    });
+    let run = n2c(&["lock", &registry.reference("app:1"), "--arch", "amd64"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("this goes away in May").count(), 1, "{}", run.stderr);
+}
+
+// The status decides, whatever the body is.
+#[test]
+fn rule_42_an_error_may_be_a_page() {
+    let registry = Registry::start();
+    for (status, code) in [(404, 4), (403, 5), (400, 7)] {
+        registry.hook(move |_| {
+            Some(Reply::new(status, "<html>\u{1b}[2J</html>").with("content-type", "text/html"))
+        });
+        let run = n2c(&["lock", &registry.reference("app:1")]);
+        assert!(run.error(code).contains(&format!("HTTP {status}")), "{}", run.stderr);
+    }
+    // Harbor and Red Hat have another code for what is not there.
+    registry.hook(|_| Some(Reply::error(404, "UNKNOWN", "repository app not found")));
+    assert!(
+        n2c(&["lock", &registry.reference("app:1")]).error(4).contains("repository app not found")
+    );
+}

@@ -346,7 +346,7 @@ mod tests {
 
     // protocol rule 33
     #[test]
-    fn the_body_decides_what_it_is() {
+    fn rule_33_the_body_decides_what_it_is() {
         for content_type in [None, Some("text/plain"), Some("application/json; charset=utf-8")] {
             let document = parse(&image().to_string(), content_type).expect("an image manifest");
             let Document::Manifest(manifest) = document else { panic!("an index") };
@@ -364,7 +364,7 @@ mod tests {
 
     // protocol rules 33 and 34
     #[test]
-    fn contradictions_are_refused() {
+    fn rule_34_contradictions_are_refused() {
         let mut both = image();
         both["manifests"] = json!([]);
         both["mediaType"] = json!(media_type::OCI_MANIFEST);
@@ -381,7 +381,7 @@ mod tests {
 
     // protocol rules 36, 39 and 62
     #[test]
-    fn what_is_no_image_is_named() {
+    fn rule_39_what_is_no_image_is_named() {
         let schema1 = json!({ "schemaVersion": 1, "fsLayers": [] });
         assert!(matches!(parse(&schema1.to_string(), None), Err(Error::Schema1 { .. })));
 
@@ -437,7 +437,7 @@ mod tests {
 
     // protocol rules 37 and 38
     #[test]
-    fn attestations_and_unknown_types_stay_but_are_no_platforms() {
+    fn rule_38_attestations_and_unknown_types_stay_but_are_no_platforms() {
         let index = json!({
             "schemaVersion": 2,
             "manifests": [

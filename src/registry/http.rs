@@ -56,6 +56,8 @@ pub(super) struct Http {
     insecure_hosts: Mutex<HashSet<String>>,
     read_timeout: Duration,
     clients: Mutex<HashMap<ClientKind, reqwest::Client>>,
+    /// What servers warned of, each once.
+    warnings: Mutex<HashSet<String>>,
     observer: Arc<dyn Observer>,
 }
 
@@ -65,8 +67,14 @@ impl Http {
         read_timeout: Duration,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let (insecure_hosts, clients) = (Mutex::default(), Mutex::default());
-        Self { tls, insecure_hosts, read_timeout, clients, observer }
+        Self {
+            tls,
+            insecure_hosts: Mutex::default(),
+            read_timeout,
+            clients: Mutex::default(),
+            warnings: Mutex::default(),
+            observer,
+        }
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {
@@ -154,6 +162,7 @@ impl Http {
             status: response.status().as_u16(),
             elapsed,
         });
+        self.pass_on_warnings(url, response);
         let rate = |name| text_header(response.headers(), &HeaderName::from_static(name));
         if let Some(remaining) = rate("ratelimit-remaining") {
             let limit = rate("ratelimit-limit").unwrap_or_else(|| "unknown".to_owned());
@@ -163,6 +172,20 @@ impl Http {
                 limit: &limit,
                 remaining: &remaining,
             });
+        }
+    }
+
+    /// Tells what a registry warns of (distribution-spec, warnings), which is
+    /// for people: nothing is done about it.
+    fn pass_on_warnings(&self, url: &Url, response: &Response) {
+        for value in response.headers().get_all(header::WARNING) {
+            let text = value.to_str().ok().and_then(|text| text.strip_prefix("299 - \""));
+            let Some(text) = text.and_then(|text| text.strip_suffix('"')) else { continue };
+            let text = format!("`{}` says: {}", host_of(url), printable(text));
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            if warnings.insert(text.clone()) {
+                self.observer.observe(&Event::Warning(&text));
+            }
         }
     }
 
