@@ -285,6 +285,12 @@ impl Verified {
         &self.bytes
     }
 
+    /// The bytes themselves.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Their digest.
     #[must_use]
     pub const fn digest(&self) -> &Digest {

@@ -81,27 +81,22 @@ pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
 
 /// Writes a whole file: it is replaced at once, or left as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_to(path, bytes, OutputFile::create(path)?)
+    let mut output = OutputFile::create(path)?;
+    output.write_all(bytes)?;
+    output.commit()
 }
 
 /// Writes a whole file that only its owner can read, whoever could read what
 /// was there before.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let output = OutputFile::create(path)?;
+    let mut output = OutputFile::create(path)?;
     if let Destination::Beside { temporary, .. } = &output.destination {
         temporary
             .as_file()
             .set_permissions(Permissions::from_mode(0o600))
             .map_err(|source| Error::Write { path: path.to_owned(), source })?;
     }
-    write_to(path, bytes, output)
-}
-
-fn write_to(path: &Path, bytes: &[u8], mut output: OutputFile) -> Result<(), Error> {
-    output
-        .file()
-        .write_all(bytes)
-        .map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    output.write_all(bytes)?;
     output.commit()
 }
 
@@ -119,12 +114,24 @@ pub struct OutputFile {
 enum Destination {
     Beside { temporary: NamedTempFile, target: PathBuf },
     Through { temporary: File, device: File },
+    InPlace(File),
 }
 
 impl OutputFile {
     /// Prepares to write `path`. What is there is not touched yet.
     pub fn create(path: &Path) -> Result<Self, Error> {
         Self::open(path).map_err(|source| Error::Write { path: path.to_owned(), source })
+    }
+
+    /// Prepares to write the output of a Nix derivation, which is written where
+    /// it belongs: Nix discards what a failed builder leaves, and a temporary
+    /// file beside it would be one in the store.
+    pub fn create_in_place(path: &Path) -> Result<Self, Error> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+        match file {
+            Ok(file) => Ok(Self { path: path.to_owned(), destination: Destination::InPlace(file) }),
+            Err(source) => Err(Error::Write { path: path.to_owned(), source }),
+        }
     }
 
     fn open(path: &Path) -> io::Result<Self> {
@@ -164,8 +171,14 @@ impl OutputFile {
     pub fn file(&mut self) -> &mut File {
         match &mut self.destination {
             Destination::Beside { temporary, .. } => temporary.as_file_mut(),
-            Destination::Through { temporary, .. } => temporary,
+            Destination::Through { temporary: file, .. } | Destination::InPlace(file) => file,
         }
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path.clone();
+        self.file().write_all(bytes).map_err(|source| Error::Write { path, source })
     }
 
     /// Where it will be.
@@ -178,6 +191,7 @@ impl OutputFile {
     pub fn commit(self) -> Result<(), Error> {
         let error = |source| Error::Write { path: self.path.clone(), source };
         match self.destination {
+            Destination::InPlace(file) => file.sync_all().map_err(error)?,
             Destination::Beside { temporary, target } => {
                 temporary.as_file().sync_all().map_err(error)?;
                 temporary.persist(target).map_err(|failed| error(failed.error))?;

@@ -50,6 +50,8 @@ pub enum Event<'a> {
     },
     /// A blob begins to arrive, or begins again at `done`.
     TransferStarted {
+        /// What is being fetched.
+        subject: &'a str,
         /// The blob.
         digest: &'a Digest,
         /// How many bytes are here already.

@@ -90,6 +90,6 @@ fn only_the_registry_uses_the_network_and_only_the_report_prints() {
         );
         let prints =
             ["println!", "eprint", "stdout()", "stderr()"].iter().any(|call| text.contains(call));
-        assert!(!prints || relative == Path::new("cli/report.rs"), "{} prints", relative.display());
+        assert!(!prints || relative.starts_with("cli/report"), "{} prints", relative.display());
     }
 }

@@ -6,7 +6,6 @@
 mod support;
 
 use std::io::Write as _;
-use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -16,7 +15,7 @@ use n2c::digest::Digest;
 use n2c::media_type;
 use support::images::{self, Blob, Image, write_layout};
 use support::program::n2c_in;
-use support::tools::{self, Distribution, run, skopeo};
+use support::tools::{self, Distribution, Nix, run, skopeo};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const SEVEN: [&str; 7] = [
@@ -291,27 +290,6 @@ fn forty_layers_some_of_them_twice() {
     }
 }
 
-/// Runs a Nix program with a configuration of the test's own.
-fn nix(directory: &Path, program: &str, arguments: &[&str]) -> String {
-    let settings = "experimental-features = nix-command\nbuild-users-group =\nsubstituters =\nsandbox = false\n";
-    std::fs::write(directory.join("nix.conf"), settings).expect("written");
-    std::fs::create_dir_all(directory.join("nix")).expect("a folder");
-    // A private /nix, so that the machine's own store is not touched.
-    let script = "mount --bind \"$0/nix\" /nix && exec \"$@\"";
-    let folder = directory.to_str().expect("a path");
-    std::fs::create_dir_all("/nix").expect("a mount point");
-    let output = std::process::Command::new("unshare")
-        .args(["-m", "sh", "-c", script, folder, program])
-        .args(arguments)
-        .env("NIX_CONF_DIR", directory)
-        .env("NIX_REMOTE", "local")
-        .env("HOME", directory)
-        .output()
-        .expect("unshare");
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text").trim().to_owned()
-}
-
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
 fn nix_puts_the_blobs_where_n2c_says() {
@@ -320,8 +298,8 @@ fn nix_puts_the_blobs_where_n2c_says() {
     let image = busybox("linux/amd64", true);
     write_layout(layout.path(), &[("1", &image.manifest)], &blobs_of(&image));
     registry.push(layout.path(), "1", "nix:1", &["--preserve-digests"]);
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path();
+    let nix = Nix::new();
+    let path = nix.directory();
     n2c_in(path, &["lock", &registry.reference("nix:1"), "--arch", "amd64", "-o", "lock.json"]);
     let blobs = n2c_in(path, &["blobs", "lock.json"]).json();
     let expression = n2c_in(path, &["blobs", "lock.json", "--format", "nix"]);
@@ -330,7 +308,7 @@ fn nix_puts_the_blobs_where_n2c_says() {
     // what Nix computes from the hash alone
     for (hex, place) in blobs.as_object().expect("a blob map") {
         let ours = place.as_str().expect("a path");
-        assert_eq!(nix(path, "nix-store", &["--print-fixed-path", "sha256", hex, hex]), ours);
+        assert_eq!(nix.run("nix-store", &["--print-fixed-path", "sha256", hex, hex]), ours);
     }
     // what the printed expression evaluates to
     let call = format!(
@@ -339,13 +317,13 @@ fn nix_puts_the_blobs_where_n2c_says() {
         path.display()
     );
     let paths = format!("builtins.mapAttrs (_: blob: blob.outPath) ({call})");
-    let evaluated = nix(path, "nix-instantiate", &["--eval", "--strict", "--json", "-E", &paths]);
+    let evaluated = nix.run("nix-instantiate", &["--eval", "--strict", "--json", "-E", &paths]);
     assert_eq!(serde_json::from_str::<Value>(&evaluated).expect("JSON"), blobs);
     // and what it builds, with n2c as the builder
     std::fs::create_dir_all(path.join("n2c/bin")).expect("a folder");
     std::fs::copy(env!("CARGO_BIN_EXE_n2c"), path.join("n2c/bin/n2c")).expect("a copy");
     let all = format!("builtins.attrValues ({call})");
-    let built = nix(path, "nix-build", &["--no-out-link", "-E", &all]);
+    let built = nix.run("nix-build", &["--no-out-link", "-E", &all]);
     let mut expected: Vec<&str> =
         blobs.as_object().expect("a blob map").values().filter_map(Value::as_str).collect();
     expected.sort_unstable();

@@ -28,21 +28,38 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
 
+    /// The digest is that of a manifest or an index
+    #[arg(long)]
+    manifest: bool,
+
     #[command(flatten)]
     registry: RegistryOptions,
-}
-
-/// `-` is stdout here as elsewhere.
-fn stdout_for_dash(path: &Path) -> &Path {
-    if path == Path::new("-") { Path::new("/dev/stdout") } else { path }
 }
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let repository: Repository = options.repository.parse()?;
     let digest: Digest = options.digest.parse()?;
     let client = options.registry.client(report.clone())?;
-    let mut output = OutputFile::create(stdout_for_dash(&options.output))?;
+    if options.manifest {
+        let bytes = client.manifest_bytes(&repository, &digest, options.size).await?;
+        let mut output = create(&options.output)?;
+        output.write_all(&bytes)?;
+        output.commit()?;
+        return Ok(());
+    }
+    let mut output = create(&options.output)?;
     client.download(&repository, &digest, options.size, output.file()).await?;
     output.commit()?;
     Ok(())
+}
+
+/// `-` is stdout here as elsewhere, and the output of the derivation that this
+/// builds is written in its place.
+fn create(path: &Path) -> Result<OutputFile, Failure> {
+    let builds = std::env::var_os("NIX_BUILD_TOP").is_some();
+    if builds && std::env::var_os("out").is_some_and(|out| out == path) {
+        return Ok(OutputFile::create_in_place(path)?);
+    }
+    let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
+    Ok(OutputFile::create(path)?)
 }

@@ -43,13 +43,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         named.iter().map(|platform| lockfile.entry(Some(platform))).collect::<Result<_, _>>()?
     };
     let text = match options.format {
-        Format::Json => {
-            let store = match std::env::var("NIX_STORE_DIR") {
-                Ok(directory) if !directory.is_empty() => StoreDirectory::new(&directory)?,
-                _ => StoreDirectory::default(),
-            };
-            BlobMap::in_store(entries, &store).to_json()
-        }
+        Format::Json => BlobMap::in_store(entries, &StoreDirectory::of_environment()?).to_json(),
         Format::Nix => {
             let Some(reference) = lockfile.location().and_then(Location::reference) else {
                 return Err(Usage::new(

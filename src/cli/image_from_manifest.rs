@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use n2c::blob_map::BlobMap;
 use n2c::image_json::{self, ImageJson};
 use n2c::lockfile::Lockfile;
+use n2c::store::StoreDirectory;
 
 use super::failure::{Failure, Usage};
 use super::platforms::PlatformOptions;
@@ -20,8 +21,8 @@ pub(crate) struct Options {
     /// A lockfile or a plain manifest
     manifest: PathBuf,
 
-    /// A blob map, as `n2c blobs` prints it
-    blobs: PathBuf,
+    /// A blob map, as `n2c blobs` prints it; without one, the blobs are where they are in the Nix store
+    blobs: Option<PathBuf>,
 
     /// How much of the base image's config to take over
     #[arg(long, value_enum, default_value_t = Inherit::None)]
@@ -54,8 +55,6 @@ impl From<Inherit> for image_json::Inherit {
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let file = options.manifest.display().to_string();
     let lockfile = Lockfile::parse(&file, &n2c::fs::read(&options.manifest)?)?;
-    let blobs =
-        BlobMap::parse(&options.blobs.display().to_string(), &n2c::fs::read(&options.blobs)?)?;
     let named = options.platforms.named(report)?;
     let platform = match named.as_slice() {
         [] if lockfile.entries().len() > 1 => options.platforms.named_or_host(report)?.pop(),
@@ -68,6 +67,10 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         }
     };
     let entry = lockfile.entry(platform.as_ref())?;
+    let blobs = match &options.blobs {
+        Some(path) => BlobMap::parse(&path.display().to_string(), &n2c::fs::read(path)?)?,
+        None => BlobMap::in_store([entry], &StoreDirectory::of_environment()?),
+    };
     let image = image_json::read_image(&file, entry, &blobs)?;
     let json = ImageJson::new(&image, &blobs, options.inherit.into())?;
     Report::result(Some(&options.output), json.to_text().as_bytes())

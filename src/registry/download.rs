@@ -161,7 +161,8 @@ impl Progress<'_> {
             size => size,
         };
         let (digest, observer) = (self.digest, connection.observer());
-        observer.observe(&Event::TransferStarted { digest, done: self.done, total: self.total() });
+        let total = self.total();
+        observer.observe(&Event::TransferStarted { subject, digest, done: self.done, total });
         let url = response.url().clone();
         while let Some(chunk) =
             response.chunk().await.map_err(|source| http::unreachable(subject, &url, source))?

@@ -105,6 +105,12 @@ impl<'a> Wanted<'a> {
         Self { repository, path, subject, digest: Some(digest), size }
     }
 
+    fn manifest(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
+        let path = format!("manifests/{digest}");
+        let subject = format!("manifest `{repository}@{digest}`");
+        Self { repository, path, subject, digest: Some(digest), size }
+    }
+
     fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
         Request { repository, path: &self.path, subject: &self.subject, range: None }
     }
@@ -150,15 +156,19 @@ impl Client {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<Served, Error> {
-        let digest = &descriptor.digest;
-        self.manifest(&Wanted {
-            repository,
-            path: format!("manifests/{digest}"),
-            subject: format!("manifest `{repository}@{digest}`"),
-            digest: Some(digest),
-            size: Some(descriptor.size),
-        })
-        .await
+        let wanted = Wanted::manifest(repository, &descriptor.digest, Some(descriptor.size));
+        self.manifest(&wanted).await
+    }
+
+    /// The index or manifest with this digest, and this size where it is known.
+    pub async fn manifest_bytes(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<Vec<u8>, Error> {
+        let wanted = Wanted::manifest(repository, digest, size);
+        Ok(self.manifest(&wanted).await?.raw.into_bytes())
     }
 
     async fn manifest(&self, wanted: &Wanted<'_>) -> Result<Served, Error> {

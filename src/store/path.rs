@@ -53,6 +53,16 @@ impl StoreDirectory {
         }
     }
 
+    /// The store that Nix would use here: `$NIX_STORE_DIR`, or `$NIX_STORE`, which
+    /// builders are told, or `/nix/store`.
+    pub fn of_environment() -> Result<Self, Error> {
+        let set = |name| std::env::var(name).ok().filter(|directory| !directory.is_empty());
+        match set("NIX_STORE_DIR").or_else(|| set("NIX_STORE")) {
+            Some(directory) => Self::new(&directory),
+            None => Ok(Self::default()),
+        }
+    }
+
     /// The path of a flat fixed-output derivation with the hash `digest`, whose
     /// name is the hash in hex: that of a blob, in upstream nix2container too.
     #[must_use]

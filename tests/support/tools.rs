@@ -106,6 +106,13 @@ impl Distribution {
             .collect()
     }
 
+    /// Takes a tag away, as a registry's clean-up does.
+    pub fn remove_tag(&self, repository: &str, tag: &str) {
+        let repositories = self.directory.path().join("data/docker/registry/v2/repositories");
+        let folder = repositories.join(repository).join("_manifests/tags").join(tag);
+        std::fs::remove_dir_all(folder).expect("a tag is removed");
+    }
+
     /// Pushes an image of an OCI layout with skopeo, bytes unchanged.
     pub fn push(&self, layout: &Path, tag: &str, name: &str, more: &[&str]) {
         let source = format!("oci:{}:{tag}", layout.display());
@@ -141,4 +148,66 @@ pub fn busybox_root() -> Vec<u8> {
             .expect("a link is added");
     }
     archive.into_inner().expect("an archive")
+}
+
+/// Nix with a store and a configuration of the test's own: as root, in a mount
+/// namespace with another /nix.
+pub struct Nix {
+    directory: TempDir,
+}
+
+impl Nix {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(directory.path().join("nix")).expect("a folder");
+        std::fs::create_dir_all("/nix").expect("a mount point");
+        let nix = Self { directory };
+        nix.configure("sandbox = false\n");
+        nix
+    }
+
+    /// Sets what nix.conf says beside what every test needs.
+    pub fn configure(&self, settings: &str) {
+        let text = format!(
+            "experimental-features = nix-command flakes\nbuild-users-group =\nsubstituters =\nmax-jobs = 4\n{settings}"
+        );
+        std::fs::write(self.directory.path().join("nix.conf"), text).expect("written");
+    }
+
+    /// A directory for the test, in which `nix/store` is the store.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What is in the store at `/nix/store/…`.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path.strip_prefix('/').expect("a store path"))
+    }
+
+    /// Runs a Nix program that may fail: whether it succeeded, and what it printed.
+    pub fn try_run(&self, program: &str, arguments: &[&str]) -> (bool, String, String) {
+        let script = "mount --bind \"$0/nix\" /nix && exec \"$@\"";
+        let output = Command::new("unshare")
+            .args(["-m", "sh", "-c", script])
+            .arg(self.directory.path())
+            .arg(program)
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("NIX_CONF_DIR", self.directory.path())
+            .env("NIX_REMOTE", "local")
+            .env("HOME", self.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("unshare");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.success(), text(output.stdout).trim().to_owned(), text(output.stderr))
+    }
+
+    /// Runs a Nix program that must succeed, and returns what it printed.
+    #[track_caller]
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let (success, stdout, stderr) = self.try_run(program, arguments);
+        assert!(success, "{program}: {stderr}");
+        stdout
+    }
 }

@@ -1,33 +1,28 @@
 //! All that the program prints: results on stdout, the rest on stderr.
 
-use std::collections::HashMap;
-use std::io::{self, IsTerminal as _, Write as _};
+mod progress;
+
+use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use n2c::digest::Digest;
 use n2c::observer::{Event, Observer};
 
+use super::OutputOptions;
 use super::failure::{Failure, Stdout};
-use super::{OutputOptions, When};
+use progress::Progress;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const NOTE: Style = AnsiColor::Green.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
-/// How often a bar is drawn, at most, in times a second.
-const DRAWS_PER_SECOND: u8 = 10;
-
 /// The program's voice.
 pub(crate) struct Report {
     quiet: bool,
     verbose: bool,
-    progress: Option<MultiProgress>,
-    bars: Mutex<HashMap<Digest, ProgressBar>>,
+    progress: Progress,
 }
 
 impl Report {
@@ -37,18 +32,7 @@ impl Report {
             ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
             ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
         }
-        let wanted = match options.progress {
-            When::Auto => !options.quiet && io::stderr().is_terminal(),
-            When::Always => true,
-            When::Never => false,
-        };
-        let target = || ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
-        Self {
-            quiet: options.quiet,
-            verbose: options.verbose,
-            progress: wanted.then(|| MultiProgress::with_draw_target(target())),
-            bars: Mutex::default(),
-        }
+        Self { quiet: options.quiet, verbose: options.verbose, progress: Progress::new(options) }
     }
 
     /// Hands over a command's result: to a file, at once or not at all, or to
@@ -82,10 +66,7 @@ impl Report {
     }
 
     pub(crate) fn failure(&self, failure: &Failure) {
-        if let Some(progress) = &self.progress {
-            // What is left of a bar says nothing.
-            let _ = progress.clear();
-        }
+        self.progress.clear();
         self.line("error", ERROR, &n2c::error_chain(failure.error()));
         if let Some(hint) = failure.error().hint() {
             self.line("hint", HINT, &hint);
@@ -98,48 +79,7 @@ impl Report {
             // There is nowhere to say that stderr is closed.
             let _ = writeln!(anstream::stderr().lock(), "{style}{label}:{style:#} {text}");
         };
-        match &self.progress {
-            Some(progress) => progress.suspend(print),
-            None => print(),
-        }
-    }
-
-    fn advance(&self, digest: &Digest, done: u64) {
-        let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = bars.get(digest) {
-            bar.set_position(done);
-        }
-    }
-
-    fn start(&self, digest: &Digest, done: u64, total: Option<u64>) {
-        let Some(progress) = &self.progress else {
-            return;
-        };
-        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = bars.entry(digest.clone()).or_insert_with(|| {
-            let bar = progress.add(ProgressBar::no_length());
-            let template = if total.is_some() {
-                "{prefix} {bar:30} {binary_bytes:>11}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
-            } else {
-                "{prefix} {spinner} {binary_bytes:>11} {binary_bytes_per_sec}"
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.set_prefix(digest.short().to_owned());
-            bar
-        });
-        if let Some(total) = total {
-            bar.set_length(total);
-        }
-        bar.set_position(done);
-    }
-
-    fn finish(&self, digest: &Digest) {
-        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = bars.remove(digest) {
-            bar.finish_and_clear();
-        }
+        self.progress.suspend(print);
     }
 }
 
@@ -162,9 +102,11 @@ impl Observer for Report {
                 "trying {subject} again in {:.1} s: {reason}",
                 delay.as_secs_f64()
             )),
-            Event::TransferStarted { digest, done, total } => self.start(digest, *done, *total),
-            Event::TransferAdvanced { digest, done } => self.advance(digest, *done),
-            Event::TransferFinished { digest, .. } => self.finish(digest),
+            Event::TransferStarted { subject, digest, done, total } => {
+                self.progress.start(subject, digest, *done, *total);
+            }
+            Event::TransferAdvanced { digest, done } => self.progress.advance(digest, *done),
+            Event::TransferFinished { digest, total } => self.progress.finish(digest, *total),
             _ => {}
         }
     }

@@ -1,0 +1,37 @@
+# n2c for Nix: base images from lockfiles, each layer its own derivation.
+#
+#   n2c = import ./nix { n2c = <package or store path that holds bin/n2c>; };
+#   fromImage = n2c.fromLock ./lockfiles/alpine.json;
+#
+# Nothing on the way to an image needs nixpkgs: `pkgs` serves only `getManifest`,
+# which is a script.
+{
+  n2c,
+  system ? builtins.currentSystem,
+  pkgs ? null,
+}:
+let
+  lib = import ./lib.nix;
+  platforms = import ./platforms.nix { inherit lib; };
+  fetch = import ./fetch.nix { inherit n2c system; };
+  image = import ./image.nix {
+    inherit n2c system lib platforms fetch;
+  };
+  fromLock = import ./from-lock.nix {
+    inherit system lib platforms image;
+  };
+  fromRef = import ./from-ref.nix {
+    inherit system lib platforms fetch image;
+  };
+  pullImageFromManifest = import ./pull-image-from-manifest.nix {
+    inherit n2c system pkgs lib platforms image;
+  };
+  inherit (fetch) fetchBlob;
+in
+{
+  inherit fetchBlob fromLock fromRef pullImageFromManifest;
+
+  # replacePulls upstream: the set `nix2container` of nix2container, with its
+  # pull function for manifests replaced by n2c's. The arguments stay the same.
+  replacePulls = upstream: upstream // { inherit pullImageFromManifest; };
+}

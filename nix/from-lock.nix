@@ -1,0 +1,73 @@
+# fromLock ./alpine.json, or
+# fromLock { lock, platform ? …, inheritConfig ? "none", registry ? null, tlsVerify ? null, meta ? { } }:
+# the image.json of a locked image, for nix2container's `fromImage`.
+#
+# - lock: the lockfile, which `n2c lock` wrote
+# - platform: `linux/arm64`, or a Nix system; by default this system's. It picks
+#   from a lockfile of several platforms, and must be that of a lockfile of one
+#   where it is given.
+# - inheritConfig: how much of the base image's config the new image starts with:
+#   "none", "env" or "all"
+# - registry: fetch from there instead of the registry in the lockfile
+# - tlsVerify: as of fetchBlob
+#
+# The result has, beside what a derivation has: `manifest`, `config` (the base
+# image's, as Nix data, for merging), `blobs`, `layers`, `imageName`, `imageTag`.
+# Evaluating it reads the lockfile, builds nothing and starts no process.
+{
+  system,
+  lib,
+  platforms,
+  image,
+}:
+argument:
+let
+  options = if builtins.isAttrs argument && argument ? lock then argument else { lock = argument; };
+  make =
+    {
+      lock,
+      platform ? null,
+      inheritConfig ? "none",
+      registry ? null,
+      tlsVerify ? null,
+      meta ? { },
+    }:
+    let
+      what = "`${toString lock}`";
+      content = builtins.fromJSON (builtins.readFile lock);
+      section =
+        content.n2c or (throw "n2c: ${what} is no lockfile of n2c; make one with `n2c lock`, or use `pullImageFromManifest`.");
+      version = section.version or 0;
+      wanted = platforms.normalise (if platform == null then system else platform);
+      several = section ? platforms;
+      chosen =
+        if several then
+          platforms.choose what wanted (builtins.attrNames section.platforms)
+        else if platform == null then
+          section.platform
+        else
+          platforms.choose what wanted [ section.platform ];
+      entry = if several then section.platforms.${chosen} else content;
+      reference = lib.parseReference section.ref;
+      repository =
+        if registry == null then reference.repository else "${registry}/${reference.name}";
+    in
+    if version > 1 then
+      throw "n2c: ${what} has version ${toString version}; this n2c reads up to 1. Upgrade n2c."
+    else
+      image {
+        imageName = reference.name;
+        imageTag = reference.tag;
+        inherit repository inheritConfig tlsVerify meta;
+        file = lock;
+        manifest = builtins.removeAttrs entry [ "n2c" ];
+        platform = if several then chosen else null;
+        passthru = {
+          inherit (entry.n2c.image) architecture;
+          config = entry.n2c.image.config or { };
+          platform = chosen;
+          ref = section.ref;
+        };
+      };
+in
+make options

@@ -1,0 +1,173 @@
+//! How far transfers are: bars on a terminal, Nix's own log lines in a build.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use n2c::digest::Digest;
+use serde_json::{Value, json};
+
+use crate::cli::{OutputOptions, When};
+
+/// How often a bar is drawn, at most, in times a second.
+const DRAWS_PER_SECOND: u8 = 10;
+/// The same for Nix, as the time between two lines.
+const NIX_INTERVAL: Duration = Duration::from_millis(100);
+/// Nix `src/libutil/logging.hh`: `actFileTransfer`.
+const NIX_FILE_TRANSFER: u32 = 101;
+/// Nix `src/libutil/logging.hh`: `resProgress`.
+const NIX_PROGRESS: u32 = 105;
+
+/// Shows transfers in the way that suits who is looking.
+pub(super) enum Progress {
+    /// Not at all.
+    Off,
+    /// To a person.
+    Bars { all: MultiProgress, bars: Mutex<HashMap<Digest, ProgressBar>> },
+    /// To Nix, which shows it to a person in its own way.
+    Nix(Mutex<NixTransfers>),
+}
+
+/// The transfers that Nix was told of.
+#[derive(Default)]
+pub(super) struct NixTransfers {
+    running: HashMap<Digest, NixTransfer>,
+    last_id: u64,
+}
+
+struct NixTransfer {
+    id: u64,
+    total: u64,
+    told: Instant,
+}
+
+impl Progress {
+    pub(super) fn new(options: &OutputOptions) -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        match options.progress {
+            When::Never => return Self::Off,
+            // Only builders have both.
+            _ if set("NIX_LOG_FD") && set("NIX_BUILD_TOP") => return Self::Nix(Mutex::default()),
+            When::Auto if options.quiet || !io::stderr().is_terminal() => return Self::Off,
+            When::Auto | When::Always => {}
+        }
+        let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+        Self::Bars { all: MultiProgress::with_draw_target(target), bars: Mutex::default() }
+    }
+
+    /// Runs `print` so that what it prints and the bars do not mix.
+    pub(super) fn suspend(&self, print: impl FnOnce()) {
+        match self {
+            Self::Bars { all, .. } => all.suspend(print),
+            Self::Off | Self::Nix(_) => print(),
+        }
+    }
+
+    /// Takes the bars away: what is left of one says nothing.
+    pub(super) fn clear(&self) {
+        if let Self::Bars { all, .. } = self {
+            let _ = all.clear();
+        }
+    }
+
+    pub(super) fn start(&self, subject: &str, digest: &Digest, done: u64, total: Option<u64>) {
+        match self {
+            Self::Off => {}
+            Self::Bars { all, bars } => {
+                let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
+                let bar = bars
+                    .entry(digest.clone())
+                    .or_insert_with(|| all.add(new_bar(digest, total.is_some())));
+                if let Some(total) = total {
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
+            }
+            Self::Nix(transfers) => {
+                let mut transfers = transfers.lock().unwrap_or_else(PoisonError::into_inner);
+                if transfers.running.contains_key(digest) {
+                    return;
+                }
+                transfers.last_id += 1;
+                let id = transfers.last_id;
+                tell_nix(&json!({
+                    "action": "start", "id": id, "level": 3, "type": NIX_FILE_TRANSFER,
+                    "text": format!("downloading {subject}"), "fields": [subject],
+                }));
+                let transfer =
+                    NixTransfer { id, total: total.unwrap_or_default(), told: Instant::now() };
+                tell_nix(&transfer.progress(done));
+                transfers.running.insert(digest.clone(), transfer);
+            }
+        }
+    }
+
+    pub(super) fn advance(&self, digest: &Digest, done: u64) {
+        match self {
+            Self::Off => {}
+            Self::Bars { bars, .. } => {
+                let bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = bars.get(digest) {
+                    bar.set_position(done);
+                }
+            }
+            Self::Nix(transfers) => {
+                let mut transfers = transfers.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(transfer) = transfers.running.get_mut(digest)
+                    && transfer.told.elapsed() >= NIX_INTERVAL
+                {
+                    transfer.told = Instant::now();
+                    tell_nix(&transfer.progress(done));
+                }
+            }
+        }
+    }
+
+    pub(super) fn finish(&self, digest: &Digest, total: u64) {
+        match self {
+            Self::Off => {}
+            Self::Bars { bars, .. } => {
+                let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = bars.remove(digest) {
+                    bar.finish_and_clear();
+                }
+            }
+            Self::Nix(transfers) => {
+                let mut transfers = transfers.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(transfer) = transfers.running.remove(digest) {
+                    tell_nix(&transfer.progress(total));
+                    tell_nix(&json!({ "action": "stop", "id": transfer.id }));
+                }
+            }
+        }
+    }
+}
+
+impl NixTransfer {
+    fn progress(&self, done: u64) -> Value {
+        let fields = [done, self.total.max(done), 0, 0];
+        json!({ "action": "result", "id": self.id, "type": NIX_PROGRESS, "fields": fields })
+    }
+}
+
+/// Writes a line of Nix's structured log (Nix `src/libutil/logging.cc`,
+/// `handleJSONLogMessage`).
+fn tell_nix(line: &Value) {
+    // There is nowhere to say that the log is closed.
+    let _ = writeln!(io::stderr().lock(), "@nix {line}");
+}
+
+fn new_bar(digest: &Digest, has_length: bool) -> ProgressBar {
+    let template = if has_length {
+        "{prefix} {bar:30} {binary_bytes:>11}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
+    } else {
+        "{prefix} {spinner} {binary_bytes:>11} {binary_bytes_per_sec}"
+    };
+    let bar = ProgressBar::no_length().with_prefix(digest.short().to_owned());
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

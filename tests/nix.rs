@@ -1,0 +1,358 @@
+//! The Nix functions with real Nix: what they evaluate to, what they build, and
+//! what they ask of a registry. `tests/run` installs Nix and the registry.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use support::images::{self, Image, write_layout};
+use support::program::n2c_in;
+use support::registry::{Registry, Reply};
+use support::tools::{Distribution, Nix};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// So that the program finds its C library in a sandbox: nixpkgs' would bring its own.
+const SANDBOX: &str = "sandbox = true\nsandbox-paths = /lib /lib64 /usr/lib\n";
+
+/// Nix, with n2c in a folder from which it is copied into the store.
+fn nix_with_n2c() -> Nix {
+    let nix = Nix::new();
+    let folder = nix.directory().join("n2c/bin");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::copy(env!("CARGO_BIN_EXE_n2c"), folder.join("n2c")).expect("a copy");
+    nix
+}
+
+/// An expression in which `n2c` is the set of functions.
+fn with_n2c(nix: &Nix, system: &str, expression: &str) -> String {
+    format!(
+        "let n2c = import {ROOT}/nix {{ n2c = {}; system = \"{system}\"; }}; in {expression}",
+        nix.directory().join("n2c").display()
+    )
+}
+
+fn build(nix: &Nix, expression: &str) -> String {
+    let expression = with_n2c(nix, "x86_64-linux", expression);
+    nix.run("nix-build", &["--no-out-link", "-E", &expression])
+}
+
+fn eval(nix: &Nix, system: &str, expression: &str) -> Value {
+    let expression = with_n2c(nix, system, expression);
+    let options =
+        ["--eval", "--strict", "--json", "--option", "allow-import-from-derivation", "false"];
+    let text = nix.run("nix-instantiate", &[&options[..], &["-E", &expression]].concat());
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// The error of an expression that must not evaluate.
+fn eval_error(nix: &Nix, expression: &str) -> String {
+    let expression = with_n2c(nix, "x86_64-linux", expression);
+    let (success, _, stderr) =
+        nix.try_run("nix-instantiate", &["--eval", "--strict", "--json", "-E", &expression]);
+    assert!(!success, "it evaluates: {expression}");
+    stderr
+}
+
+/// Pushes an image for two platforms as `team/app:1`.
+fn push(registry: &Distribution, more: &[&str]) -> [Image; 2] {
+    let layout = tempfile::tempdir().expect("a directory");
+    let all = ["linux/amd64", "linux/arm64/v8"]
+        .map(|platform| Image::new(platform, &["shared", &format!("for {platform}"), "shared"]));
+    let index = images::index(&[
+        all[0].manifest.entry("linux/amd64"),
+        all[1].manifest.entry("linux/arm64/v8"),
+    ]);
+    let mut blobs = Vec::new();
+    for image in &all {
+        blobs.extend([&image.manifest, &image.config]);
+        blobs.extend(&image.layers);
+    }
+    write_layout(layout.path(), &[("1", &index)], &blobs);
+    registry.push(layout.path(), "1", "team/app:1", &[&["--preserve-digests"], more].concat());
+    all
+}
+
+fn lock(nix: &Nix, registry: &Distribution, file: &str, more: &[&str]) -> Value {
+    let reference = registry.reference("team/app:1");
+    let run = n2c_in(nix.directory(), &[&["lock", &reference, "-o", file], more].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    read(&nix.directory().join(file))
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn from_lock_builds_image_json_and_asks_for_blobs_alone() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    let locked = lock(&nix, &registry, "app.json", &["--platform", "x86_64-linux"]);
+    let paths = n2c_in(nix.directory(), &["blobs", "app.json"]).json();
+    // The tag goes away; nobody notices.
+    registry.remove_tag("team/app", "1");
+    assert_eq!(n2c_in(nix.directory(), &["lock", &registry.reference("team/app:1")]).code, 4);
+    let asked = registry.requests_of_n2c().len();
+    for settings in ["sandbox = false\n", SANDBOX] {
+        nix.configure(settings);
+        let expression = "n2c.fromLock { lock = ./app.json; inheritConfig = \"all\"; }";
+        let image_path = build(&nix, expression);
+        assert!(image_path.ends_with("-nix2container-team-app.json"), "{image_path}");
+        let image = read(&nix.file(&image_path));
+        let layers = image["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 3);
+        for (layer, locked) in layers.iter().zip(locked["layers"].as_array().expect("layers")) {
+            assert_eq!(layer["digest"], locked["digest"]);
+            let hex = locked["digest"].as_str().expect("a digest").replace("sha256:", "");
+            assert_eq!(layer["layer-path"], paths[&hex], "not where `n2c blobs` says");
+            assert!(nix.file(layer["layer-path"].as_str().expect("a path")).exists());
+        }
+        assert_eq!(image["arch"], "amd64");
+        assert_eq!(image["image-config"]["User"], "1000");
+        // What it needs at run time is what it names.
+        let references = nix.run("nix-store", &["--query", "--references", &image_path]);
+        assert_eq!(references.lines().count(), 2, "{references}");
+        nix.run("nix-store", &["--delete", &image_path]);
+    }
+    let requests = registry.requests_of_n2c().split_off(asked);
+    assert_eq!(requests.len(), 3, "config and two layers, once each: {requests:?}");
+    assert!(requests.iter().all(|request| request.contains("/blobs/")), "{requests:?}");
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn from_lock_is_data_before_it_is_built() {
+    let registry = Distribution::start();
+    let all = push(&registry, &[]);
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--platform", "x86_64-linux"]);
+    let locked = lock(&nix, &registry, "all.json", &["--all-platforms"]);
+    let attributes = "{ inherit (image) imageName imageTag config platform; layers = map (l: l.outPath) image.layers; }";
+    let facts = eval(
+        &nix,
+        "x86_64-linux",
+        &format!("let image = n2c.fromLock ./app.json; in {attributes}"),
+    );
+    assert_eq!(facts["imageName"], "team/app");
+    assert_eq!(facts["imageTag"], "1");
+    assert_eq!(facts["config"]["Env"], json!(["PATH=/usr/bin:/bin", "LANG=C.UTF-8"]));
+    assert_eq!(facts["layers"].as_array().map(Vec::len), Some(3));
+    // A lockfile of several platforms picks by system, also on Darwin.
+    for (system, platform, image) in [
+        ("x86_64-linux", "linux/amd64", &all[0]),
+        ("aarch64-linux", "linux/arm64", &all[1]),
+        ("aarch64-darwin", "linux/arm64", &all[1]),
+    ] {
+        let facts =
+            eval(&nix, system, &format!("let image = n2c.fromLock ./all.json; in {attributes}"));
+        assert_eq!(facts["platform"], platform);
+        let first = facts["layers"][1].as_str().expect("a path");
+        assert!(first.ends_with(image.layers[1].digest().hex()), "{first}");
+        assert!(locked["n2c"]["platforms"][platform].is_object());
+    }
+    let facts = eval(
+        &nix,
+        "x86_64-linux",
+        "{ inherit (n2c.fromLock { lock = ./all.json; platform = \"linux/arm64/v8\"; }) platform; }",
+    );
+    assert_eq!(facts["platform"], "linux/arm64");
+    let error = eval_error(
+        &nix,
+        "(n2c.fromLock { lock = ./all.json; platform = \"riscv64-linux\"; }).outPath",
+    );
+    assert!(error.contains("it has: linux/amd64, linux/arm64"), "{error}");
+    let built = build(&nix, "n2c.fromLock { lock = ./all.json; platform = \"linux/arm64\"; }");
+    assert_eq!(read(&nix.file(&built))["arch"], "arm64");
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn what_is_no_lockfile_is_said() {
+    let nix = nix_with_n2c();
+    let digest = n2c::digest::Digest::sha256(b"").to_string();
+    let entry = |version: u64, digest: &str| {
+        json!({
+            "schemaVersion": 2, "config": { "digest": digest, "size": 1 }, "layers": [],
+            "n2c": { "version": version, "ref": format!("h.io/a:1@{digest}"), "platform": "linux/amd64",
+                     "image": { "architecture": "amd64" } },
+        })
+    };
+    for (content, expected) in [
+        (entry(2, &digest), "has version 2; this n2c reads up to 1"),
+        (entry(1, "md5:d41d8cd98f00b204e9800998ecf8427e"), "is no digest that Nix can verify"),
+        (json!({ "schemaVersion": 2 }), "is no lockfile of n2c"),
+    ] {
+        std::fs::write(nix.directory().join("lock.json"), content.to_string()).expect("written");
+        let error = eval_error(&nix, "(n2c.fromLock ./lock.json).drvPath");
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = eval_error(&nix, "(n2c.fromRef \"alpine:3.19\").outPath");
+    assert!(error.contains("has no digest"), "{error}");
+    let error = eval_error(&nix, &format!("(n2c.fromRef \"alpine:3.19@{digest}\").outPath"));
+    assert!(error.contains("does not name its registry"), "{error}");
+    // A name that a store path can't hold.
+    let facts = eval(
+        &nix,
+        "x86_64-linux",
+        &format!(
+            "(n2c.pullImageFromManifest {{ imageName = \"a/b/c:tag\"; imageManifest = {ROOT}/lockfiles/alpine-manifest.json; }}).name"
+        ),
+    );
+    assert_eq!(facts, "nix2container-a-b-c-tag.json");
+}
+
+// nix.md §9: the store paths of upstream's own example
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn pull_image_from_manifest_has_upstreams_paths() {
+    let nix = nix_with_n2c();
+    let expression = format!(
+        "builtins.attrValues (builtins.mapAttrs (_: blob: blob.outPath) \
+         (import {ROOT}/examples/from-image-manifest.nix {{ n2c = {}; system = \"x86_64-linux\"; }}).blobs)",
+        nix.directory().join("n2c").display()
+    );
+    let text = nix.run("nix-instantiate", &["--eval", "--strict", "--json", "-E", &expression]);
+    let expected = [
+        "/nix/store/lkzxfn2m0gip60cdds9kd1f8yj2iz821-31e352740f534f9ad170f75378a84fe453d6156e40700b882d737a8f4a6988a3",
+        "/nix/store/sd72lbg972xba3glwqyvm1fxf0kmrqna-c1aabb73d2339c5ebaa3681de2e9d9c18d57485045a4e311d9f8004bec208d67",
+    ];
+    assert_eq!(serde_json::from_str::<Vec<String>>(&text).expect("JSON"), expected);
+    // Upstream's set, with its pull function swapped.
+    let facts = eval(
+        &nix,
+        "x86_64-linux",
+        &format!(
+            "let set = n2c.replacePulls {{ buildImage = 1; pullImageFromManifest = throw \"upstream's\"; }}; in \
+             {{ inherit (set) buildImage; inherit (set.pullImageFromManifest {{ imageName = \"library/alpine\"; \
+             imageManifest = {ROOT}/lockfiles/alpine-manifest.json; }}) imageTag; }}"
+        ),
+    );
+    assert_eq!(facts, json!({ "buildImage": 1, "imageTag": "latest" }));
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn a_plain_manifest_and_a_reference_are_built_too() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    let reference = registry.reference("team/app:1");
+    let locked = lock(&nix, &registry, "app.json", &["--arch", "arm64"]);
+    let raw = ["lock", "--raw", &reference, "--arch", "arm64", "-o", "manifest.json"];
+    assert_eq!(n2c_in(nix.directory(), &raw).code, 0);
+    nix.configure(SANDBOX);
+    let from_lock = build(&nix, "n2c.fromLock ./app.json");
+    let expression = format!(
+        "n2c.pullImageFromManifest {{ imageName = \"team/app\"; registryUrl = \"{}\"; imageManifest = ./manifest.json; }}",
+        registry.host()
+    );
+    let from_manifest = build(&nix, &expression);
+    let pinned = locked["n2c"]["ref"].as_str().expect("a ref");
+    let from_ref = build(
+        &nix,
+        &format!("n2c.fromRef {{ ref = \"{pinned}\"; platform = \"aarch64-linux\"; }}"),
+    );
+    let expected = read(&nix.file(&from_lock));
+    assert_eq!(read(&nix.file(&from_manifest)), expected);
+    assert_eq!(read(&nix.file(&from_ref)), expected);
+    // A reference to the platform's own manifest needs no choice.
+    let manifest = locked["n2c"]["manifest"].as_str().expect("a digest");
+    let (name, _) = pinned.split_once('@').expect("a digest");
+    let from_ref = build(&nix, &format!("n2c.fromRef \"{name}@{manifest}\""));
+    assert_eq!(read(&nix.file(&from_ref)), expected);
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, htpasswd, nix-bin and root; run `tests/run`"]
+fn a_sandbox_gets_in_with_its_auth_file_and_not_without() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let users = directory.path().join("users");
+    std::fs::write(&users, support::tools::run("htpasswd", &["-Bbn", "bob", "open-sesame"]))
+        .expect("written");
+    let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", users.display());
+    let registry = Distribution::start_with("", &auth);
+    push(&registry, &["--dest-creds", "bob:open-sesame"]);
+    let nix = nix_with_n2c();
+    let file =
+        json!({ "auths": { registry.host(): { "username": "bob", "password": "open-sesame" } } });
+    let auth_file = nix.directory().join("auth.json");
+    std::fs::write(&auth_file, file.to_string()).expect("written");
+    lock(&nix, &registry, "app.json", &["--arch", "amd64", "--authfile", "auth.json"]);
+
+    nix.configure(SANDBOX);
+    let expression = with_n2c(&nix, "x86_64-linux", "n2c.fromLock ./app.json");
+    let (success, _, stderr) = nix.try_run("nix-build", &["--no-out-link", "-E", &expression]);
+    assert!(!success && stderr.contains("(no credentials)"), "{stderr}");
+    let mut settings = SANDBOX.to_owned();
+    let _ =
+        writeln!(settings, "extra-sandbox-paths = /etc/skopeo/auth.json={}", auth_file.display());
+    nix.configure(&settings);
+    build(&nix, "n2c.fromLock ./app.json");
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn wrong_bytes_are_found_by_n2c_before_nix() {
+    let registry = Registry::start();
+    registry.hook(|_| Some(Reply::new(200, "something else")));
+    let nix = nix_with_n2c();
+    let digest = n2c::digest::Digest::sha256(b"the right bytes").to_string();
+    let expression = with_n2c(
+        &nix,
+        "x86_64-linux",
+        &format!(
+            "n2c.fetchBlob {{ repository = \"{}\"; digest = \"{digest}\"; }}",
+            registry.reference("app")
+        ),
+    );
+    let (success, _, stderr) = nix.try_run("nix-build", &["--no-out-link", "-E", &expression]);
+    assert!(!success);
+    assert!(stderr.contains("error: digest mismatch for blob"), "{stderr}");
+    assert!(!stderr.contains("hash mismatch in fixed-output derivation"), "{stderr}");
+    let store = std::fs::read_dir(nix.directory().join("nix/store")).expect("the store");
+    let odd: Vec<_> = store
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(".n2c"))
+        .collect();
+    assert!(odd.is_empty(), "left in the store: {odd:?}");
+}
+
+// Nix `src/libutil/logging.cc`: what a builder may tell
+#[test]
+fn a_builder_tells_nix_how_far_it_is() {
+    let registry = Registry::start();
+    let blob = images::layer(&"x".repeat(5000)).0;
+    registry.put_blob(&blob);
+    let directory = tempfile::tempdir().expect("a directory");
+    let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
+    let output =
+        support::program::command(directory.path(), &["blob", &repository, &digest, "-o", "out"])
+            .envs([("NIX_LOG_FD", "2"), ("NIX_BUILD_TOP", "/build")])
+            .output()
+            .expect("a run");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    let lines: Vec<Value> = stderr
+        .lines()
+        .map(|line| {
+            serde_json::from_str(line.strip_prefix("@nix ").expect("a line for Nix")).expect("JSON")
+        })
+        .collect();
+    let size = blob.bytes.len();
+    assert_eq!(lines[0]["action"], "start");
+    assert_eq!((&lines[0]["type"], &lines[0]["id"]), (&json!(101), &json!(1)));
+    assert!(lines[0]["fields"][0].as_str().expect("a field").contains(&digest));
+    assert_eq!(lines[1]["fields"], json!([0, size, 0, 0]));
+    let [.., last, stop] = lines.as_slice() else { panic!("too few lines: {stderr}") };
+    assert_eq!(
+        last,
+        &json!({ "action": "result", "id": 1, "type": 105, "fields": [size, size, 0, 0] })
+    );
+    assert_eq!(stop, &json!({ "action": "stop", "id": 1 }));
+}
