@@ -356,3 +356,59 @@ fn a_builder_tells_nix_how_far_it_is() {
     );
     assert_eq!(stop, &json!({ "action": "stop", "id": 1 }));
 }
+
+/// This project's flake, and a small nixpkgs for it, in a directory.
+fn flake(nix: &Nix) -> [String; 4] {
+    let (project, nixpkgs) = (nix.directory().join("project"), nix.directory().join("nixpkgs"));
+    std::fs::create_dir(&project).expect("a folder");
+    std::fs::create_dir(&nixpkgs).expect("a folder");
+    // What git knows of, as a user's flake would hold it.
+    let copy = format!(
+        "cd {ROOT} && git ls-files -z | tar -c --null -T - | tar -x -C {}",
+        project.display()
+    );
+    support::tools::run("sh", &["-c", &copy]);
+    std::fs::copy(format!("{ROOT}/tests/nixpkgs.nix"), nixpkgs.join("flake.nix")).expect("a copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_n2c"), nixpkgs.join("n2c")).expect("a copy");
+    std::fs::copy("/bin/busybox", nixpkgs.join("busybox")).expect("a copy");
+    [
+        format!("path:{}", project.display()),
+        "--override-input".to_owned(),
+        "nixpkgs".to_owned(),
+        format!("path:{}", nixpkgs.display()),
+    ]
+}
+
+#[test]
+#[ignore = "needs busybox, nix-bin and root; run `tests/run`"]
+fn the_flake_passes_its_check_and_runs() {
+    let nix = Nix::new();
+    let [project, option, name, nixpkgs] = flake(&nix);
+    let options = [option.as_str(), &name, &nixpkgs, "--no-write-lock-file"];
+    nix.run("nix", &[&["flake", "check", &project], &options[..]].concat());
+    let shown = nix.run("nix", &[&["flake", "show", "--json", &project], &options[..]].concat());
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    for output in ["packages", "apps", "checks", "devShells", "formatter", "overlays"] {
+        assert!(shown[output].is_object(), "no {output}: {shown}");
+    }
+    let version =
+        nix.run("nix", &[&["run", &project], &options[..], &["--", "--version"]].concat());
+    assert_eq!(version, concat!("n2c ", env!("CARGO_PKG_VERSION")));
+
+    // `nix run .#fromImage.getManifest > lockfiles/alpine.json`, with a mirror
+    // on this machine in the place of Docker Hub.
+    let mirror = Registry::start();
+    let image = Image::new("linux/amd64", &["alpine"]);
+    mirror.put_image("library/alpine", "latest", &image);
+    let target = format!("{project}#fromImage.getManifest");
+    let variable = format!("N2C_MIRRORS=docker.io=http://{}", mirror.host());
+    let arguments = [&[variable.as_str(), "nix", "run", &target], &options[..]].concat();
+    let lock: Value = serde_json::from_str(&nix.run("env", &arguments)).expect("JSON");
+    assert_eq!(lock["n2c"]["manifest"], image.manifest.digest().to_string());
+    assert!(
+        lock["n2c"]["ref"]
+            .as_str()
+            .expect("a ref")
+            .starts_with("docker.io/library/alpine:latest@sha256:")
+    );
+}

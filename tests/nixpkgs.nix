@@ -1,0 +1,76 @@
+# As much of nixpkgs as this project's flake uses, for tests without a network:
+# a package is a program that was built already. The test puts this file, as
+# flake.nix, beside `n2c` and a static `busybox`.
+{
+  outputs =
+    { self }:
+    let
+      package =
+        system: name: text: script:
+        derivation {
+          inherit name system text script;
+          builder = "${./.}/busybox";
+          args = [
+            "sh"
+            "-c"
+            "eval \"$script\""
+          ];
+          PATH = "${./.}";
+        }
+        // {
+          inherit name;
+          meta.mainProgram = name;
+        };
+      perSystem =
+        system:
+        let
+          make = name: package system name "";
+          put = file: "busybox mkdir -p $out/bin; busybox cp ${file} $out/bin/${baseNameOf file}";
+        in
+        {
+          rustPlatform.buildRustPackage = arguments: make arguments.pname (put ./n2c);
+          writeShellScriptBin =
+            name: text:
+            package system name text ''
+              busybox mkdir -p $out/bin
+              busybox printf '#!/bin/sh\n%s' "$text" > $out/bin/${name}
+              busybox chmod +x $out/bin/${name}
+            '';
+          mkShell = _: make "shell" (put ./busybox);
+          nixfmt-tree = make "nixfmt-tree" (put ./busybox);
+          stdenv.hostPlatform = {
+            inherit system;
+          };
+        }
+        // builtins.listToAttrs (
+          map
+            (name: {
+              inherit name;
+              value = make name (put ./busybox);
+            })
+            [
+              "cargo"
+              "clippy"
+              "rustc"
+              "rustfmt"
+              "skopeo"
+              "umoci"
+            ]
+        );
+    in
+    {
+      legacyPackages = builtins.listToAttrs (
+        map
+          (name: {
+            inherit name;
+            value = perSystem name;
+          })
+          [
+            "x86_64-linux"
+            "aarch64-linux"
+            "x86_64-darwin"
+            "aarch64-darwin"
+          ]
+      );
+    };
+}
