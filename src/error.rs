@@ -95,6 +95,8 @@ stages! {
     Lockfile(lockfile::Error),
     /// A store path can't be computed.
     Store(store::Error),
+    /// A file can't be added to a Nix store.
+    StoreAdd(store::AddError),
     /// A blob map can't be read, or made.
     BlobMap(blob_map::Error),
     /// An image.json can't be made.

@@ -412,3 +412,95 @@ fn the_flake_passes_its_check_and_runs() {
             .starts_with("docker.io/library/alpine:latest@sha256:")
     );
 }
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn prefetch_through_a_daemon_lets_a_build_do_without_the_registry() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    lock(&nix, &registry, "all.json", &["--all-platforms"]);
+    // Initialises the store, as an installation does.
+    nix.run("nix-store", &["--version"]);
+    nix.run("nix-store", &["--gc"]);
+    let _daemon = nix.start_daemon();
+    let program = nix.directory().join("n2c/bin/n2c");
+    let program = program.to_str().expect("a path");
+    let (success, _, stderr) = nix.try_run_as_nobody(program, &["prefetch", "app.json"]);
+    assert!(success, "{stderr}");
+    assert!(stderr.contains("3 blobs fetched, 0 were in the store already"), "{stderr}");
+    let asked = registry.requests_of_n2c().len();
+    let (success, _, stderr) =
+        nix.try_run_as_nobody(program, &["prefetch", "app.json", "all.json"]);
+    assert!(success, "{stderr}");
+    assert!(stderr.contains("2 blobs fetched, 3 were in the store already"), "{stderr}");
+    let requests = registry.requests_of_n2c().split_off(asked);
+    assert!(requests.iter().all(|request| request.contains("/blobs/")), "{requests:?}");
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    drop(registry);
+    let expression = with_n2c(&nix, "x86_64-linux", "n2c.fromLock ./app.json");
+    let (success, path, stderr) =
+        nix.try_run_as_nobody("nix-build", &["--no-out-link", "-E", &expression]);
+    assert!(success, "{stderr}");
+    assert_eq!(read(&nix.file(&path))["layers"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn prefetch_without_a_daemon_uses_nix_store() {
+    let registry = Distribution::start();
+    let all = push(&registry, &[]);
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    let program = nix.directory().join("n2c/bin/n2c");
+    let program = program.to_str().expect("a path");
+    // Two at once do not disturb each other.
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let runs =
+            [(); 2].map(|()| scope.spawn(|| nix.try_run(program, &["prefetch", "app.json"])));
+        runs.into_iter().map(|run| run.join().expect("a run")).collect()
+    });
+    for (success, _, stderr) in results {
+        assert!(success, "{stderr}");
+    }
+    let (_, _, stderr) = nix.try_run(program, &["prefetch", "app.json"]);
+    assert!(stderr.contains("0 blobs fetched, 3 were in the store already"), "{stderr}");
+    let paths = n2c_in(nix.directory(), &["blobs", "app.json"]).json();
+    for (hex, path) in paths.as_object().expect("a blob map") {
+        let bytes = std::fs::read(nix.file(path.as_str().expect("a path"))).expect("the blob");
+        assert_eq!(n2c::digest::Digest::sha256(&bytes).hex(), hex);
+    }
+    nix.run("nix-store", &["--verify", "--check-contents"]);
+
+    // A blob that is gone does not keep the others back, and is the error.
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "arm64"]);
+    registry.remove_blob(&all[1].layers[1].digest());
+    let program = nix.directory().join("n2c/bin/n2c");
+    let (success, stdout, stderr) =
+        nix.try_run(program.to_str().expect("a path"), &["prefetch", "app.json"]);
+    assert!(!success && stdout.is_empty());
+    assert!(stderr.contains("2 blobs fetched, 0 were in the store already"), "{stderr}");
+    assert!(stderr.contains("HTTP 404"), "{stderr}");
+}
+
+#[test]
+fn prefetch_needs_a_store_and_a_lockfile_that_says_where() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    n2c_in(directory.path(), &["lock", &reference, "--arch", "amd64", "-o", "lock.json"]);
+    let output = support::program::command(directory.path(), &["prefetch", "lock.json"])
+        .env("PATH", directory.path())
+        .env("NIX_REMOTE", "local")
+        .output()
+        .expect("a run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: failed to run `nix-store`: No such file"), "{stderr}");
+    let manifest = format!("{ROOT}/lockfiles/alpine-manifest.json");
+    let run = n2c_in(directory.path(), &["prefetch", &manifest]);
+    assert!(run.error(2).contains("does not say which registry"), "{}", run.stderr);
+}

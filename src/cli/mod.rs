@@ -10,6 +10,7 @@ mod image_from_manifest;
 mod inspect;
 mod lock;
 mod platforms;
+mod prefetch;
 mod report;
 
 use std::path::PathBuf;
@@ -85,6 +86,8 @@ enum Command {
     Blobs(blobs::Options),
     /// Fetch one blob by its digest
     Blob(blob::Options),
+    /// Fetch a lockfile's blobs into the Nix store, as you, before a build wants them
+    Prefetch(prefetch::Options),
     /// Write nix2container's image.json from a lockfile and a blob map
     ImageFromManifest(image_from_manifest::Options),
     /// Say which credentials are used, or export them
@@ -165,6 +168,7 @@ fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
         Command::Lock(options) => interruptible(lock::run(options, report)),
         Command::Inspect(options) => interruptible(inspect::run(options, report)),
         Command::Blob(options) => interruptible(blob::run(options, report)),
+        Command::Prefetch(options) => interruptible(prefetch::run(options, report)),
         Command::Auth(command) => interruptible(auth::run(command, report)),
     }
 }

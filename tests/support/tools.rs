@@ -113,6 +113,13 @@ impl Distribution {
         std::fs::remove_dir_all(folder).expect("a tag is removed");
     }
 
+    /// Takes a blob away.
+    pub fn remove_blob(&self, digest: &n2c::digest::Digest) {
+        let folder = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
+        let folder = folder.join(&digest.hex()[..2]).join(digest.hex());
+        std::fs::remove_dir_all(folder).expect("a blob is removed");
+    }
+
     /// Pushes an image of an OCI layout with skopeo, bytes unchanged.
     pub fn push(&self, layout: &Path, tag: &str, name: &str, more: &[&str]) {
         let source = format!("oci:{}:{tag}", layout.display());
@@ -184,23 +191,48 @@ impl Nix {
         self.directory.path().join(path.strip_prefix('/').expect("a store path"))
     }
 
+    /// Starts Nix's daemon, which serves whoever asks by `try_run_as_nobody`.
+    pub fn start_daemon(&self) -> NixDaemon {
+        use std::os::unix::fs::PermissionsExt as _;
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.directory(), open).expect("a directory for all");
+        let mut command = self.command("nix-daemon", &[], "");
+        let daemon = NixDaemon(command.stderr(Stdio::null()).spawn().expect("unshare"));
+        let socket = self.file("/nix/var/nix/daemon-socket/socket");
+        for _ in 0..200 {
+            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+                return daemon;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("nix-daemon does not listen");
+    }
+
+    /// Runs a program as an ordinary user, who has the daemon alone.
+    pub fn try_run_as_nobody(&self, program: &str, arguments: &[&str]) -> (bool, String, String) {
+        let user = ["--reuid=65534", "--regid=65534", "--clear-groups", program];
+        output_of(&mut self.command("setpriv", &[&user[..], arguments].concat(), "daemon"))
+    }
+
     /// Runs a Nix program that may fail: whether it succeeded, and what it printed.
     pub fn try_run(&self, program: &str, arguments: &[&str]) -> (bool, String, String) {
+        output_of(&mut self.command(program, arguments, "local"))
+    }
+
+    fn command(&self, program: &str, arguments: &[&str], remote: &str) -> Command {
         let script = "mount --bind \"$0/nix\" /nix && exec \"$@\"";
-        let output = Command::new("unshare")
+        let mut command = Command::new("unshare");
+        command
             .args(["-m", "sh", "-c", script])
             .arg(self.directory.path())
             .arg(program)
             .args(arguments)
             .current_dir(self.directory.path())
             .env("NIX_CONF_DIR", self.directory.path())
-            .env("NIX_REMOTE", "local")
+            .env("NIX_REMOTE", remote)
             .env("HOME", self.directory.path())
-            .stdin(Stdio::null())
-            .output()
-            .expect("unshare");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (output.status.success(), text(output.stdout).trim().to_owned(), text(output.stderr))
+            .stdin(Stdio::null());
+        command
     }
 
     /// Runs a Nix program that must succeed, and returns what it printed.
@@ -209,5 +241,22 @@ impl Nix {
         let (success, stdout, stderr) = self.try_run(program, arguments);
         assert!(success, "{program}: {stderr}");
         stdout
+    }
+}
+
+/// Whether a command succeeded, and what it printed.
+fn output_of(command: &mut Command) -> (bool, String, String) {
+    let output = command.output().expect("unshare");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.success(), text(output.stdout).trim().to_owned(), text(output.stderr))
+}
+
+/// A running `nix-daemon`. It stops when it is dropped.
+pub struct NixDaemon(Child);
+
+impl Drop for NixDaemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

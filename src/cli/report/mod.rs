@@ -59,7 +59,7 @@ impl Report {
         }
     }
 
-    fn warning(&self, text: &str) {
+    pub(crate) fn warning(&self, text: &str) {
         if !self.quiet {
             self.line("warning", WARNING, text);
         }

@@ -1,0 +1,121 @@
+//! `n2c prefetch`: blobs into the Nix store, as the user, before a build wants them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use futures_util::{StreamExt as _, stream};
+use n2c::digest::Digest;
+use n2c::lockfile::Lockfile;
+use n2c::reference::{Location, Repository};
+use n2c::registry::Client;
+use n2c::store::{Store, StoreDirectory, StorePath};
+
+use super::RegistryOptions;
+use super::failure::{Failure, Runtime, Usage};
+use super::platforms::PlatformOptions;
+use super::report::Report;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Lockfiles that `n2c lock` wrote
+    #[arg(required = true, value_name = "LOCKFILE")]
+    lockfiles: Vec<PathBuf>,
+
+    /// How many blobs to fetch at once
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+
+    #[command(flatten)]
+    platforms: PlatformOptions,
+
+    #[command(flatten)]
+    registry: RegistryOptions,
+}
+
+/// A blob that a build will want.
+struct Wanted {
+    repository: Repository,
+    digest: Digest,
+    size: u64,
+}
+
+pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
+    let directory = StoreDirectory::of_environment()?;
+    let store = Store::of_environment();
+    let wanted = wanted(&options, &directory, report)?;
+    let paths: Vec<StorePath> = wanted.keys().cloned().collect();
+    let missing = store.missing(&paths)?;
+    let there = paths.len() - missing.len();
+    let client = options.registry.client(report.clone())?;
+    let (client, store) = (&client, &store);
+    let results: Vec<Result<(), Failure>> = stream::iter(&wanted)
+        .filter(|(path, _)| std::future::ready(missing.contains(*path)))
+        .map(|(path, blob)| fetch(client, store, path, blob))
+        .buffer_unordered(options.jobs.into())
+        .collect()
+        .await;
+    let fetched = results.iter().filter(|result| result.is_ok()).count();
+    report.note(&format!("{fetched} blobs fetched, {there} were in the store already"));
+    // One blob's failure does not keep the others back.
+    let mut failures = results.into_iter().filter_map(Result::err);
+    let Some(first) = failures.next() else { return Ok(()) };
+    for failure in failures {
+        report.warning(&n2c::error_chain(failure.error()));
+    }
+    Err(first)
+}
+
+/// The distinct blobs of all lockfiles, by where they belong.
+fn wanted(
+    options: &Options,
+    directory: &StoreDirectory,
+    report: &Report,
+) -> Result<BTreeMap<StorePath, Wanted>, Failure> {
+    let named = options.platforms.named(report)?;
+    let mut wanted = BTreeMap::new();
+    for path in &options.lockfiles {
+        let file = path.display().to_string();
+        let lockfile = Lockfile::parse(&file, &n2c::fs::read(path)?)?;
+        let Some(reference) = lockfile.location().and_then(Location::reference) else {
+            return Err(Usage::new(
+                format!("`{file}` does not say which registry its blobs are in"),
+                "name a lockfile that `n2c lock` made from a registry",
+            )
+            .into());
+        };
+        let entries = match named.as_slice() {
+            [] => lockfile.entries().iter().collect(),
+            named => named
+                .iter()
+                .map(|platform| lockfile.entry(Some(platform)))
+                .collect::<Result<Vec<_>, _>>()?,
+        };
+        for manifest in entries.into_iter().map(n2c::lockfile::Entry::manifest) {
+            for descriptor in std::iter::once(manifest.config()).chain(manifest.layers()) {
+                wanted.entry(directory.blob_path(&descriptor.digest)).or_insert_with(|| Wanted {
+                    repository: reference.repository().clone(),
+                    digest: descriptor.digest.clone(),
+                    size: descriptor.size,
+                });
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+async fn fetch(
+    client: &Client,
+    store: &Store,
+    path: &StorePath,
+    blob: &Wanted,
+) -> Result<(), Failure> {
+    let mut file = tempfile::tempfile().map_err(Runtime)?;
+    client.download(&blob.repository, &blob.digest, Some(blob.size), &mut file).await?;
+    let (store, digest, path) = (store.clone(), blob.digest.clone(), path.clone());
+    // The store takes its time to hash; other blobs go on arriving.
+    let added = tokio::task::spawn_blocking(move || store.add_blob(&mut file, &digest, &path));
+    added.await.map_err(|error| Runtime(error.into()))??;
+    Ok(())
+}

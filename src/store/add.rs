@@ -1,0 +1,164 @@
+//! Adding files to a Nix store at the paths of their derivations, as any user.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use super::daemon::Daemon;
+use super::path::StorePath;
+use crate::digest::Digest;
+use crate::error::{Diagnose, Kind};
+
+const COMMAND: &str = "nix-store";
+
+/// Why something can't be added to a store.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// The daemon did not answer, or refused.
+    #[error("the Nix daemon at `{}` failed", socket.display())]
+    Daemon {
+        /// Its socket.
+        socket: PathBuf,
+        /// What it said, or the system.
+        #[source]
+        source: io::Error,
+    },
+    /// `nix-store` can't be started.
+    #[error("failed to run `{COMMAND}`")]
+    Start(#[source] io::Error),
+    /// `nix-store` failed.
+    #[error("`{COMMAND}` failed: {message}")]
+    Command {
+        /// The last line that it said.
+        message: String,
+    },
+    /// The file could not be handed over.
+    #[error("failed to hand `{name}` to the Nix store")]
+    HandOver {
+        /// The file's name there.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It is somewhere else than its derivation's output would be.
+    #[error("the Nix store put it at `{actual}`, not at `{expected}`")]
+    Elsewhere {
+        /// Where it was to be.
+        expected: String,
+        /// Where it is.
+        actual: String,
+    },
+}
+
+impl Diagnose for AddError {
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Start(_) => Some("install Nix, or start its daemon".to_owned()),
+            Self::Elsewhere { .. } => {
+                Some("set `NIX_STORE_DIR` to the directory of the store that Nix uses".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A Nix store that can be written to.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// Through its daemon.
+    Daemon(PathBuf),
+    /// Through the program `nix-store`.
+    Command,
+}
+
+impl Store {
+    /// The store that Nix would use here: the daemon where its socket is, unless
+    /// `NIX_REMOTE` says otherwise.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if set("NIX_REMOTE").is_some_and(|remote| remote != "daemon") {
+            return Self::Command;
+        }
+        let socket = if let Some(socket) = set("NIX_DAEMON_SOCKET_PATH") {
+            PathBuf::from(socket)
+        } else {
+            let state = set("NIX_STATE_DIR").unwrap_or_else(|| "/nix/var/nix".into());
+            PathBuf::from(state).join("daemon-socket/socket")
+        };
+        let is_socket =
+            fs::metadata(&socket).is_ok_and(|metadata| metadata.file_type().is_socket());
+        if is_socket { Self::Daemon(socket) } else { Self::Command }
+    }
+
+    /// Those of `paths` that are not valid yet.
+    pub fn missing(&self, paths: &[StorePath]) -> Result<BTreeSet<StorePath>, AddError> {
+        let all: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        if all.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let missing: BTreeSet<String> = match self {
+            Self::Daemon(socket) => {
+                let valid = Daemon::connect(socket)
+                    .and_then(|mut daemon| daemon.valid_paths(&all))
+                    .map_err(|source| AddError::Daemon { socket: socket.clone(), source })?;
+                let valid: BTreeSet<String> = valid.into_iter().collect();
+                all.into_iter().filter(|path| !valid.contains(path)).collect()
+            }
+            Self::Command => {
+                let output = run(Command::new(COMMAND)
+                    .args(["--check-validity", "--print-invalid"])
+                    .args(&all))?;
+                String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+            }
+        };
+        Ok(paths.iter().filter(|path| missing.contains(&path.to_string())).cloned().collect())
+    }
+
+    /// Adds the blob in `file`, which has `digest`, at `path`.
+    pub fn add_blob(
+        &self,
+        file: &mut File,
+        digest: &Digest,
+        path: &StorePath,
+    ) -> Result<(), AddError> {
+        let (name, algorithm) = (digest.hex(), digest.algorithm().name());
+        let hand_over = |source| AddError::HandOver { name: name.to_owned(), source };
+        file.seek(SeekFrom::Start(0)).map_err(hand_over)?;
+        let actual = match self {
+            Self::Daemon(socket) => Daemon::connect(socket)
+                .and_then(|mut daemon| daemon.add_flat(name, algorithm, file))
+                .map_err(|source| AddError::Daemon { socket: socket.clone(), source })?,
+            Self::Command => {
+                // The name in the store is that of the file.
+                let directory = tempfile::tempdir().map_err(hand_over)?;
+                let named = directory.path().join(name);
+                let mut copy = File::create(&named).map_err(hand_over)?;
+                io::copy(file, &mut copy).map_err(hand_over)?;
+                let output =
+                    run(Command::new(COMMAND).args(["--add-fixed", algorithm]).arg(&named))?;
+                String::from_utf8_lossy(&output.stdout).trim().to_owned()
+            }
+        };
+        let expected = path.to_string();
+        if actual == expected { Ok(()) } else { Err(AddError::Elsewhere { expected, actual }) }
+    }
+}
+
+fn run(command: &mut Command) -> Result<Output, AddError> {
+    let output = command.output().map_err(AddError::Start)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let message = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+    Err(AddError::Command { message: message.trim_start_matches("error: ").to_owned() })
+}

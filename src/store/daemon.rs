@@ -1,0 +1,222 @@
+//! The Nix daemon's worker protocol, as far as adding files needs it (Nix
+//! `src/libstore/worker-protocol.hh`, `remote-store.cc`). Any user may add what
+//! is addressed by its content.
+
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+const CLIENT_MAGIC: u64 = 0x6e69_7863;
+const DAEMON_MAGIC: u64 = 0x6478_696f;
+/// Version 1.34, of Nix 2.8: later daemons speak it too.
+const CLIENT_VERSION: u64 = 0x122;
+/// The oldest daemon whose `AddToStore` takes a stream: 1.25, of Nix 2.4.
+const OLDEST_MINOR: u64 = 25;
+
+const OPERATION_ADD_TO_STORE: u64 = 7;
+const OPERATION_QUERY_VALID_PATHS: u64 = 31;
+
+const MESSAGE_LAST: u64 = 0x616c_7473;
+const MESSAGE_ERROR: u64 = 0x6378_7470;
+const MESSAGE_NEXT: u64 = 0x6f6c_6d67;
+const MESSAGE_START_ACTIVITY: u64 = 0x5354_5254;
+const MESSAGE_STOP_ACTIVITY: u64 = 0x5354_4f50;
+const MESSAGE_RESULT: u64 = 0x5253_4c54;
+
+/// The longest string or list that a daemon may send, in bytes or items.
+const LONGEST: u64 = 16 << 20;
+/// How much of a file is sent in one frame, in bytes.
+const FRAME: usize = 64 << 10;
+
+/// A conversation with the daemon.
+pub(super) struct Daemon {
+    reader: BufReader<UnixStream>,
+    writer: BufWriter<UnixStream>,
+    minor: u64,
+}
+
+impl Daemon {
+    /// Connects to the daemon that listens on `socket`.
+    pub(super) fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        let reader = BufReader::new(stream.try_clone()?);
+        let mut daemon = Self { reader, writer: BufWriter::new(stream), minor: 0 };
+        daemon.write(CLIENT_MAGIC)?;
+        daemon.writer.flush()?;
+        if daemon.read()? != DAEMON_MAGIC {
+            return Err(invalid("this is no Nix daemon"));
+        }
+        let version = daemon.read()?;
+        daemon.minor = (version & 0xff).min(CLIENT_VERSION & 0xff);
+        if version >> 8 != CLIENT_VERSION >> 8 || daemon.minor < OLDEST_MINOR {
+            return Err(invalid("this Nix daemon is too old; it is to be of Nix 2.4 at least"));
+        }
+        daemon.write(CLIENT_VERSION)?;
+        // No CPU affinity, and no reserved space: both are obsolete.
+        daemon.write(0)?;
+        daemon.write(0)?;
+        daemon.writer.flush()?;
+        if daemon.minor >= 33 {
+            daemon.read_bytes()?;
+        }
+        daemon.wait()?;
+        Ok(daemon)
+    }
+
+    /// Those of `paths` that are valid.
+    pub(super) fn valid_paths(&mut self, paths: &[String]) -> io::Result<Vec<String>> {
+        self.write(OPERATION_QUERY_VALID_PATHS)?;
+        self.write(paths.len() as u64)?;
+        for path in paths {
+            self.write_bytes(path.as_bytes())?;
+        }
+        if self.minor >= 27 {
+            // Nothing is to be substituted.
+            self.write(0)?;
+        }
+        self.wait()?;
+        self.read_strings()
+    }
+
+    /// Adds a flat file under its hash in `algorithm`, and returns its path.
+    pub(super) fn add_flat(
+        &mut self,
+        name: &str,
+        algorithm: &str,
+        content: &mut impl Read,
+    ) -> io::Result<String> {
+        self.write(OPERATION_ADD_TO_STORE)?;
+        self.write_bytes(name.as_bytes())?;
+        self.write_bytes(format!("fixed:{algorithm}").as_bytes())?;
+        // No references, and no repair.
+        self.write(0)?;
+        self.write(0)?;
+        let mut frame = vec![0; FRAME];
+        loop {
+            let count = content.read(&mut frame)?;
+            self.write(count as u64)?;
+            if count == 0 {
+                break;
+            }
+            self.writer.write_all(&frame[..count])?;
+        }
+        self.wait()?;
+        let path = self.read_string()?;
+        // What else is known of it: deriver, hash, references, time and size of
+        // registration, trust, signatures, content address.
+        self.read_bytes()?;
+        self.read_bytes()?;
+        self.read_strings()?;
+        for _ in 0..3 {
+            self.read()?;
+        }
+        self.read_strings()?;
+        self.read_bytes()?;
+        Ok(path)
+    }
+
+    /// Reads what the daemon logs, up to where its answer begins.
+    fn wait(&mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        loop {
+            match self.read()? {
+                MESSAGE_LAST => return Ok(()),
+                MESSAGE_ERROR => return Err(self.read_error()?),
+                MESSAGE_NEXT => {
+                    self.read_bytes()?;
+                }
+                MESSAGE_START_ACTIVITY => {
+                    // id, level, type, text, fields, parent
+                    for _ in 0..3 {
+                        self.read()?;
+                    }
+                    self.read_bytes()?;
+                    self.skip_fields()?;
+                    self.read()?;
+                }
+                MESSAGE_STOP_ACTIVITY => {
+                    self.read()?;
+                }
+                MESSAGE_RESULT => {
+                    self.read()?;
+                    self.read()?;
+                    self.skip_fields()?;
+                }
+                _ => return Err(invalid("the Nix daemon says something unknown")),
+            }
+        }
+    }
+
+    fn skip_fields(&mut self) -> io::Result<()> {
+        for _ in 0..self.read_length()? {
+            match self.read()? {
+                0 => self.read().map(drop)?,
+                _ => self.read_bytes().map(drop)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// An error as it is told since version 1.26; before, a text and a number.
+    fn read_error(&mut self) -> io::Result<io::Error> {
+        let message = if self.minor >= 26 {
+            // type, level, name
+            self.read_bytes()?;
+            self.read()?;
+            self.read_bytes()?;
+            self.read_string()?
+        } else {
+            self.read_string()?
+        };
+        Ok(io::Error::other(message))
+    }
+
+    fn write(&mut self, number: u64) -> io::Result<()> {
+        self.writer.write_all(&number.to_le_bytes())
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes.len() as u64)?;
+        self.writer.write_all(bytes)?;
+        self.writer.write_all(&[0; 8][..padding(bytes.len())])
+    }
+
+    fn read(&mut self) -> io::Result<u64> {
+        let mut number = [0; 8];
+        self.reader.read_exact(&mut number)?;
+        Ok(u64::from_le_bytes(number))
+    }
+
+    fn read_length(&mut self) -> io::Result<usize> {
+        let length = self.read()?;
+        if length > LONGEST {
+            return Err(invalid("the Nix daemon says too much"));
+        }
+        usize::try_from(length).map_err(|_| invalid("the Nix daemon says too much"))
+    }
+
+    fn read_bytes(&mut self) -> io::Result<Vec<u8>> {
+        let length = self.read_length()?;
+        let mut bytes = vec![0; length + padding(length)];
+        self.reader.read_exact(&mut bytes)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    fn read_string(&mut self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read_bytes()?).into_owned())
+    }
+
+    fn read_strings(&mut self) -> io::Result<Vec<String>> {
+        (0..self.read_length()?).map(|_| self.read_string()).collect()
+    }
+}
+
+/// Strings end at a multiple of eight bytes.
+const fn padding(length: usize) -> usize {
+    (8 - length % 8) % 8
+}
+
+fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
