@@ -135,12 +135,13 @@ impl OutputFile {
     }
 
     fn open(path: &Path) -> io::Result<Self> {
-        let path = path.to_owned();
+        // `-` is stdout, as elsewhere.
+        let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path }.to_owned();
         let (target, permissions) = match fs::metadata(&path) {
             Ok(metadata) => {
                 // Also finds out whether an existing file may be written at all.
                 let device = OpenOptions::new().append(true).open(&path)?;
-                if !metadata.is_file() || path.starts_with("/dev") || path.starts_with("/proc") {
+                if !metadata.is_file() || names_a_descriptor(&path) {
                     let destination =
                         Destination::Through { temporary: tempfile::tempfile()?, device };
                     return Ok(Self { path, destination });
@@ -203,6 +204,15 @@ impl OutputFile {
         }
         Ok(())
     }
+}
+
+/// Whether a path stands for something that is open already. It may lead to a
+/// file, which then is not to be replaced but written on.
+fn names_a_descriptor(path: &Path) -> bool {
+    let is_descriptor = path.parent().is_some_and(|folder| folder.ends_with("fd"));
+    path == Path::new("/dev/stdout")
+        || path == Path::new("/dev/stderr")
+        || is_descriptor && (path.starts_with("/dev") || path.starts_with("/proc"))
 }
 
 #[cfg(test)]

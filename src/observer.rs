@@ -14,7 +14,7 @@ pub enum Event<'a> {
     Warning(&'a str),
     /// A request was answered.
     Answered {
-        /// `GET` or `HEAD`.
+        /// `GET` or `POST`.
         method: &'a str,
         /// The URL, without what may be secret in it.
         url: &'a str,

@@ -80,6 +80,22 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// The repository `path` on `host`. Nothing is guessed or filled in, as it
+    /// is of what a user types.
+    pub fn new(host: &str, path: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::Invalid {
+            text: format!("{host}/{path}").escape_default().to_string(),
+            reason,
+        };
+        if !is_host(host) {
+            return Err(invalid("the registry's name is not valid"));
+        }
+        if path.len() > 255 || !path.split('/').all(is_path_component) {
+            return Err(invalid("the path is none of a repository"));
+        }
+        Ok(Self { host: host.to_owned(), path: path.to_owned() })
+    }
+
     /// The registry's name as written, with its port: `docker.io`, `localhost:5000`.
     #[must_use]
     pub fn host(&self) -> &str {

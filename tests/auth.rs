@@ -652,3 +652,121 @@ fn rule_28_the_urls_of_a_descriptor_are_not_asked() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(elsewhere.log(), Vec::<String>::new());
 }
+
+// What a server was told, it may say again; a token is longer than a message.
+#[test]
+fn rule_30_a_long_token_is_not_quoted_either() {
+    let token = "eyJhbGciOiJFUzI1NiJ9.".repeat(30);
+    let registry = Registry::start();
+    let (answer, challenge) =
+        (token.clone(), format!(r#"Bearer realm="http://{}/token""#, registry.host()));
+    registry.hook(move |call| {
+        if call.target.starts_with("/token") {
+            return Some(Reply::new(200, json!({ "token": answer }).to_string()));
+        }
+        Some(match call.header("authorization") {
+            None => Reply::new(401, "").with("www-authenticate", challenge.clone()),
+            Some(told) => Reply::error(403, "DENIED", &format!("bad token {told}"))
+                .with("warning", format!("299 - \"you sent {told}\"")),
+        })
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = fetch(directory.path(), &registry, &Blob::new("x", "y"), &["-v"]);
+    assert!(run.error(5).contains("HTTP 403"), "{}", run.stderr);
+    assert!(!run.stderr.contains("eyJ"), "{}", run.stderr);
+}
+
+#[test]
+fn rule_30_a_refresh_token_is_not_quoted_by_the_token_service() {
+    let registry = Registry::start();
+    let challenge = format!(r#"Bearer realm="http://{}/token",service="s""#, registry.host());
+    registry.hook(move |call| {
+        Some(if call.target.starts_with("/token") {
+            Reply::error(
+                403,
+                "DENIED",
+                "bad grant refresh_token=refresh%2Fme+now or refresh/me now",
+            )
+        } else {
+            Reply::new(401, "").with("www-authenticate", challenge.clone())
+        })
+    });
+    let entry = json!({ "auth": basic("bob", ""), "identitytoken": "refresh/me now" });
+    let run = fetch_with(&registry, &Blob::new("x", "y"), &entry);
+    let error = run.error(5);
+    assert!(error.contains("user `bob`") && !error.contains("refresh"), "{error}");
+}
+
+// protocol rule 28: a token in a form goes no further than the service it is for
+#[test]
+fn rule_28_a_refresh_token_does_not_follow_a_redirect() {
+    let (registry, elsewhere) = (Registry::start(), Registry::start());
+    let challenge = format!(r#"Bearer realm="http://{}/token""#, registry.host());
+    let location = format!("http://{}/steal", elsewhere.host());
+    registry.hook(move |call| {
+        Some(if call.target.starts_with("/token") {
+            Reply::new(307, "").with("location", location.clone())
+        } else {
+            Reply::new(401, "").with("www-authenticate", challenge.clone())
+        })
+    });
+    let entry = json!({ "auth": basic("bob", PASSWORD), "identitytoken": "refresh-me" });
+    fetch_with(&registry, &Blob::new("x", "y"), &entry);
+    assert!(!elsewhere.calls().is_empty(), "the redirect was not followed at all");
+    for call in elsewhere.calls() {
+        assert_eq!((call.method.as_str(), call.header("authorization")), ("GET", None));
+        assert_eq!(call.header("content-length"), None, "a body came along");
+    }
+}
+
+// Only the registry itself is answered: not who it redirects to, be it for a blob
+// or for the root of the API.
+#[test]
+fn rule_27_a_redirects_target_gets_no_answer_to_its_challenge() {
+    for path in ["/blobs/", "/v2/"] {
+        let (registry, elsewhere) = (Registry::start(), Registry::start());
+        let location = format!("http://{}/evil", elsewhere.host());
+        registry.hook(move |call| {
+            Some(if call.target.contains(path) && (path == "/blobs/" || call.target == "/v2/") {
+                Reply::new(307, "").with("location", location.clone())
+            } else {
+                Reply::new(401, "")
+            })
+        });
+        let evil = elsewhere.host();
+        elsewhere.hook(move |_| {
+            let challenge = format!(r#"Bearer realm="http://{evil}/token", Basic realm="x""#);
+            Some(Reply::new(401, "").with("www-authenticate", challenge))
+        });
+        let run =
+            fetch_with(&registry, &Blob::new("x", "y"), &json!({ "auth": basic("bob", PASSWORD) }));
+        assert_ne!(run.code, 0);
+        assert_eq!(elsewhere.log(), ["GET /evil"], "{}", run.stderr);
+        assert_eq!(elsewhere.calls()[0].header("authorization"), None);
+    }
+}
+
+#[test]
+fn an_identity_token_is_no_password() {
+    let (registry, blob) = wants_basic();
+    let entry = json!({ "auth": basic("bob", ""), "identitytoken": "refresh-me" });
+    let run = fetch_with(&registry, &blob, &entry);
+    assert!(run.error(5).contains("wants a password"), "{}", run.stderr);
+}
+
+// The hint is a command that helps.
+#[test]
+fn the_hint_names_the_registry_to_log_into() {
+    let (registry, service) = (Registry::start(), Registry::start());
+    let challenge = format!(r#"Bearer realm="http://{}/token""#, service.host());
+    registry.hook(move |_| Some(Reply::new(401, "").with("www-authenticate", challenge.clone())));
+    service.hook(|_| Some(Reply::new(403, "")));
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = fetch(directory.path(), &registry, &Blob::new("x", "y"), &[]);
+    assert!(
+        run.error(5).contains(&format!("`{}` denied access", service.host())),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains(&format!("docker login {}", registry.host())), "{}", run.stderr);
+}

@@ -341,6 +341,8 @@ fn annotations_and_unknown_fields_are_kept() {
     assert_eq!(lock["annotations"].to_string(), r#"{"b":"1.50","a":"é"}"#);
     assert_eq!(lock["layers"][0]["annotations"], json!({ "k": "v" }));
     assert_eq!(lock["mediaType"], n2c::media_type::OCI_MANIFEST);
+    let keys: Vec<&String> = lock.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["schemaVersion", "mediaType", "config", "layers", "annotations", "n2c"]);
 }
 
 #[test]

@@ -549,8 +549,17 @@ fn explain_tells_how_an_answer_came_about() {
         ]
     );
     assert_eq!(json["explanation"]["credentials"][0]["origin"], serde_json::Value::Null);
+    // What is said to be taken is what is taken.
+    let twice = support::images::index(&[inner.descriptor(), arm.manifest.entry("linux/arm64")]);
+    registry.put_manifest("app", "2", &twice);
+    let other = ["inspect", &registry.reference("app:2"), "--arch", "arm64", "--explain", "--json"];
+    let other = n2c(&other).json();
+    let taken = other["explanation"]["entries"].as_array().expect("entries").iter();
+    assert_eq!(taken.filter(|entry| entry["taken"] == true).count(), 1);
+    let calls =
+        registry.calls().len() - other["explanation"]["requests"].as_array().map_or(0, Vec::len);
     let requests = json["explanation"]["requests"].as_array().expect("requests");
-    assert_eq!(requests.len(), registry.calls().len());
+    assert_eq!(requests.len(), calls);
     assert_eq!(requests[0]["status"], 401);
     let run = n2c(&arguments);
     let text = run.text();
@@ -591,4 +600,46 @@ fn rule_42_an_error_may_be_a_page() {
     assert!(
         n2c(&["lock", &registry.reference("app:1")]).error(4).contains("repository app not found")
     );
+}
+
+// A server that forgets ranges between two answers.
+#[test]
+fn rule_54_a_refused_range_is_not_the_end() {
+    for size in [None, Some(20_000)] {
+        let (registry, blob) = registry_with(numbers(5000));
+        let (bytes, tries) = (blob.bytes.clone(), AtomicUsize::new(0));
+        registry.hook(move |call| match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => Some(Reply::broken(200, bytes[..7000].to_vec(), bytes.len())),
+            _ => call.header("range").map(|_| Reply::new(416, "")),
+        });
+        assert_eq!(download(&registry, &blob, size).expect("a blob"), blob.bytes);
+        assert_eq!(registry.calls().len(), 3);
+    }
+}
+
+// A mirror that is down costs its tries once.
+#[test]
+fn a_dead_mirror_is_asked_no_more() {
+    let (registry, mirror, _) = registry_and_mirror();
+    mirror.hook(|_| Some(Reply::new(503, "")));
+    let option = format!("{}=http://{}/hub", registry.host(), mirror.host());
+    let reference = registry.reference("team/app:1");
+    let run = n2c(&["lock", &reference, "--arch", "amd64", "--mirror", &option]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(mirror.calls().len(), 2, "{:?}", mirror.log());
+}
+
+// What an option says counts more than a file.
+#[test]
+fn tls_verify_overrules_an_insecure_registry() {
+    let (registry, _, image) = registry_and_mirror();
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = directory.path().join(".config/containers");
+    std::fs::create_dir_all(&settings).expect("a folder");
+    let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", registry.host());
+    std::fs::write(settings.join("registries.conf"), text).expect("written");
+    let (repository, digest) = (registry.reference("team/app"), image.config.digest().to_string());
+    let blob = ["blob", &repository, &digest, "-o", "out"];
+    assert_eq!(n2c_in(directory.path(), &blob).code, 0);
+    n2c_in(directory.path(), &[&blob[..], &["--tls-verify"]].concat()).error(7);
 }

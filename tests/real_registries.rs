@@ -356,8 +356,15 @@ fn rule_73_a_proxy_that_wants_a_password() {
     let with_password = format!("http://proxy:{PASSWORD}@{}", proxy.address);
     let without_password = format!("http://{}", proxy.address);
 
-    for name in ["https_proxy", "HTTPS_PROXY"] {
-        let variables = [(name, with_password.as_str()), ("no_proxy", ""), ("NO_PROXY", "")];
+    // The other spelling empty, as it is in a build sandbox.
+    for (name, other) in [("https_proxy", "HTTPS_PROXY"), ("HTTPS_PROXY", "https_proxy")] {
+        let variables = [
+            (name, with_password.as_str()),
+            (other, ""),
+            ("no_proxy", ""),
+            ("NO_PROXY", ""),
+            ("all_proxy", ""),
+        ];
         let run = lock_with(&encrypted, "registry.test", path, &ca, &variables);
         assert_eq!(run.code, 0, "{name}: {}", run.stderr);
     }
@@ -409,4 +416,88 @@ fn rule_29_a_token_service_without_tls_gets_no_password() {
         run.stderr
     );
     assert_eq!(service.log(), Vec::<String>::new());
+}
+
+// A redirect from TLS to none is not followed: what a tag leads to would be
+// anybody's.
+#[test]
+fn rule_50_a_redirect_out_of_tls_is_refused() {
+    let authority = Authority::new(&["127.0.0.1"]);
+    let server = support::registry::Registry::start();
+    let location = format!("http://{}/elsewhere", server.host());
+    server.hook(move |_| Some(Reply::new(302, "").with("location", location.clone())));
+    let tls = TlsFront::start(&authority, &server.host());
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = authority.file("ca.crt");
+    let reference = format!("{}/app:1", tls.address);
+    let run = n2c_in(
+        directory.path(),
+        &["lock", &reference, "--cacert", ca.to_str().expect("a path"), "--tls-verify"],
+    );
+    assert!(run.error(7).ends_with("redirects from https to http"), "{}", run.stderr);
+    assert!(server.log().iter().all(|line| !line.contains("elsewhere")), "{:?}", server.log());
+}
+
+/// Ends TLS before a plain server, for one request on each connection.
+struct TlsFront {
+    address: String,
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl TlsFront {
+    fn start(authority: &Authority, target: &str) -> Self {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        use std::io::{Read as _, Write as _};
+        let chain = CertificateDer::pem_file_iter(authority.file("server.cert"))
+            .expect("a certificate")
+            .collect::<Result<Vec<_>, _>>()
+            .expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(authority.file("server.key")).expect("a key");
+        let config = rustls::ServerConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_safe_default_protocol_versions()
+        .expect("TLS versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate");
+        let config = std::sync::Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (stopped, target) = (stop.clone(), target.to_owned());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                    return;
+                }
+                let (Ok(client), Ok(session)) =
+                    (client, rustls::ServerConnection::new(config.clone()))
+                else {
+                    continue;
+                };
+                let mut stream = rustls::StreamOwned::new(session, client);
+                let mut request = [0; 8192];
+                let Ok(count) = stream.read(&mut request) else { continue };
+                let mut server = TcpStream::connect(&target).expect("the server");
+                let text = String::from_utf8_lossy(&request[..count])
+                    .replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+                server.write_all(text.as_bytes()).expect("a request");
+                let mut answer = Vec::new();
+                server.read_to_end(&mut answer).expect("an answer");
+                let _ = stream.write_all(&answer);
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        });
+        Self { address, stop }
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        let _ = TcpStream::connect(&self.address);
+    }
 }

@@ -199,3 +199,17 @@ fn a_kill_leaves_the_old_file_as_it_was() {
     child.wait().expect("an end");
     assert_eq!(std::fs::read_to_string(directory.path().join("out")).expect("read"), "old");
 }
+
+// A folder in memory is no terminal.
+#[test]
+fn a_file_in_shared_memory_is_replaced_as_any_other() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    let path = directory.path().join("lock.json");
+    std::fs::write(&path, "old").expect("written");
+    let (reference, output) = (registry.reference("app:1"), path.to_str().expect("a path"));
+    assert_eq!(n2c(&["lock", &reference, "--arch", "amd64", "-o", output]).code, 0);
+    let text = std::fs::read_to_string(&path).expect("read");
+    assert!(text.starts_with("{\n"), "{text}");
+}

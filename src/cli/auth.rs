@@ -18,7 +18,7 @@ pub(crate) enum Command {
     /// Write the credentials for references into one file, helpers' too
     ///
     /// The file has mode 0600 and holds what was asked for and nothing else. It
-    /// is in the format of docker and podman; in a build sandbox its place is
+    /// is in the format of podman and skopeo; in a build sandbox its place is
     /// /etc/skopeo/auth.json.
     Export(Export),
 }

@@ -53,13 +53,11 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     Ok(())
 }
 
-/// `-` is stdout here as elsewhere, and the output of the derivation that this
-/// builds is written in its place.
+/// The output of the derivation that this builds is written in its place.
 fn create(path: &Path) -> Result<OutputFile, Failure> {
     let builds = std::env::var_os("NIX_BUILD_TOP").is_some();
     if builds && std::env::var_os("out").is_some_and(|out| out == path) {
         return Ok(OutputFile::create_in_place(path)?);
     }
-    let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
     Ok(OutputFile::create(path)?)
 }

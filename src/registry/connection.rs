@@ -9,18 +9,21 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::authorization::Authorization;
+use super::authorization::{Authorization, User};
 use super::challenge::Challenge;
 use super::credentials::CredentialStore;
 use super::encoding;
 use super::error::Error;
-use super::http::{self, Http, Outgoing};
+use super::http::{self, Asked, Http, Outgoing};
 use super::origin;
 use super::retry::RetryPolicy;
 use super::token::TokenCache;
 use crate::media_type::ACCEPTED_MANIFESTS;
 use crate::observer::{Event, Observer};
 use crate::reference::Repository;
+
+/// How often a mirror is tried.
+const MIRROR_ATTEMPTS: u32 = 2;
 
 /// What is asked of a registry.
 #[derive(Clone)]
@@ -32,6 +35,15 @@ pub(super) struct Request<'a> {
     pub(super) subject: &'a str,
     /// Bytes to ask for, first and last, where not all are.
     pub(super) range: Option<(u64, Option<u64>)>,
+    /// Whether the registry itself is asked where this fails.
+    pub(super) is_mirror: bool,
+}
+
+impl<'a> Request<'a> {
+    /// What an error of it says.
+    pub(super) fn asked(&self, url: &'a Url, user: Option<&'a User>) -> Asked<'a> {
+        Asked { subject: self.subject, url, registry: self.repository.host(), user }
+    }
 }
 
 /// A whole answer.
@@ -69,9 +81,9 @@ impl Connection {
     }
 
     /// Runs `operation` until it succeeds or trying again is no use.
-    pub(super) async fn with_retries<T>(
+    async fn with_retries<T>(
         &self,
-        subject: &str,
+        request: &Request<'_>,
         operation: impl AsyncFn() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut attempt = 1;
@@ -80,18 +92,32 @@ impl Connection {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let Some(delay) = self.retry_delay(&error, attempt) else {
+            let Some(delay) = self.retry_delay(request, &error, attempt) else {
                 return Err(error.after(attempt));
             };
-            self.pause(subject, &error, delay).await;
+            self.pause(request.subject, &error, delay).await;
             attempt += 1;
         }
     }
 
     /// How long to wait before going on after `error`, failure number
     /// `failures`; `None` where that is no use.
-    pub(super) fn retry_delay(&self, error: &Error, failures: u32) -> Option<Duration> {
-        self.retry.delay(error, failures)
+    pub(super) fn retry_delay(
+        &self,
+        request: &Request<'_>,
+        error: &Error,
+        failures: u32,
+    ) -> Option<Duration> {
+        let attempts = if request.is_mirror {
+            MIRROR_ATTEMPTS.min(self.retry.attempts)
+        } else {
+            self.retry.attempts
+        };
+        RetryPolicy { attempts, ..self.retry }.delay(error, failures)
+    }
+
+    pub(super) const fn tls_verify(&self) -> Option<bool> {
+        self.tls_verify
     }
 
     /// Tells of a failure and waits.
@@ -103,7 +129,7 @@ impl Connection {
 
     /// A whole body of at most `limit` bytes.
     pub(super) async fn fetch(&self, request: &Request<'_>, limit: u64) -> Result<Body, Error> {
-        self.with_retries(request.subject, async || {
+        self.with_retries(request, async || {
             let response = self.exchange(request).await?;
             let content_type = http::text_header(response.headers(), &header::CONTENT_TYPE);
             let is_encoded = encoding::is_gzip(response.headers());
@@ -132,7 +158,8 @@ impl Connection {
                 response = self.ask(request, authorization.as_ref()).await?;
             }
         }
-        self.http.check_status(request.subject, response, &registry, authorization.as_ref()).await
+        let user = authorization.as_ref().and_then(Authorization::user);
+        self.http.check_status(&request.asked(&registry, user), response).await
     }
 
     /// The challenges of the API's root: some registries send none with the
@@ -145,7 +172,15 @@ impl Connection {
         let mut url = registry.clone();
         url.set_path("/v2/");
         let response = self.http.follow(Outgoing::get(request.subject, url)).await?;
-        Ok(challenges(response.headers()))
+        if !origin::same_origin(response.url(), registry) {
+            return Ok(Vec::new());
+        }
+        let found = challenges(response.headers());
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            self.http.check_status(&request.asked(registry, None), response).await?;
+        }
+        Ok(found)
     }
 
     /// Sends a request by the scheme that the registry speaks, and finds out

@@ -80,7 +80,7 @@ pub(super) async fn download(
         } else {
             failures += 1;
         }
-        let Some(delay) = connection.retry_delay(&error, failures) else {
+        let Some(delay) = connection.retry_delay(&request, &error, failures) else {
             return Err(error.after(failures));
         };
         connection.pause(request.subject, &error, delay).await;
@@ -121,9 +121,16 @@ impl Progress<'_> {
             missing.then(|| (self.done, self.total().map(|total| total.saturating_sub(1))));
         match connection.exchange(request).await {
             Ok(response) => self.receive(connection, request, response).await,
-            // All bytes were here, and their number was not known.
-            Err(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }) if missing => {
-                Ok(())
+            Err(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, host, .. })
+                if missing =>
+            {
+                if self.total().is_none() {
+                    // Maybe all bytes were here, and their number was not known.
+                    self.is_pieced = true;
+                    return Ok(());
+                }
+                self.restart(request.subject)?;
+                Err(Error::Range { subject: request.subject.to_owned(), host, attempts: 1 })
             }
             Err(error) => Err(error),
         }

@@ -27,6 +27,31 @@ pub enum Error {
     /// The HTTP client could not be set up.
     #[error("failed to set up the HTTP client")]
     Setup(#[source] Cause),
+    /// A variable that should name a proxy holds no URL. What it holds is not
+    /// shown: it may be a password.
+    #[error("the variable `{variable}` holds no URL of a proxy")]
+    Proxy {
+        /// The variable.
+        variable: String,
+    },
+    /// A small answer that takes too long.
+    #[error("failed to fetch {subject}: `{host}` is too slow")]
+    TooSlow {
+        /// What was to be fetched.
+        subject: String,
+        /// Who was asked.
+        host: String,
+    },
+    /// A registry that wants a password has a credential of another kind.
+    #[error("`{host}` wants a password for {subject}, which is not what {origin} has")]
+    Unfit {
+        /// What was to be fetched.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// Where the credential stands.
+        origin: String,
+    },
     /// The registry's name makes no URL.
     #[error("failed to fetch {subject}: `{host}` makes no valid URL")]
     Url {
@@ -189,6 +214,8 @@ pub struct Denial {
     pub subject: String,
     /// Who refused: the registry, or its token service.
     pub host: String,
+    /// The registry that it is about, as a user logs into it.
+    pub registry: String,
     /// The status code.
     pub status: StatusCode,
     /// What it says about it, made safe to print.
@@ -199,7 +226,7 @@ pub struct Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subject, host, status, message, user } = self;
+        let Self { subject, host, status, message, user, .. } = self;
         write!(
             formatter,
             "`{host}` denied access to {subject}: HTTP {status}{}",
@@ -230,7 +257,7 @@ impl Diagnose for Error {
             Self::Tls(error) => error.kind(),
             Self::Credentials(error) => error.kind(),
             Self::Mirrors(error) => error.kind(),
-            Self::Setup(_) | Self::Write { .. } => Kind::Other,
+            Self::Setup(_) | Self::Proxy { .. } | Self::Write { .. } => Kind::Other,
             Self::Everywhere { failures, .. } => {
                 failures.last().map_or(Kind::Network, |(_, error)| error.kind())
             }
@@ -238,6 +265,7 @@ impl Diagnose for Error {
             Self::Unreachable { source, .. } if source.is_proxy_denial() => Kind::Denied,
             Self::Unreachable { .. }
             | Self::Redirect { .. }
+            | Self::TooSlow { .. }
             | Self::Range { .. }
             | Self::TokenService { .. }
             | Self::Token { .. } => Kind::Network,
@@ -248,7 +276,9 @@ impl Diagnose for Error {
                 _ => Kind::Network,
             },
             Self::TooLarge { .. } => Kind::Verification,
-            Self::Denied(_) | Self::Blocked { .. } | Self::Realm { .. } => Kind::Denied,
+            Self::Denied(_) | Self::Unfit { .. } | Self::Blocked { .. } | Self::Realm { .. } => {
+                Kind::Denied
+            }
             Self::Digest(error) => error.kind(),
         }
     }
@@ -298,7 +328,7 @@ impl Denial {
             None => format!(
                 "it does not exist, or is private: log in with `docker login {}`, or name a file with \
                  `--authfile`",
-                self.host
+                self.registry
             ),
         }
     }
@@ -375,7 +405,7 @@ impl Cause {
     /// connections that broke off. A refused connection, an unknown host or a
     /// wrong certificate will be the same in a second.
     pub(super) fn is_transient(&self) -> bool {
-        if self.tls().is_some() {
+        if self.tls().is_some() || self.is_proxy_denial() {
             return false;
         }
         if self.0.is_timeout() {
@@ -391,7 +421,10 @@ impl Cause {
             ) => true,
             Some(_) => false,
             // hyper's own: the connection closed before the message was complete.
-            None => self.0.is_request() || self.0.is_body() || self.0.is_decode(),
+            None => {
+                !self.0.is_connect()
+                    && (self.0.is_request() || self.0.is_body() || self.0.is_decode())
+            }
         }
     }
 }

@@ -10,15 +10,20 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::authorization::Authorization;
+use super::authorization::{Authorization, Secrets, User};
 use super::error::{Cause, Denial, Error};
 use super::origin::{self, SafeUrl};
+use super::proxy;
 use super::retry;
 use super::tls::TlsOptions;
 use crate::observer::{Event, Observer};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REDIRECT_LIMIT: usize = 10;
+/// How long a small body may take; no byte for a while is a failure sooner.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How many different warnings are passed on.
+const WARNING_LIMIT: usize = 20;
 /// How much of an error's body is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
 
@@ -58,6 +63,8 @@ pub(super) struct Http {
     clients: Mutex<HashMap<ClientKind, reqwest::Client>>,
     /// What servers warned of, each once.
     warnings: Mutex<HashSet<String>>,
+    /// What no message may repeat.
+    secrets: Secrets,
     observer: Arc<dyn Observer>,
 }
 
@@ -73,8 +80,13 @@ impl Http {
             read_timeout,
             clients: Mutex::default(),
             warnings: Mutex::default(),
+            secrets: Secrets::default(),
             observer,
         }
+    }
+
+    pub(super) const fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {
@@ -84,13 +96,13 @@ impl Http {
     /// From now on the certificate of `host` does not matter.
     pub(super) fn allow_insecure(&self, host: &str) {
         let mut hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.insert(origin::dial_host(host).to_owned());
+        hosts.insert(canonical(host));
     }
 
     /// Whether the certificate of `host` matters.
     pub(super) fn is_verified(&self, host: &str) -> bool {
         let hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.tls.insecure && !hosts.contains(origin::dial_host(host))
+        !self.tls.insecure && !hosts.contains(&canonical(host))
     }
 
     /// Sends a request and follows redirects. A credential is dropped at the
@@ -181,9 +193,10 @@ impl Http {
         for value in response.headers().get_all(header::WARNING) {
             let text = value.to_str().ok().and_then(|text| text.strip_prefix("299 - \""));
             let Some(text) = text.and_then(|text| text.strip_suffix('"')) else { continue };
-            let text = format!("`{}` says: {}", host_of(url), printable(text));
+            let Some(text) = self.quotable(text) else { continue };
+            let text = format!("`{}` says: {text}", host_of(url));
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-            if warnings.insert(text.clone()) {
+            if warnings.len() < WARNING_LIMIT && warnings.insert(text.clone()) {
                 self.observer.observe(&Event::Warning(&text));
             }
         }
@@ -217,29 +230,30 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(self.read_timeout);
-        if kind.local {
-            builder = builder.no_proxy();
+        // Without the library's own reading of the environment.
+        builder = builder.no_proxy();
+        if !kind.local {
+            for proxy in proxy::of_environment()? {
+                builder = builder.proxy(proxy);
+            }
         }
         let client = builder.build().map_err(|error| Error::Setup(Cause::from(error)))?;
         clients.insert(kind, client.clone());
         Ok(client)
     }
 
-    /// A success, or the error that the answer is. `registry` is who was asked
-    /// first; an answer of another origin is that of a redirect's target.
+    /// A success, or the error that the answer is.
     pub(super) async fn check_status(
         &self,
-        subject: &str,
+        asked: &Asked<'_>,
         response: Response,
-        registry: &Url,
-        authorization: Option<&Authorization>,
     ) -> Result<Response, Error> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let host = host_of(response.url());
-        let redirected = !origin::same_origin(response.url(), registry);
+        let (subject, host) = (asked.subject.to_owned(), host_of(response.url()));
+        let redirected = !origin::same_origin(response.url(), asked.url);
         let headers = response.headers();
         let retry_after = retry::retry_after(headers, SystemTime::now());
         let nothing_left = text_header(headers, &HeaderName::from_static("ratelimit-remaining"))
@@ -248,25 +262,16 @@ impl Http {
         let body = if status == StatusCode::RANGE_NOT_SATISFIABLE {
             Vec::new()
         } else {
-            read_body(subject, response, ERROR_LIMIT).await.unwrap_or_default()
+            read_body(asked.subject, response, ERROR_LIMIT).await.unwrap_or_default()
         };
-        // A server may say anything, also what it was just told.
-        let message = error_message(&body).filter(|message| {
-            authorization.is_none_or(|authorization| !authorization.is_in(message))
-        });
+        let message = error_message(&body).and_then(|message| self.quotable(&message));
         if matches!(status.as_u16(), 401 | 403) && !redirected {
-            let user = authorization.and_then(Authorization::user).map(ToString::to_string);
-            return Err(Error::Denied(Denial {
-                subject: subject.to_owned(),
-                host,
-                status,
-                message,
-                user,
-            }));
+            let (user, registry) = (asked.user.map(ToString::to_string), asked.registry.to_owned());
+            return Err(Error::Denied(Denial { subject, host, registry, status, message, user }));
         }
         let told_of_limit = message.as_ref().is_some_and(|text| text.contains("pull rate limit"));
         Err(Error::Status {
-            subject: subject.to_owned(),
+            subject,
             host,
             status,
             message,
@@ -276,11 +281,40 @@ impl Http {
             attempts: 1,
         })
     }
+
+    /// What may be shown of a server's words: at most 200 characters, none of
+    /// which moves a cursor, and nothing where they repeat a secret. A server
+    /// may say anything, also what it was just told.
+    fn quotable(&self, text: &str) -> Option<String> {
+        if self.secrets.are_in(text) {
+            return None;
+        }
+        let text = text.trim_end_matches('.');
+        Some(text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect())
+    }
+}
+
+/// Who was asked for what, and by whom.
+pub(super) struct Asked<'a> {
+    pub(super) subject: &'a str,
+    /// Where the request went first. An answer of another origin is that of a
+    /// redirect's target.
+    pub(super) url: &'a Url,
+    /// The registry that it is about, as a user logs into it.
+    pub(super) registry: &'a str,
+    /// Whose credential is behind it.
+    pub(super) user: Option<&'a User>,
 }
 
 fn redirect_error(outgoing: &Outgoing<'_>, reason: &'static str) -> Error {
     let (subject, host) = (outgoing.subject.to_owned(), host_of(&outgoing.url));
     Error::Redirect { subject, host, reason }
+}
+
+/// A registry's name as a URL of it has its host.
+fn canonical(host: &str) -> String {
+    let host = origin::dial_host(host).to_ascii_lowercase();
+    host.strip_suffix(":443").unwrap_or(&host).to_owned()
 }
 
 /// `host[:port]` of a URL.
@@ -313,10 +347,14 @@ pub(super) async fn read_body(
     if response.content_length().is_some_and(|length| length > limit) {
         return Err(too_large());
     }
+    let deadline = Instant::now() + BODY_TIMEOUT;
     let mut body = Vec::new();
     while let Some(chunk) =
         response.chunk().await.map_err(|source| unreachable(subject, &url, source))?
     {
+        if Instant::now() > deadline {
+            return Err(Error::TooSlow { subject: subject.to_owned(), host: host_of(&url) });
+        }
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(too_large());
         }
@@ -326,7 +364,7 @@ pub(super) async fn read_body(
 }
 
 /// The first error in a registry's answer (distribution-spec, error codes), or
-/// nothing where the body is something else. Made safe for a terminal.
+/// nothing where the body is something else.
 fn error_message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Body {
@@ -346,10 +384,6 @@ fn error_message(body: &[u8]) -> Option<String> {
         ("", text) | (text, "") => text.to_owned(),
         (code, message) => format!("{code}: {message}"),
     };
-    Some(printable(text.trim_end_matches('.')))
-}
-
-/// At most 200 characters, none of which moves a cursor.
-fn printable(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    // Enough to find a secret in, and to be read.
+    Some(text.chars().take(4096).collect())
 }

@@ -265,7 +265,9 @@ impl Rule {
             None => name.get(self.prefix.len()..).unwrap_or_default(),
         };
         let text = format!("{}{rest}", place.location);
-        let repository = text.parse().map_err(|source| Error::Location {
+        // A mirror's host is one, whatever a user's reference would make of it.
+        let (host, path) = text.split_once('/').unwrap_or((&text, ""));
+        let repository = Repository::new(host, path).map_err(|source| Error::Location {
             path: self.file.clone(),
             location: place.location.escape_default().to_string(),
             repository: name.to_owned(),
@@ -327,8 +329,12 @@ impl RawRegistry {
     fn into_rule(self, path: &Path) -> Option<Rule> {
         let prefix = if self.prefix.is_empty() { self.location.clone() } else { self.prefix };
         let default_pull = if self.mirror_by_digest_only { Pull::DigestOnly } else { Pull::All };
-        let place =
-            |location: String, insecure, pull| Place { location, scheme: None, insecure, pull };
+        let place = |location: String, insecure, pull| Place {
+            location: location.trim_end_matches('/').to_owned(),
+            scheme: None,
+            insecure,
+            pull,
+        };
         let mirrors = self
             .mirror
             .into_iter()
@@ -387,6 +393,14 @@ mod tests {
             ["http://localhost:5000/a", "ghcr.io/acme/a"]
         );
         assert_eq!(plan(&mirrors, "ghcr.io/acmes/a", true), ["ghcr.io/acmes/a"]);
+        // A host without a dot is no user of Docker Hub.
+        let mirrors = from_options(&["docker.io=http://nexus/hub"]);
+        let endpoints =
+            mirrors.plan(&"alpine".parse().expect("valid"), true).expect("a plan").endpoints;
+        assert_eq!(
+            (endpoints[0].repository.host(), endpoints[0].repository.path()),
+            ("nexus", "hub/library/alpine")
+        );
         for text in [
             "docker.io",
             "=https://m",
@@ -411,7 +425,7 @@ mod tests {
             location = "one.example/hub"
             insecure = true
             [[registry.mirror]]
-            location = "two.example"
+            location = "two.example/"
             pull-from-mirror = "tag-only"
             [[registry]]
             prefix = "docker.io/library"

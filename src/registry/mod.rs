@@ -13,13 +13,15 @@ mod error;
 mod http;
 mod mirrors;
 mod origin;
+mod proxy;
 mod retry;
 mod tls;
 mod token;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use challenge::Challenge;
@@ -29,6 +31,7 @@ pub use retry::RetryPolicy;
 pub use tls::Error as TlsError;
 
 use crate::digest::{Digest, Verified};
+use crate::error::{Diagnose as _, Kind};
 use crate::manifest::{self, Descriptor};
 use crate::observer::{Event, Observer};
 use crate::reference::{Reference, Repository};
@@ -76,6 +79,8 @@ impl Default for ClientOptions {
 pub struct Client {
     connection: Connection,
     mirrors: Mirrors,
+    /// Mirrors that did not answer: they are not asked again in this run.
+    dead_mirrors: Mutex<HashSet<String>>,
 }
 
 /// An index or manifest as it was served, verified where it was asked for by
@@ -112,7 +117,9 @@ impl<'a> Wanted<'a> {
     }
 
     fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
-        Request { repository, path: &self.path, subject: &self.subject, range: None }
+        // A mirror that stumbles has the registry behind it.
+        let is_mirror = repository != self.repository;
+        Request { repository, path: &self.path, subject: &self.subject, range: None, is_mirror }
     }
 }
 
@@ -130,6 +137,7 @@ impl Client {
         Ok(Self {
             connection: Connection::new(http, credentials, options.retry, options.tls_verify),
             mirrors: Mirrors::read(&options.mirrors)?,
+            dead_mirrors: Mutex::default(),
         })
     }
 
@@ -253,22 +261,27 @@ impl Client {
             return Err(Error::Blocked { subject, host, file });
         }
         let mut failures = Vec::new();
-        for endpoint in &plan.endpoints {
+        let last = plan.endpoints.len().saturating_sub(1);
+        for (index, endpoint) in plan.endpoints.iter().enumerate() {
+            let host = endpoint.repository.host();
+            if index < last && self.dead_mirrors().contains(host) {
+                continue;
+            }
             self.prepare(endpoint);
-            match fetch(&endpoint.repository).await {
+            let error = match fetch(&endpoint.repository).await {
                 Ok(value) => return Ok(value),
                 // This machine's fault is the same wherever it is asked for.
-                Err(error @ (Error::Write { .. } | Error::Tls(_) | Error::Setup(_))) => {
-                    return Err(error);
-                }
-                Err(error) => failures.push((endpoint.repository.host().to_owned(), error)),
-            }
-            if failures.len() < plan.endpoints.len()
-                && let Some((host, error)) = failures.last()
-            {
-                let text = format!("mirror `{host}` failed: {}", crate::error_chain(error));
+                Err(error @ (Error::Write { .. } | Error::Setup(_))) => return Err(error),
+                Err(error) => error,
+            };
+            if index < last {
+                let text = format!("mirror `{host}` failed: {}", crate::error_chain(&error));
                 self.connection.observer().observe(&Event::Note(&text));
+                if matches!(error.kind(), Kind::Network | Kind::RateLimited) {
+                    self.dead_mirrors().insert(host.to_owned());
+                }
             }
+            failures.push((host.to_owned(), error));
         }
         match failures.pop() {
             Some((_, error)) if failures.is_empty() => Err(error),
@@ -279,10 +292,14 @@ impl Client {
         }
     }
 
-    /// Applies what the settings say of a place.
+    fn dead_mirrors(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.dead_mirrors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies what the settings say of a place. An option says more than they do.
     fn prepare(&self, endpoint: &Endpoint) {
         let host = endpoint.repository.host();
-        if endpoint.insecure {
+        if endpoint.insecure && self.connection.tls_verify() != Some(true) {
             self.connection.http.allow_insecure(host);
         }
         if let Some(scheme) = endpoint.scheme {

@@ -50,6 +50,16 @@ impl Diagnose for Error {
     }
 }
 
+/// Where distributions keep their bundle (Go `crypto/x509/root_linux.go`).
+const SYSTEM_BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// How servers are verified.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TlsOptions {
@@ -63,13 +73,19 @@ impl TlsOptions {
     /// The directory with certificates for `host`, where there is one
     /// (containers-certs.d(5)).
     pub(super) fn own_certificates(host: &str) -> Option<PathBuf> {
-        // A registry is asked elsewhere than its name says.
+        // A name that comes from a server's redirect is no way out of here.
+        if host.is_empty() || host.starts_with('.') {
+            return None;
+        }
+        // A registry is asked elsewhere than its name says, and the default
+        // port may be in the name or not.
         let host = if host == "registry-1.docker.io" { "docker.io" } else { host };
+        let names = [host.to_owned(), format!("{host}:443")];
         let home = std::env::var_os("HOME")
             .map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
         home.into_iter()
             .chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from))
-            .map(|directory| directory.join(host))
+            .flat_map(|directory| names.clone().map(|name| directory.join(name)))
             .find(|directory| directory.is_dir())
     }
 
@@ -120,12 +136,26 @@ fn roots() -> RootCertStore {
             return roots;
         }
     }
-    let (added, _) =
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let (added, _) = roots.add_parsable_certificates(system_certificates());
     if added == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     roots
+}
+
+/// The system's certificates. The library that finds them also reads
+/// `SSL_CERT_FILE`, and finds nothing where that is empty or not there.
+fn system_certificates() -> Vec<CertificateDer<'static>> {
+    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().all(|name| std::env::var_os(name).is_none()) {
+        return rustls_native_certs::load_native_certs().certs;
+    }
+    let directory = std::env::var_os("SSL_CERT_DIR").filter(|directory| !directory.is_empty());
+    if let Some(directory) = directory {
+        let directory = Path::new(&directory);
+        return rustls_native_certs::load_certs_from_paths(None, Some(directory)).certs;
+    }
+    let bundle = SYSTEM_BUNDLES.iter().find_map(|path| certificates(Path::new(path)).ok());
+    bundle.unwrap_or_default()
 }
 
 /// All certificates in a file, of which there must be one.

@@ -13,12 +13,12 @@ use serde::Deserialize;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::authorization::Authorization;
+use super::authorization::{Authorization, User};
 use super::challenge::Challenge;
 use super::connection::{Connection, Request};
 use super::credentials::{Credential, Found};
 use super::error::Error;
-use super::http::{self, Outgoing};
+use super::http::{self, Asked, Outgoing};
 use super::origin::{self, SafeUrl};
 use crate::observer::Event;
 use crate::reference::Repository;
@@ -112,6 +112,9 @@ impl TokenCache {
                 repository: &request.repository.to_string(),
                 origin: found.as_ref().map(|found| found.origin.to_string()).as_deref(),
             });
+            if let Some(found) = &found {
+                connection.http.secrets().add_credential(&found.credential);
+            }
             (state.was_looked_for, state.credential) = (true, found);
         }
         let found = state.credential.clone();
@@ -136,7 +139,13 @@ impl TokenCache {
                     let authorization = Authorization::basic(user, password, &found);
                     authorization.map(|authorization| Token { authorization, expires: None })
                 }
-                _ => None,
+                _ => {
+                    return Err(Error::Unfit {
+                        subject: request.subject.to_owned(),
+                        host: request.repository.host().to_owned(),
+                        origin: found.origin.to_string(),
+                    });
+                }
             },
             (None, _) => None,
         };
@@ -260,16 +269,20 @@ impl<'a> TokenService<'a> {
         let outgoing = Outgoing { authorization, ..outgoing };
         let url = outgoing.url.clone();
         let response = connection.http.follow(outgoing).await?;
+        let user = found.map(User::of);
+        let asked =
+            Asked { subject: &self.subject, url: &url, registry: self.host, user: user.as_ref() };
         let response = connection
             .http
-            .check_status(&self.subject, response, &url, authorization)
+            .check_status(&asked, response)
             .await
             .map_err(|error| self.not_gone(error))?;
         let bytes = http::read_body(&self.subject, response, ANSWER_LIMIT).await?;
-        parse_answer(&bytes, Instant::now(), found).ok_or_else(|| Error::Token {
-            host: self.host.to_owned(),
-            realm: SafeUrl(&self.url).to_string(),
-        })
+        let (text, token) = parse_answer(&bytes, Instant::now(), found).ok_or_else(|| {
+            Error::Token { host: self.host.to_owned(), realm: SafeUrl(&self.url).to_string() }
+        })?;
+        connection.http.secrets().add(&text);
+        Ok(token)
     }
 }
 
@@ -309,7 +322,7 @@ fn checked_realm(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> 
 
 /// The token in an answer. Its time of issue is not used: clocks differ, and
 /// the time of arrival is never earlier.
-fn parse_answer(bytes: &[u8], now: Instant, found: Option<&Found>) -> Option<Token> {
+fn parse_answer(bytes: &[u8], now: Instant, found: Option<&Found>) -> Option<(String, Token)> {
     let answer: Answer = serde_json::from_slice(bytes).ok()?;
     let text =
         [answer.token, answer.access_token].into_iter().flatten().find(|text| !text.is_empty())?;
@@ -319,7 +332,8 @@ fn parse_answer(bytes: &[u8], now: Instant, found: Option<&Found>) -> Option<Tok
         .unwrap_or(SHORTEST_LIFE)
         .clamp(SHORTEST_LIFE, Duration::from_secs(86_400));
     let authorization = Authorization::bearer(&text, found)?;
-    Some(Token { authorization, expires: Some(now + life.saturating_sub(MARGIN)) })
+    let token = Token { authorization, expires: Some(now + life.saturating_sub(MARGIN)) };
+    Some((text, token))
 }
 
 #[cfg(test)]
@@ -375,7 +389,7 @@ mod tests {
     fn rule_17_either_field_is_the_token() {
         let now = Instant::now();
         let life = |text: &str| {
-            let token = parse_answer(text.as_bytes(), now, None)?;
+            let (_, token) = parse_answer(text.as_bytes(), now, None)?;
             Some((token.expires? - now + MARGIN).as_secs())
         };
         assert_eq!(life(r#"{"token":"t"}"#), Some(60));

@@ -40,6 +40,11 @@ impl Candidate {
     }
 }
 
+/// The first that serves `wanted` as well as anything could.
+pub(super) fn exact<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option<&'c Candidate> {
+    candidates.iter().find(|candidate| candidate.rank(wanted) == Some((false, 0, false)))
+}
+
 /// The first of the best.
 pub(super) fn best<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option<&'c Candidate> {
     candidates

@@ -24,7 +24,7 @@ use crate::platform::Platform;
 use crate::reference::Location;
 use crate::registry::Client;
 pub use candidates::Explained;
-use candidates::{Candidate, Search, Seen, best, distinct_platforms};
+use candidates::{Candidate, Search, Seen, best, distinct_platforms, exact};
 pub use error::Error;
 use source::Source;
 
@@ -100,12 +100,15 @@ impl<'a> Resolution<'a> {
     /// Nothing of an image without index.
     pub async fn explain(&self, wanted: &Platform) -> Result<Vec<Explained>, Error> {
         let search = self.search().await?;
-        let chosen = best(&search.candidates, wanted);
+        let listed = self.listed();
+        let chosen = exact(&listed, wanted).or_else(|| best(&search.candidates, wanted));
+        let mut was_taken = false;
         let explain = |seen: &Seen| {
             let is = |candidate: &&Candidate| candidate.descriptor.digest == seen.descriptor.digest;
             let candidate = search.candidates.iter().find(is);
             let platform = seen.platform.clone().or(candidate.map(|found| found.platform.clone()));
-            let taken = chosen.as_ref().is_some_and(is);
+            let taken = !was_taken && chosen.as_ref().is_some_and(is);
+            was_taken |= taken;
             let fits = candidate.and_then(|candidate| candidate.rank(wanted));
             let reason = match (&seen.artifact_type, fits) {
                 (Some(kind), _) => format!("no image: {kind}"),
@@ -127,6 +130,16 @@ impl<'a> Resolution<'a> {
         Ok(search.seen.iter().map(explain).collect())
     }
 
+    /// The images that the index itself names, which need no further look.
+    fn listed(&self) -> Vec<Candidate> {
+        match &self.root {
+            Document::Index(index) => {
+                index.entries().iter().filter_map(Candidate::listed).collect()
+            }
+            Document::Manifest(_) => Vec::new(),
+        }
+    }
+
     /// The images for several platforms, in their order.
     pub async fn images(&self, platforms: &[Platform]) -> Result<Vec<Image>, Error> {
         stream::iter(platforms)
@@ -138,15 +151,8 @@ impl<'a> Resolution<'a> {
 
     /// The image for `wanted`.
     pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
-        let listed = match &self.root {
-            Document::Index(index) => {
-                index.entries().iter().filter_map(Candidate::listed).collect()
-            }
-            Document::Manifest(_) => Vec::new(),
-        };
-        let exact = best(&listed, wanted)
-            .filter(|candidate| candidate.rank(wanted) == Some((false, 0, false)));
-        let chosen = if let Some(candidate) = exact {
+        let listed = self.listed();
+        let chosen = if let Some(candidate) = exact(&listed, wanted) {
             candidate
         } else {
             let search = self.search().await?;

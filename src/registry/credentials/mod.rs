@@ -248,7 +248,7 @@ impl CredentialStore {
     }
 }
 
-/// Writes credentials into one file that docker, podman and n2c read, each
+/// Writes credentials into one file that podman, skopeo and n2c read, each
 /// under its repository, so that none serves for more than it was asked for.
 /// Nobody but the user can read the file.
 pub fn export(found: &[(Repository, Credential)], path: &Path) -> Result<(), fs::Error> {
