@@ -2,7 +2,7 @@
 //!
 //! Data flows one way, one type for each step:
 //!
-//! 1. a [`reference::Location`] is what the user names;
+//! 1. a [`location::Location`] is what the user names;
 //! 2. a [`registry::Client`] or an [`oci_layout::OciLayout`] fetches what it leads to;
 //! 3. a [`manifest::Document`] is parsed from verified bytes, and is an
 //!    [`manifest::Index`] or an [`manifest::ImageManifest`];
@@ -21,6 +21,7 @@ pub mod error;
 pub mod fs;
 pub mod image;
 pub mod image_json;
+pub mod location;
 pub mod lockfile;
 pub mod manifest;
 pub mod media_type;

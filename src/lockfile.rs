@@ -14,9 +14,10 @@ use serde_json::{Map, Value};
 use crate::digest::{Digest, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::image::Image;
+use crate::location::Location;
 use crate::manifest::{self, Document, ImageManifest};
 use crate::platform::{self, Platform};
-use crate::reference::{self, Location};
+use crate::reference;
 
 /// The version of the `n2c` object that this program reads and writes.
 pub const VERSION: u64 = 1;

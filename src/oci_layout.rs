@@ -7,8 +7,8 @@ use serde::Deserialize;
 use crate::digest::{self, Digest, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::fs;
+use crate::location::LayoutReference;
 use crate::manifest::{self, Descriptor};
-use crate::reference::LayoutReference;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 8] = [
     &["digest", "fs", "media_type", "platform"],
     &["reference"],
-    &["manifest", "store"],
+    &["location", "manifest", "store"],
     &["image", "oci_layout", "registry"],
     &["lockfile"],
     &["blob_map", "resolve"],

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use n2c::digest::{Digest, Verified};
 use n2c::image::ImageConfig;
+use n2c::location::Location;
 use n2c::lockfile::Lockfile;
 use n2c::manifest::Document;
 use n2c::platform::Platform;
-use n2c::reference::{Location, Reference};
+use n2c::reference::Reference;
 use n2c::registry::Challenge;
 use n2c::registry::credentials::AuthFile;
 use proptest::prelude::*;

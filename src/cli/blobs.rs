@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use n2c::blob_map::{self, BlobMap};
+use n2c::location::Location;
 use n2c::lockfile::{Entry, Lockfile};
-use n2c::reference::Location;
 use n2c::store::StoreDirectory;
 
 use super::failure::{Failure, Usage};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use n2c::location::Location;
 use n2c::lockfile::{Entry, Lockfile};
-use n2c::reference::Location;
 use n2c::resolve::Resolution;
 
 use super::RegistryOptions;

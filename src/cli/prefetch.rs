@@ -7,8 +7,9 @@ use std::sync::Arc;
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use n2c::digest::Digest;
+use n2c::location::Location;
 use n2c::lockfile::Lockfile;
-use n2c::reference::{Location, Repository};
+use n2c::reference::Repository;
 use n2c::registry::Client;
 use n2c::store::{Store, StoreDirectory, StorePath};
 

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::authorization::{Authorization, Secrets, User};
-use super::error::{Cause, Denial, Error};
+use super::cause::Cause;
+use super::error::{Denial, Error};
 use super::origin::{self, SafeUrl};
 use super::proxy;
 use super::retry;

@@ -4,6 +4,7 @@
 //! OCI distribution-spec, and how real registries differ from it.
 
 mod authorization;
+mod cause;
 mod challenge;
 mod connection;
 pub mod credentials;
@@ -24,8 +25,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use cause::Cause;
 pub use challenge::Challenge;
-pub use error::{Cause, Denial, Error};
+pub use error::{Denial, Error};
 pub use mirrors::Error as MirrorsError;
 pub use retry::RetryPolicy;
 pub use tls::Error as TlsError;

@@ -52,6 +52,29 @@ struct State {
     credential: Option<Found>,
 }
 
+impl State {
+    /// Looks for the credential, once.
+    async fn look_up(
+        &mut self,
+        connection: &Connection,
+        repository: &Repository,
+    ) -> Result<(), Error> {
+        if self.was_looked_for {
+            return Ok(());
+        }
+        let found = connection.credentials.find(repository).await?;
+        if let Some(found) = &found {
+            connection.http.secrets().add_credential(&found.credential);
+        }
+        connection.observer().observe(&Event::Credential {
+            repository: &repository.to_string(),
+            origin: found.as_ref().map(|found| found.origin.to_string()).as_deref(),
+        });
+        (self.was_looked_for, self.credential) = (true, found);
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Token {
     authorization: Authorization,
@@ -106,17 +129,7 @@ impl TokenCache {
         {
             return Ok(Some(token.authorization.clone()));
         }
-        if !state.was_looked_for {
-            let found = connection.credentials.find(request.repository).await?;
-            connection.observer().observe(&Event::Credential {
-                repository: &request.repository.to_string(),
-                origin: found.as_ref().map(|found| found.origin.to_string()).as_deref(),
-            });
-            if let Some(found) = &found {
-                connection.http.secrets().add_credential(&found.credential);
-            }
-            (state.was_looked_for, state.credential) = (true, found);
-        }
+        state.look_up(connection, request.repository).await?;
         let found = state.credential.clone();
         if bearer(&challenges).is_none() && basic(&challenges).is_none() && state.bearer.is_none() {
             challenges = connection.ping(request, registry).await?;

@@ -16,12 +16,12 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Diagnose as _, Kind};
 use crate::image::Image;
+use crate::location::Location;
 use crate::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
 use crate::media_type;
 use crate::observer::{Event, Observer};
 use crate::oci_layout::OciLayout;
 use crate::platform::Platform;
-use crate::reference::Location;
 use crate::registry::Client;
 pub use candidates::Explained;
 use candidates::{Candidate, Search, Seen, best, distinct_platforms, exact};

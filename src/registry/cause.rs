@@ -1,0 +1,110 @@
+//! Failures of the HTTP client: what they were at the root, and what they mean.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+/// A failure of the HTTP client, told by its root: `connection refused`, not
+/// the layers above it, and without a URL, which may hold a signature.
+#[derive(Debug)]
+pub struct Cause(reqwest::Error);
+
+impl From<reqwest::Error> for Cause {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+}
+
+impl Cause {
+    /// The errors from the outermost to the root.
+    fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        let outermost: &(dyn StdError + 'static) = &self.0;
+        std::iter::successors(Some(outermost), |error| inner(*error))
+    }
+
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        self.chain()
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .last()
+            .map(io::Error::kind)
+    }
+
+    fn tls(&self) -> Option<&rustls::Error> {
+        self.chain().find_map(|error| error.downcast_ref::<rustls::Error>())
+    }
+
+    /// Whether the server speaks TLS, and that failed: a certificate was refused
+    /// by one side or the other.
+    pub(super) fn speaks_tls(&self) -> bool {
+        !matches!(self.tls(), None | Some(rustls::Error::InvalidMessage(_)))
+    }
+
+    /// Whether the server's certificate was refused.
+    pub(super) fn is_certificate(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// Whether a proxy between refused. Its client has no type for that.
+    pub(super) fn is_proxy_denial(&self) -> bool {
+        let denial = "proxy authorization required";
+        self.0.is_connect() && self.chain().any(|error| error.to_string().contains(denial))
+    }
+
+    /// Whether this is how a server looks that is spoken to by the wrong
+    /// scheme: no connection, or one that is closed at once.
+    pub(super) fn may_be_wrong_scheme(&self) -> bool {
+        !self.is_certificate()
+            && !self.0.is_timeout()
+            && (self.0.is_connect() || self.0.is_request())
+    }
+
+    /// Whether the same request may well succeed a little later: time-outs and
+    /// connections that broke off. A refused connection, an unknown host or a
+    /// wrong certificate will be the same in a second.
+    pub(super) fn is_transient(&self) -> bool {
+        if self.tls().is_some() || self.is_proxy_denial() {
+            return false;
+        }
+        if self.0.is_timeout() {
+            return true;
+        }
+        match self.io_kind() {
+            Some(
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::TimedOut,
+            ) => true,
+            Some(_) => false,
+            // hyper's own: the connection closed before the message was complete.
+            None => {
+                !self.0.is_connect()
+                    && (self.0.is_request() || self.0.is_body() || self.0.is_decode())
+            }
+        }
+    }
+}
+
+/// What `error` wraps. An `io::Error` made from another error has it inside,
+/// not as its source.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_timeout() {
+            return formatter.write_str("timed out");
+        }
+        match self.chain().last() {
+            Some(root) => write!(formatter, "{root}"),
+            None => write!(formatter, "{}", self.0),
+        }
+    }
+}
+
+impl StdError for Cause {}
