@@ -18,7 +18,14 @@ let
     inherit n2c system lib platforms fetch;
   };
   fromLock = import ./from-lock.nix {
-    inherit system lib platforms image;
+    inherit
+      n2c
+      system
+      pkgs
+      lib
+      platforms
+      image
+      ;
   };
   fromRef = import ./from-ref.nix {
     inherit system lib platforms fetch image;
@@ -26,12 +33,22 @@ let
   pullImageFromManifest = import ./pull-image-from-manifest.nix {
     inherit n2c system pkgs lib platforms image;
   };
+  pullImage = import ./pull-image.nix {
+    inherit n2c system lib platforms;
+    inherit (fetch) impureEnvVars;
+  };
   inherit (fetch) fetchBlob;
 in
 {
-  inherit fetchBlob fromLock fromRef pullImageFromManifest;
+  inherit
+    fetchBlob
+    fromLock
+    fromRef
+    pullImage
+    pullImageFromManifest
+    ;
 
   # replacePulls upstream: the set `nix2container` of nix2container, with its
-  # pull function for manifests replaced by n2c's. The arguments stay the same.
-  replacePulls = upstream: upstream // { inherit pullImageFromManifest; };
+  # pull functions replaced by n2c's. The arguments stay the same.
+  replacePulls = upstream: upstream // { inherit pullImage pullImageFromManifest; };
 }

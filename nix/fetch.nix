@@ -58,6 +58,8 @@ let
     };
 in
 {
+  inherit impureEnvVars;
+
   # fetchBlob { repository, digest, size ? null, tlsVerify ? null }: one blob of a
   # registry as a file. `repository` is such as "docker.io/library/alpine";
   # `size` in bytes refuses what is longer before it is all here; `tlsVerify`

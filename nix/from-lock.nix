@@ -12,10 +12,14 @@
 # - tlsVerify: as of fetchBlob
 #
 # The result has, beside what a derivation has: `manifest`, `config` (the base
-# image's, as Nix data, for merging), `blobs`, `layers`, `imageName`, `imageTag`.
+# image's, as Nix data, for merging), `blobs`, `layers`, `imageName`, `imageTag`; and
+# two programs, for which `import ./nix` needs `pkgs`: `getManifest` prints the
+# lockfile of what the tag leads to now, `update FILE` writes it.
 # Evaluating it reads the lockfile, builds nothing and starts no process.
 {
+  n2c,
   system,
+  pkgs,
   lib,
   platforms,
   image,
@@ -49,6 +53,17 @@ let
           platforms.choose what wanted [ section.platform ];
       entry = if several then section.platforms.${chosen} else content;
       reference = lib.parseReference section.ref;
+      named = if several then builtins.attrNames section.platforms else [ section.platform ];
+      lockNow =
+        name: options:
+        if pkgs == null then
+          throw "n2c: `${name}` is a script, for which `import ./nix` needs `pkgs`."
+        else if reference.tag == null then
+          throw "n2c: ${what} pins `${section.ref}`, which has no tag that could have moved."
+        else
+          pkgs.writeShellScriptBin name ''
+            exec ${n2c}/bin/n2c lock ${toString (map (one: "--platform ${one}") named)} ${options} ${reference.repository}:${reference.tag}
+          '';
       repository =
         if registry == null then reference.repository else "${registry}/${reference.name}";
     in
@@ -67,6 +82,8 @@ let
           config = entry.n2c.image.config or { };
           platform = chosen;
           ref = section.ref;
+          getManifest = lockNow "get-manifest" "\"$@\"";
+          update = lockNow "update" "--output \"\${1:?usage: update FILE}\"";
         };
       };
 in

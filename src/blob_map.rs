@@ -70,6 +70,16 @@ impl BlobMap {
         )
     }
 
+    /// The blobs of `entry` in a directory of skopeo's `dir:` layout.
+    #[must_use]
+    pub fn in_directory(entry: &Entry, directory: &Path) -> Self {
+        let place = |digest: &Digest| {
+            let path = directory.join(digest.hex());
+            (digest.hex().to_owned(), path.display().to_string())
+        };
+        Self(distinct_blobs([entry]).into_keys().map(place).collect())
+    }
+
     /// Reads a blob map. `file` names it in errors.
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(text)

@@ -5,6 +5,7 @@
 //! becomes a file name, a store path and a part of a URL.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -229,6 +230,41 @@ impl Hasher {
     }
 }
 
+impl io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Compares what arrived, `size` bytes with the digest `actual`, with what was
+/// asked for.
+pub fn check(
+    subject: &dyn fmt::Display,
+    actual: &Digest,
+    size: u64,
+    expected: &Digest,
+    expected_size: Option<u64>,
+) -> Result<(), Error> {
+    let subject = || subject.to_string();
+    match expected_size {
+        Some(expected) if expected != size => {
+            Err(Error::Size { subject: subject(), expected, actual: size })
+        }
+        _ if actual != expected => Err(Error::Mismatch {
+            subject: subject(),
+            expected: expected.clone(),
+            actual: actual.clone(),
+            size,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes together with their digest, which has been checked or computed.
 ///
 /// Every parser of remote content takes this type, so that nothing is parsed
@@ -259,14 +295,7 @@ impl Verified {
             });
         }
         let actual = Hasher::digest(digest.algorithm, &bytes);
-        if actual != *digest {
-            return Err(Error::Mismatch {
-                subject: subject.to_string(),
-                expected: digest.clone(),
-                actual,
-                size: actual_size,
-            });
-        }
+        check(subject, &actual, actual_size, digest, size)?;
         Ok(Self { bytes, digest: actual })
     }
 

@@ -2,7 +2,7 @@
 //! which is the exit code, and what would help.
 
 use crate::{blob_map, digest, fs, image, image_json, lockfile, manifest, oci_layout};
-use crate::{platform, reference, registry, resolve, store};
+use crate::{platform, pull, reference, registry, resolve, store};
 
 /// What went wrong, as far as a calling program needs to know.
 ///
@@ -91,6 +91,8 @@ stages! {
     Image(image::Error),
     /// A reference leads to no image for a platform.
     Resolve(resolve::Error),
+    /// An image can't be put on disk.
+    Pull(pull::Error),
     /// A lockfile can't be read.
     Lockfile(lockfile::Error),
     /// A store path can't be computed.

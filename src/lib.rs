@@ -28,6 +28,7 @@ pub mod media_type;
 pub mod observer;
 pub mod oci_layout;
 pub mod platform;
+pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod resolve;

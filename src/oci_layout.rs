@@ -1,10 +1,12 @@
 //! OCI layouts: images in a directory on disk (OCI image-spec image-layout.md).
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::digest::{self, Digest, Verified};
+use crate::digest::{self, Digest, Hasher, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::fs;
 use crate::location::LayoutReference;
@@ -74,6 +76,9 @@ pub enum Error {
         /// How large it may be, in bytes.
         limit: u64,
     },
+    /// A copy of a blob can't be written.
+    #[error(transparent)]
+    Write(#[from] fs::Error),
     /// A blob has another digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
@@ -88,6 +93,7 @@ impl Diagnose for Error {
             Self::NoSuchImage { .. } => Kind::NotFound,
             Self::Shape { .. } | Self::TooLarge { .. } => Kind::Verification,
             Self::Several { .. } => Kind::Usage,
+            Self::Write(error) => error.kind(),
             Self::Digest(error) => error.kind(),
         }
     }
@@ -185,6 +191,37 @@ impl OciLayout {
         self.read(&descriptor.digest, Some(descriptor.size), limit)
     }
 
+    /// Copies a blob of any size into `file`, verified.
+    pub fn copy_blob(&self, descriptor: &Descriptor, file: &mut File) -> Result<(), Error> {
+        let (digest, directory) = (&descriptor.digest, self.directory());
+        let path = self.blob_path(digest);
+        let missing = |source| Error::NoSuchBlob {
+            directory: directory.to_owned(),
+            digest: digest.clone(),
+            source: fs::Error::Read { path: path.clone(), source },
+        };
+        let mut blob = File::open(&path).map_err(missing)?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
+        loop {
+            let count = blob.read(&mut buffer).map_err(missing)?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            file.write_all(&buffer[..count])
+                .map_err(|source| fs::Error::Write { path: path.clone(), source })?;
+            total += count as u64;
+        }
+        let subject = format!("blob `{}`", path.display());
+        Ok(digest::check(&subject, &hasher.finish(), total, digest, Some(descriptor.size))?)
+    }
+
+    // A digest is an algorithm and hex digits, so this stays inside.
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.directory().join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
     fn read(&self, digest: &Digest, size: Option<u64>, limit: u64) -> Result<Verified, Error> {
         let directory = self.directory();
         if let Some(size) = size
@@ -197,8 +234,7 @@ impl OciLayout {
                 limit,
             });
         }
-        // A digest is an algorithm and hex digits, so this stays inside.
-        let path = directory.join("blobs").join(digest.algorithm().name()).join(digest.hex());
+        let path = self.blob_path(digest);
         let bytes = fs::read_at_most(&path, limit).map_err(|source| Error::NoSuchBlob {
             directory: directory.to_owned(),
             digest: digest.clone(),

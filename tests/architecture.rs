@@ -14,7 +14,7 @@ const ROWS: [&[&str]; 8] = [
     &["image", "oci_layout", "registry"],
     &["lockfile"],
     &["blob_map", "resolve"],
-    &["image_json"],
+    &["image_json", "pull"],
     &["lib"],
 ];
 

@@ -336,3 +336,77 @@ fn nix_puts_the_blobs_where_n2c_says() {
         assert!(place.ends_with(Digest::sha256(&bytes).hex()), "{place}");
     }
 }
+
+// The `sha256` of every `pullImage` call in the world is the hash of skopeo's
+// directory.
+#[test]
+#[ignore = "needs docker-registry, skopeo and nix-bin; run `tests/run`"]
+fn a_pulled_directory_is_skopeos_byte_for_byte() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let (gzip, plain) = (busybox("linux/arm64/v8", true), busybox("linux/amd64", false));
+    let index = images::index(&[
+        gzip.manifest.entry("linux/arm64/v8"),
+        plain.manifest.entry("linux/amd64"),
+    ]);
+    let blobs: Vec<&Blob> = [&gzip, &plain].into_iter().flat_map(blobs_of).collect();
+    write_layout(layout.path(), &[("1", &index)], &blobs);
+    registry.push(layout.path(), "1", "oci:1", &["--preserve-digests"]);
+    registry.push(layout.path(), "1", "docker:1", &["--format", "v2s2"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    for name in ["oci:1", "docker:1"] {
+        for arch in ["arm64", "amd64"] {
+            let (ours, theirs) = (
+                format!("ours-{name}-{arch}"),
+                path.join(format!("theirs-{name}-{arch}").replace(':', "-")),
+            );
+            let ours = ours.replace(':', "-");
+            let run = n2c_in(
+                path,
+                &["pull", &registry.reference(name), &format!("dir:{ours}"), "--arch", arch],
+            );
+            assert_eq!((run.code, run.stdout.len()), (0, 0), "{}", run.stderr);
+            let source = format!("docker://{}", registry.reference(name));
+            let copy =
+                ["--override-arch", arch, "copy", "--quiet", "--src-tls-verify=false", &source];
+            skopeo(&[&copy[..], &[&format!("dir:{}", theirs.display())]].concat());
+            let hash = |path: &std::path::Path| {
+                run_text("nix-hash", &["--type", "sha256", path.to_str().expect("a path")])
+            };
+            assert_eq!(hash(&path.join(&ours)), hash(&theirs), "{name} for {arch}");
+        }
+    }
+    // From a layout on disk too, and once more over what is there.
+    for _ in 0..2 {
+        let source = format!("oci:{}:1", layout.path().display());
+        let run = n2c_in(path, &["pull", &source, "dir:from-layout", "--arch", "arm64"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let hash = |name: &str| {
+            run_text("nix-hash", &["--type", "sha256", path.join(name).to_str().expect("a path")])
+        };
+        assert_eq!(hash("from-layout"), hash("ours-oci-1-arm64"));
+    }
+    // Another image over it, and a pull that goes on where one stopped.
+    let asked = registry.requests_of_n2c().len();
+    let layer = gzip.layers[1].digest();
+    std::fs::remove_file(path.join("from-layout").join(layer.hex())).expect("removed");
+    let run =
+        n2c_in(path, &["pull", &registry.reference("oci:1"), "dir:from-layout", "--arch", "arm64"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let fetched: Vec<String> = registry
+        .requests_of_n2c()
+        .split_off(asked)
+        .into_iter()
+        .filter(|line| line.contains("/blobs/"))
+        .collect();
+    assert_eq!(fetched.len(), 2, "config, to choose, and the missing layer: {fetched:?}");
+    let run =
+        n2c_in(path, &["pull", &registry.reference("oci:1"), "dir:from-layout", "--arch", "amd64"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(std::fs::read_dir(path.join("from-layout")).expect("listed").count(), 5);
+}
+
+fn run_text(program: &str, arguments: &[&str]) -> String {
+    String::from_utf8(run(program, arguments)).expect("text")
+}

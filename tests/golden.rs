@@ -170,3 +170,33 @@ fn what_does_not_fit_together_is_refused() {
     let run = changed("oci-gzip", "blobs.json", |blobs| *blobs = json!([]));
     assert!(run.error(8).contains("invalid blob map"), "{}", run.stderr);
 }
+
+#[test]
+fn image_from_dir_agrees_with_upstream_too() {
+    for name in ["docker-gzip", "docker-plain", "oci-gzip", "oci-plain", "oci-repeated", "oci-zstd"]
+    {
+        let output = tempfile::NamedTempFile::new().expect("a file");
+        let path = output.path().to_str().expect("a path");
+        let run = n2c_in(&folder(name), &["image-from-dir", path, "dir"]);
+        assert_eq!(run.code, 0, "{name}: {}", run.stderr);
+        let ours: Value =
+            serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON");
+        let upstream = read(&folder(name).join("image-from-dir.json"));
+        for (layer, theirs) in ours["layers"]
+            .as_array()
+            .expect("layers")
+            .iter()
+            .zip(upstream["layers"].as_array().expect("layers"))
+        {
+            for key in ["digest", "diff_ids", "mediatype", "layer-path"] {
+                assert_eq!(layer[key], theirs[key], "{name}, {key}");
+            }
+        }
+        // One code path: the same as from the manifest, where the paths are the same.
+        let (_, from_manifest) = image_from_manifest(name, &[]);
+        assert_eq!(ours, from_manifest, "{name}");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = n2c_in(directory.path(), &["image-from-dir", "out.json", "missing"]);
+    assert!(run.error(1).contains("`missing/manifest.json`"), "{}", run.stderr);
+}

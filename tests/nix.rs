@@ -357,20 +357,26 @@ fn a_builder_tells_nix_how_far_it_is() {
     assert_eq!(stop, &json!({ "action": "stop", "id": 1 }));
 }
 
+/// A small nixpkgs, in a directory.
+fn small_nixpkgs(nix: &Nix) -> std::path::PathBuf {
+    let nixpkgs = nix.directory().join("nixpkgs");
+    std::fs::create_dir(&nixpkgs).expect("a folder");
+    std::fs::copy(format!("{ROOT}/tests/nixpkgs.nix"), nixpkgs.join("flake.nix")).expect("a copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_n2c"), nixpkgs.join("n2c")).expect("a copy");
+    std::fs::copy("/bin/busybox", nixpkgs.join("busybox")).expect("a copy");
+    nixpkgs
+}
+
 /// This project's flake, and a small nixpkgs for it, in a directory.
 fn flake(nix: &Nix) -> [String; 4] {
-    let (project, nixpkgs) = (nix.directory().join("project"), nix.directory().join("nixpkgs"));
+    let (project, nixpkgs) = (nix.directory().join("project"), small_nixpkgs(nix));
     std::fs::create_dir(&project).expect("a folder");
-    std::fs::create_dir(&nixpkgs).expect("a folder");
     // What git knows of, as a user's flake would hold it.
     let copy = format!(
         "cd {ROOT} && git ls-files -z | tar -c --null -T - | tar -x -C {}",
         project.display()
     );
     support::tools::run("sh", &["-c", &copy]);
-    std::fs::copy(format!("{ROOT}/tests/nixpkgs.nix"), nixpkgs.join("flake.nix")).expect("a copy");
-    std::fs::copy(env!("CARGO_BIN_EXE_n2c"), nixpkgs.join("n2c")).expect("a copy");
-    std::fs::copy("/bin/busybox", nixpkgs.join("busybox")).expect("a copy");
     [
         format!("path:{}", project.display()),
         "--override-input".to_owned(),
@@ -503,4 +509,75 @@ fn prefetch_needs_a_store_and_a_lockfile_that_says_where() {
     let manifest = format!("{ROOT}/lockfiles/alpine-manifest.json");
     let run = n2c_in(directory.path(), &["prefetch", &manifest]);
     assert!(run.error(2).contains("does not say which registry"), "{}", run.stderr);
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn pull_image_takes_the_hash_of_skopeos_directory() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    let locked = lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    let (reference, digest) =
+        (registry.reference("team/app"), locked["n2c"]["manifest"].as_str().expect("a digest"));
+    let theirs = nix.directory().join("skopeo");
+    let (source, destination) =
+        (format!("docker://{reference}@{digest}"), format!("dir:{}", theirs.display()));
+    support::tools::skopeo(&["copy", "--quiet", "--src-tls-verify=false", &source, &destination]);
+    let hash = support::tools::run(
+        "nix-hash",
+        &["--type", "sha256", "--base32", theirs.to_str().expect("a path")],
+    );
+    let hash = String::from_utf8(hash).expect("text");
+    nix.configure(SANDBOX);
+    let expression = |hash: &str| {
+        format!(
+            "n2c.pullImage {{ imageName = \"{reference}\"; imageDigest = \"{digest}\"; sha256 = \"{hash}\"; }}"
+        )
+    };
+    let built = read(&nix.file(&build(&nix, &expression(hash.trim()))));
+    let from_lock = read(&nix.file(&build(&nix, "n2c.fromLock ./app.json")));
+    for (layer, locked) in built["layers"]
+        .as_array()
+        .expect("layers")
+        .iter()
+        .zip(from_lock["layers"].as_array().expect("layers"))
+    {
+        for key in ["digest", "size", "diff_ids", "mediatype", "History"] {
+            assert_eq!(layer[key], locked[key]);
+        }
+        assert!(nix.file(layer["layer-path"].as_str().expect("a path")).exists());
+    }
+    assert_eq!((&built["arch"], &built["created"]), (&from_lock["arch"], &from_lock["created"]));
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, busybox, nix-bin and root; run `tests/run`"]
+fn a_lockfile_brings_the_programs_that_renew_it() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    small_nixpkgs(&nix);
+    for (file, options) in
+        [("one.json", &["--arch", "arm64"][..]), ("all.json", &["--all-platforms"])]
+    {
+        lock(&nix, &registry, file, options);
+        let locked = std::fs::read_to_string(nix.directory().join(file)).expect("read");
+        let program = |name: &str| {
+            let expression = format!(
+                "let pkgs = ((import ./nixpkgs/flake.nix).outputs {{ self = null; }}).legacyPackages.x86_64-linux; \
+                 n2c = import {ROOT}/nix {{ n2c = {}; system = \"x86_64-linux\"; inherit pkgs; }}; \
+                 in (n2c.fromLock ./{file}).{name}",
+                nix.directory().join("n2c").display()
+            );
+            nix.run("nix-build", &["--no-out-link", "-E", &expression])
+        };
+        let printed = nix.run(&format!("{}/bin/get-manifest", program("getManifest")), &[]);
+        assert_eq!(format!("{printed}\n"), locked);
+        nix.run(&format!("{}/bin/update", program("update")), &["new.json"]);
+        assert_eq!(
+            std::fs::read_to_string(nix.directory().join("new.json")).expect("read"),
+            locked
+        );
+    }
 }

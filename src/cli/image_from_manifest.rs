@@ -1,11 +1,11 @@
 //! `n2c image-from-manifest`: upstream's command of that name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use n2c::blob_map::BlobMap;
 use n2c::image_json::{self, ImageJson};
-use n2c::lockfile::Lockfile;
+use n2c::lockfile::{Entry, Lockfile};
 use n2c::store::StoreDirectory;
 
 use super::failure::{Failure, Usage};
@@ -33,7 +33,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
-enum Inherit {
+pub(crate) enum Inherit {
     /// Nothing, as nix2container
     None,
     /// The environment variables
@@ -71,7 +71,18 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         Some(path) => BlobMap::parse(&path.display().to_string(), &n2c::fs::read(path)?)?,
         None => BlobMap::in_store([entry], &StoreDirectory::of_environment()?),
     };
-    let image = image_json::read_image(&file, entry, &blobs)?;
-    let json = ImageJson::new(&image, &blobs, options.inherit.into())?;
-    Report::result(Some(&options.output), json.to_text().as_bytes())
+    write_image_json(&options.output, &file, entry, &blobs, options.inherit)
+}
+
+/// Writes the image.json of `entry`, which is in `file`.
+pub(crate) fn write_image_json(
+    output: &Path,
+    file: &str,
+    entry: &Entry,
+    blobs: &BlobMap,
+    inherit: Inherit,
+) -> Result<(), Failure> {
+    let image = image_json::read_image(file, entry, blobs)?;
+    let json = ImageJson::new(&image, blobs, inherit.into())?;
+    Report::result(Some(output), json.to_text().as_bytes())
 }

@@ -6,11 +6,13 @@ mod blobs;
 mod explain;
 mod failure;
 mod generate;
+mod image_from_dir;
 mod image_from_manifest;
 mod inspect;
 mod lock;
 mod platforms;
 mod prefetch;
+mod pull;
 mod report;
 
 use std::path::PathBuf;
@@ -88,6 +90,10 @@ enum Command {
     Blob(blob::Options),
     /// Fetch a lockfile's blobs into the Nix store, as you, before a build wants them
     Prefetch(prefetch::Options),
+    /// Pull a whole image into a directory
+    Pull(pull::Options),
+    /// Write nix2container's image.json from a directory with an image
+    ImageFromDir(image_from_dir::Options),
     /// Write nix2container's image.json from a lockfile and a blob map
     ImageFromManifest(image_from_manifest::Options),
     /// Say which credentials are used, or export them
@@ -163,6 +169,8 @@ fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
     match command {
         Command::Blobs(options) => blobs::run(&options, report),
         Command::ImageFromManifest(options) => image_from_manifest::run(&options, report),
+        Command::ImageFromDir(options) => image_from_dir::run(&options),
+        Command::Pull(options) => interruptible(pull::run(options, report)),
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),
         Command::Lock(options) => interruptible(lock::run(options, report)),

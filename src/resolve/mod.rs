@@ -8,6 +8,7 @@ mod candidates;
 mod error;
 mod source;
 
+use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -94,6 +95,11 @@ impl<'a> Resolution<'a> {
     pub async fn list(&self) -> Result<Vec<(Platform, Descriptor)>, Error> {
         let candidates = self.search().await?.candidates.iter();
         Ok(candidates.map(|found| (found.platform.clone(), found.descriptor.clone())).collect())
+    }
+
+    /// Streams a blob of an image from here into `file`, verified.
+    pub async fn fetch_blob(&self, descriptor: &Descriptor, file: &mut File) -> Result<(), Error> {
+        self.source.download(descriptor, file).await
     }
 
     /// What becomes of each entry of the index when `wanted` is asked for.

@@ -1,5 +1,7 @@
 //! Where documents come from: a registry or a directory, by the same calls.
 
+use std::fs::File;
+
 use super::Error;
 use crate::image::{CONFIG_SIZE_LIMIT, ImageConfig};
 use crate::manifest::{self, Descriptor};
@@ -44,5 +46,20 @@ impl Source<'_> {
             Self::Layout(layout) => layout.blob(descriptor, CONFIG_SIZE_LIMIT)?,
         };
         Ok(ImageConfig::parse(subject, &raw)?)
+    }
+
+    pub(super) async fn download(
+        &self,
+        descriptor: &Descriptor,
+        file: &mut File,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Registry { client, reference } => {
+                let (digest, size) = (&descriptor.digest, Some(descriptor.size));
+                client.download(reference.repository(), digest, size, file).await?;
+            }
+            Self::Layout(layout) => layout.copy_blob(descriptor, file)?,
+        }
+        Ok(())
     }
 }
