@@ -250,17 +250,28 @@ pub fn check(
     expected: &Digest,
     expected_size: Option<u64>,
 ) -> Result<(), Error> {
-    let subject = || subject.to_string();
-    match expected_size {
-        Some(expected) if expected != size => {
-            Err(Error::Size { subject: subject(), expected, actual: size })
+    check_size(subject, size, expected_size)?;
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        subject: subject.to_string(),
+        expected: expected.clone(),
+        actual: actual.clone(),
+        size,
+    })
+}
+
+/// Compares the number of bytes that arrived with the one that was asked for.
+pub fn check_size(
+    subject: &dyn fmt::Display,
+    actual: u64,
+    expected: Option<u64>,
+) -> Result<(), Error> {
+    match expected {
+        Some(expected) if expected != actual => {
+            Err(Error::Size { subject: subject.to_string(), expected, actual })
         }
-        _ if actual != expected => Err(Error::Mismatch {
-            subject: subject(),
-            expected: expected.clone(),
-            actual: actual.clone(),
-            size,
-        }),
         _ => Ok(()),
     }
 }
@@ -285,15 +296,7 @@ impl Verified {
         size: Option<u64>,
     ) -> Result<Self, Error> {
         let actual_size = bytes.len() as u64;
-        if let Some(expected) = size
-            && expected != actual_size
-        {
-            return Err(Error::Size {
-                subject: subject.to_string(),
-                expected,
-                actual: actual_size,
-            });
-        }
+        check_size(subject, actual_size, size)?;
         let actual = Hasher::digest(digest.algorithm, &bytes);
         check(subject, &actual, actual_size, digest, size)?;
         Ok(Self { bytes, digest: actual })

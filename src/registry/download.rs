@@ -157,10 +157,8 @@ impl Progress<'_> {
         let end = response.content_length().map(|rest| self.done.saturating_add(rest));
         if !self.is_encoded {
             self.announced = self.announced.or(end);
-            if let (Some(size), Some(end)) = (self.size, end)
-                && size != end
-            {
-                return Err(self.wrong_size(subject, end));
+            if let Some(end) = end {
+                digest::check_size(&subject, end, self.size)?;
             }
         }
         let limit = match self.size {
@@ -176,7 +174,7 @@ impl Progress<'_> {
         {
             let done = self.done + chunk.len() as u64;
             if limit.is_some_and(|limit| done > limit) {
-                return Err(self.wrong_size(subject, done));
+                digest::check_size(&subject, done, self.size)?;
             }
             self.hasher.update(&chunk);
             let write = |source| Error::Write { subject: subject.to_owned(), source };
@@ -185,11 +183,6 @@ impl Progress<'_> {
             observer.observe(&Event::TransferAdvanced { digest, done });
         }
         Ok(())
-    }
-
-    fn wrong_size(&self, subject: &str, actual: u64) -> Error {
-        let expected = self.size.unwrap_or_default();
-        digest::Error::Size { subject: subject.to_owned(), expected, actual }.into()
     }
 
     /// The size of the blob, if it is the one that was asked for.
@@ -205,16 +198,8 @@ impl Progress<'_> {
                 return Ok(total);
             }
         }
-        if self.size.is_some_and(|size| size != self.done) {
-            return Err(self.wrong_size(subject, self.done));
-        }
-        Err(digest::Error::Mismatch {
-            subject: subject.to_owned(),
-            expected: self.digest.clone(),
-            actual,
-            size: self.done,
-        }
-        .into())
+        digest::check(&subject, &actual, self.done, self.digest, self.size)?;
+        Ok(self.done)
     }
 }
 
