@@ -254,13 +254,14 @@ fn rule_51_an_expired_redirect_is_asked_for_again_at_the_registry() {
 // rule 65, both forms
 #[test]
 fn rule_65_the_server_says_when_to_come_back() {
-    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3));
-    for retry_after in ["1".to_owned(), date] {
+    let in_seconds = || "1".to_owned();
+    let as_a_date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3));
+    for retry_after in [in_seconds as fn() -> String, as_a_date] {
         let (registry, blob) = registry_with("bytes");
         let tries = AtomicUsize::new(0);
         registry.hook(move |_| {
             let is_first = tries.fetch_add(1, Ordering::SeqCst) == 0;
-            is_first.then(|| Reply::new(503, "").with("retry-after", retry_after.clone()))
+            is_first.then(|| Reply::new(503, "").with("retry-after", retry_after()))
         });
         let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
         let started = Instant::now();
