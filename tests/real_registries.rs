@@ -298,9 +298,7 @@ struct Proxy {
 impl Proxy {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let unused = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = unused.local_addr().expect("an address").port();
-        drop(unused);
+        let port = support::tools::free_port();
         let settings = format!(
             "Port {port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Connect\nBasicAuth proxy {PASSWORD}\n"
         );

@@ -29,6 +29,15 @@ pub fn skopeo(arguments: &[&str]) -> Vec<u8> {
     run("skopeo", &[&["--insecure-policy"], arguments].concat())
 }
 
+/// A port for a program that can't be handed a listener. Not one of those that
+/// the system gives to others in the meantime.
+pub fn free_port() -> u16 {
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(20_000..32_000))
+        .find(is_free)
+        .expect("a free port")
+}
+
 /// CNCF distribution on a port of loopback. It stops when it is dropped.
 pub struct Distribution {
     child: Child,
@@ -45,10 +54,7 @@ impl Distribution {
     /// A registry with further settings: in its `http` section, and beside it.
     pub fn start_with(http: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let address = {
-            let unused = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            unused.local_addr().expect("an address").to_string()
-        };
+        let address = format!("127.0.0.1:{}", free_port());
         let config = format!(
             "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: false}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}}}\n\
