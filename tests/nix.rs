@@ -168,6 +168,26 @@ fn from_lock_is_data_before_it_is_built() {
         "(n2c.fromLock { lock = ./all.json; platform = \"riscv64-linux\"; }).outPath",
     );
     assert!(error.contains("it has: linux/amd64, linux/arm64"), "{error}");
+    // The examples are these functions.
+    let example = |name: &str, arguments: &str, attribute: &str| {
+        let program = nix.directory().join("n2c");
+        let expression = format!(
+            "(import {ROOT}/examples/{name}.nix {{ n2c = {}; system = \"x86_64-linux\"; {arguments} }}){attribute}.outPath",
+            program.display()
+        );
+        let options = ["--eval", "--read-write-mode", "--strict", "--json", "-E"];
+        nix.run("nix-instantiate", &[&options[..], &[&expression]].concat())
+    };
+    let from_lock = example("from-lock", "lock = ./app.json;", "");
+    assert!(from_lock.contains("-nix2container-team-app.json"), "{from_lock}");
+    let arm64 = example("multi-platform", "lock = ./all.json;", ".\"linux/arm64\"");
+    assert_ne!(arm64, example("multi-platform", "lock = ./all.json;", ".\"linux/amd64\""));
+    let pinned = format!("ref = \"{}\";", locked["n2c"]["ref"].as_str().expect("a ref"));
+    assert!(example("from-ref", &pinned, "").contains("-nix2container-team-app.json"));
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let whole =
+        format!("imageName = \"alpine\"; imageDigest = \"{digest}\"; sha256 = \"{digest}\";");
+    assert!(example("from-image", &whole, "").contains("-nix2container-alpine.json"));
     let built = build(&nix, "n2c.fromLock { lock = ./all.json; platform = \"linux/arm64\"; }");
     assert_eq!(read(&nix.file(&built))["arch"], "arm64");
 }
@@ -581,4 +601,35 @@ fn a_lockfile_brings_the_programs_that_renew_it() {
             locked
         );
     }
+}
+
+// On a terminal, Nix's own bar counts what n2c has downloaded.
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn nix_shows_how_far_a_download_is() {
+    const PIECE: usize = 1 << 20;
+    let registry = Registry::start();
+    let digest = n2c::digest::Digest::sha256(&vec![0; 12 * PIECE]);
+    registry.hook(move |_| {
+        let pieces = (0..12).map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(150));
+            vec![0; PIECE].into()
+        });
+        let body = support::registry::ReplyBody::Pieces { pieces: Box::new(pieces), broken: false };
+        let reply = Reply { status: 200, headers: Vec::new(), body };
+        Some(reply.with("content-length", (12 * PIECE).to_string()))
+    });
+    let nix = nix_with_n2c();
+    let expression = with_n2c(
+        &nix,
+        "x86_64-linux",
+        &format!(
+            "n2c.fetchBlob {{ repository = \"{}\"; digest = \"{digest}\"; }}",
+            registry.reference("app")
+        ),
+    );
+    std::fs::write(nix.directory().join("blob.nix"), expression).expect("written");
+    let command = "nix build --impure --no-link --file blob.nix";
+    let shown = nix.run("script", &["--quiet", "--return", "--command", command, "/dev/null"]);
+    assert!(shown.contains("MiB DL]"), "no progress: {shown:?}");
 }
