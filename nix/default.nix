@@ -12,6 +12,16 @@
 }:
 let
   lib = import ./lib.nix;
+
+  # A program `name` that runs n2c with these arguments.
+  script =
+    name: arguments:
+    if pkgs == null then
+      throw "n2c: `${name}` is a script, for which `import ./nix` needs `pkgs`."
+    else
+      pkgs.writeShellScriptBin name ''
+        exec ${n2c}/bin/n2c ${arguments}
+      '';
   platforms = import ./platforms.nix { inherit lib; };
   fetch = import ./fetch.nix { inherit n2c system; };
   image = import ./image.nix {
@@ -19,9 +29,8 @@ let
   };
   fromLock = import ./from-lock.nix {
     inherit
-      n2c
       system
-      pkgs
+      script
       lib
       platforms
       image
@@ -31,7 +40,13 @@ let
     inherit system lib platforms fetch image;
   };
   pullImageFromManifest = import ./pull-image-from-manifest.nix {
-    inherit n2c system pkgs lib platforms image;
+    inherit
+      system
+      script
+      lib
+      platforms
+      image
+      ;
   };
   pullImage = import ./pull-image.nix {
     inherit n2c system lib platforms;

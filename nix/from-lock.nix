@@ -17,9 +17,8 @@
 # lockfile of what the tag leads to now, `update FILE` writes it.
 # Evaluating it reads the lockfile, builds nothing and starts no process.
 {
-  n2c,
   system,
-  pkgs,
+  script,
   lib,
   platforms,
   image,
@@ -56,14 +55,12 @@ let
       named = if several then builtins.attrNames section.platforms else [ section.platform ];
       lockNow =
         name: options:
-        if pkgs == null then
-          throw "n2c: `${name}` is a script, for which `import ./nix` needs `pkgs`."
-        else if reference.tag == null then
+        if reference.tag == null then
           throw "n2c: ${what} pins `${section.ref}`, which has no tag that could have moved."
         else
-          pkgs.writeShellScriptBin name ''
-            exec ${n2c}/bin/n2c lock ${toString (map (one: "--platform ${one}") named)} ${options} ${reference.repository}:${reference.tag}
-          '';
+          script name "lock ${
+            toString (map (one: "--platform ${one}") named)
+          } ${options} ${reference.repository}:${reference.tag}";
       repository =
         if registry == null then reference.repository else "${registry}/${reference.name}";
     in

@@ -22,6 +22,9 @@ rec {
     in
     known.${architecture} or "linux/${architecture}";
 
+  # "aarch64-linux" → "arm64": upstream's default for `arch`.
+  architecture = system: builtins.elemAt (builtins.split "/" (fromSystem system)) 2;
+
   # A platform as the user writes it: a Nix system, or `os/arch[/variant]`.
   normalise =
     text:

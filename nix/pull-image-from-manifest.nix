@@ -1,9 +1,8 @@
 # pullImageFromManifest: nix2container's function of that name, with its
 # arguments and its store paths. The manifest may be upstream's or a lockfile.
 {
-  n2c,
   system,
-  pkgs,
+  script,
   lib,
   platforms,
   image,
@@ -16,7 +15,7 @@
   # These three are for `getManifest` alone; the manifest says what is pulled.
   imageTag ? "latest",
   os ? "linux",
-  arch ? builtins.elemAt (builtins.split "/" (platforms.fromSystem system)) 2,
+  arch ? platforms.architecture system,
   tlsVerify ? true,
   registryUrl ? "registry.hub.docker.com",
   # As fromLock's.
@@ -34,13 +33,7 @@ let
   repository = "${registry}/${imageName}";
   verify = if tlsVerify then "" else " --tls-verify=false";
 
-  getManifest =
-    if pkgs == null then
-      throw "n2c: `getManifest` is a script, for which `import ./nix` needs `pkgs`."
-    else
-      pkgs.writeShellScriptBin "get-manifest" ''
-        exec ${n2c}/bin/n2c lock --os ${os} --arch ${arch}${verify} "$@" ${repository}:${imageTag}
-      '';
+  getManifest = script "get-manifest" "lock --os ${os} --arch ${arch}${verify} \"$@\" ${repository}:${imageTag}";
 in
 if imageManifest == null then
   {

@@ -16,7 +16,7 @@
   # The NAR hash of the directory, in any of Nix's spellings.
   sha256,
   os ? "linux",
-  arch ? builtins.elemAt (builtins.split "/" (platforms.fromSystem system)) 2,
+  arch ? platforms.architecture system,
   tlsVerify ? true,
   name ? builtins.replaceStrings [ "/" ":" ] [ "-" "-" ] "docker-image-${imageName}",
   # As fromLock's.

@@ -111,10 +111,7 @@ fn distinct_blobs<'a>(
 ) -> BTreeMap<&'a Digest, &'a Descriptor> {
     entries
         .into_iter()
-        .flat_map(|entry| {
-            let manifest = entry.manifest();
-            std::iter::once(manifest.config()).chain(manifest.layers())
-        })
+        .flat_map(|entry| entry.manifest().blobs())
         .map(|descriptor| (&descriptor.digest, descriptor))
         .collect()
 }

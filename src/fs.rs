@@ -182,12 +182,6 @@ impl OutputFile {
         self.file().write_all(bytes).map_err(|source| Error::Write { path, source })
     }
 
-    /// Where it will be.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Puts the file in its place, on the disk.
     pub fn commit(self) -> Result<(), Error> {
         let error = |source| Error::Write { path: self.path.clone(), source };

@@ -343,6 +343,12 @@ impl Lockfile {
         }
     }
 
+    /// The name of the file, for messages.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Where the image is, pinned; unknown of a plain manifest.
     #[must_use]
     pub const fn location(&self) -> Option<&Location> {
@@ -379,6 +385,14 @@ impl Lockfile {
                 wanted: wanted.clone(),
                 available: self.platforms(),
             })
+    }
+
+    /// The entries that serve each of `wanted`, or all where none is named.
+    pub fn entries_for(&self, wanted: &[Platform]) -> Result<Vec<&Entry>, Error> {
+        if wanted.is_empty() {
+            return Ok(self.entries.iter().collect());
+        }
+        wanted.iter().map(|platform| self.entry(Some(platform))).collect()
     }
 
     /// The canonical text: two spaces, keys in their order, a final newline.

@@ -76,10 +76,8 @@ pub async fn to_directory(
     directory: &Path,
 ) -> Result<(), Error> {
     let manifest = image.manifest();
-    let blobs: BTreeMap<&str, &Descriptor> = std::iter::once(manifest.config())
-        .chain(manifest.layers())
-        .map(|descriptor| (descriptor.digest.hex(), descriptor))
-        .collect();
+    let blobs: BTreeMap<&str, &Descriptor> =
+        manifest.blobs().map(|descriptor| (descriptor.digest.hex(), descriptor)).collect();
     let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(prepare)?;
     let missing = tidy(directory, &blobs)?;

@@ -40,17 +40,14 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let repository: Repository = options.repository.parse()?;
     let digest: Digest = options.digest.parse()?;
     let client = options.registry.client(report.clone())?;
+    let mut output = create(&options.output)?;
     if options.manifest {
         let bytes = client.manifest_bytes(&repository, &digest, options.size).await?;
-        let mut output = create(&options.output)?;
         output.write_all(&bytes)?;
-        output.commit()?;
-        return Ok(());
+    } else {
+        client.download(&repository, &digest, options.size, output.file()).await?;
     }
-    let mut output = create(&options.output)?;
-    client.download(&repository, &digest, options.size, output.file()).await?;
-    output.commit()?;
-    Ok(())
+    Ok(output.commit()?)
 }
 
 /// The output of the derivation that this builds is written in its place.

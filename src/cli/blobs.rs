@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use n2c::blob_map::{self, BlobMap};
-use n2c::location::Location;
-use n2c::lockfile::{Entry, Lockfile};
 use n2c::store::StoreDirectory;
 
-use super::failure::{Failure, Usage};
+use super::failure::Failure;
+use super::lockfiles;
 use super::platforms::PlatformOptions;
 use super::report::Report;
 
@@ -34,26 +33,11 @@ enum Format {
 }
 
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
-    let file = options.lockfile.display().to_string();
-    let lockfile = Lockfile::parse(&file, &n2c::fs::read(&options.lockfile)?)?;
-    let named = options.platforms.named(report)?;
-    let entries: Vec<&Entry> = if named.is_empty() {
-        lockfile.entries().iter().collect()
-    } else {
-        named.iter().map(|platform| lockfile.entry(Some(platform))).collect::<Result<_, _>>()?
-    };
+    let lockfile = lockfiles::read(&options.lockfile)?;
+    let entries = lockfile.entries_for(&options.platforms.named(report)?)?;
     let text = match options.format {
         Format::Json => BlobMap::in_store(entries, &StoreDirectory::of_environment()?).to_json(),
-        Format::Nix => {
-            let Some(reference) = lockfile.location().and_then(Location::reference) else {
-                return Err(Usage::new(
-                    format!("`{file}` does not say which registry its blobs are in"),
-                    "only lockfiles made from a registry can be fetched by Nix",
-                )
-                .into());
-            };
-            blob_map::to_nix(reference.repository(), entries)
-        }
+        Format::Nix => blob_map::to_nix(lockfiles::repository(&lockfile)?, entries),
     };
     Report::result(None, text.as_bytes())
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use n2c::blob_map::BlobMap;
-use n2c::lockfile::Lockfile;
 
 use super::failure::Failure;
 use super::image_from_manifest::{Inherit, write_image_json};
+use super::lockfiles;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -25,10 +25,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let path = options.directory.join("manifest.json");
-    let file = path.display().to_string();
-    let manifest = Lockfile::parse(&file, &n2c::fs::read(&path)?)?;
+    let manifest = lockfiles::read(&options.directory.join("manifest.json"))?;
     let entry = manifest.entry(None)?;
     let blobs = BlobMap::in_directory(entry, &options.directory);
-    write_image_json(&options.output, &file, entry, &blobs, options.inherit)
+    write_image_json(&options.output, manifest.file(), entry, &blobs, options.inherit)
 }

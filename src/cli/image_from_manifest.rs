@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use n2c::blob_map::BlobMap;
 use n2c::image_json::{self, ImageJson};
-use n2c::lockfile::{Entry, Lockfile};
+use n2c::lockfile::Entry;
 use n2c::store::StoreDirectory;
 
 use super::failure::{Failure, Usage};
+use super::lockfiles;
 use super::platforms::PlatformOptions;
 use super::report::Report;
 
@@ -53,8 +54,7 @@ impl From<Inherit> for image_json::Inherit {
 }
 
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
-    let file = options.manifest.display().to_string();
-    let lockfile = Lockfile::parse(&file, &n2c::fs::read(&options.manifest)?)?;
+    let lockfile = lockfiles::read(&options.manifest)?;
     let named = options.platforms.named(report)?;
     let platform = match named.as_slice() {
         [] if lockfile.entries().len() > 1 => options.platforms.named_or_host(report)?.pop(),
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         Some(path) => BlobMap::parse(&path.display().to_string(), &n2c::fs::read(path)?)?,
         None => BlobMap::in_store([entry], &StoreDirectory::of_environment()?),
     };
-    write_image_json(&options.output, &file, entry, &blobs, options.inherit)
+    write_image_json(&options.output, lockfile.file(), entry, &blobs, options.inherit)
 }
 
 /// Writes the image.json of `entry`, which is in `file`.

@@ -10,6 +10,7 @@ mod image_from_dir;
 mod image_from_manifest;
 mod inspect;
 mod lock;
+mod lockfiles;
 mod platforms;
 mod prefetch;
 mod pull;

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use n2c::digest::Digest;
-use n2c::location::Location;
-use n2c::lockfile::Lockfile;
 use n2c::reference::Repository;
 use n2c::registry::Client;
 use n2c::store::{Store, StoreDirectory, StorePath};
 
 use super::RegistryOptions;
-use super::failure::{Failure, Runtime, Usage};
+use super::failure::{Failure, Runtime};
+use super::lockfiles;
 use super::platforms::PlatformOptions;
 use super::report::Report;
 
@@ -77,26 +76,12 @@ fn wanted(
     let named = options.platforms.named(report)?;
     let mut wanted = BTreeMap::new();
     for path in &options.lockfiles {
-        let file = path.display().to_string();
-        let lockfile = Lockfile::parse(&file, &n2c::fs::read(path)?)?;
-        let Some(reference) = lockfile.location().and_then(Location::reference) else {
-            return Err(Usage::new(
-                format!("`{file}` does not say which registry its blobs are in"),
-                "name a lockfile that `n2c lock` made from a registry",
-            )
-            .into());
-        };
-        let entries = match named.as_slice() {
-            [] => lockfile.entries().iter().collect(),
-            named => named
-                .iter()
-                .map(|platform| lockfile.entry(Some(platform)))
-                .collect::<Result<Vec<_>, _>>()?,
-        };
-        for manifest in entries.into_iter().map(n2c::lockfile::Entry::manifest) {
-            for descriptor in std::iter::once(manifest.config()).chain(manifest.layers()) {
+        let lockfile = lockfiles::read(path)?;
+        let repository = lockfiles::repository(&lockfile)?;
+        for entry in lockfile.entries_for(&named)? {
+            for descriptor in entry.manifest().blobs() {
                 wanted.entry(directory.blob_path(&descriptor.digest)).or_insert_with(|| Wanted {
-                    repository: reference.repository().clone(),
+                    repository: repository.clone(),
                     digest: descriptor.digest.clone(),
                     size: descriptor.size,
                 });

@@ -306,6 +306,11 @@ impl ImageManifest {
         &self.layers
     }
 
+    /// The config and the layers, in this order.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        std::iter::once(&self.config).chain(&self.layers)
+    }
+
     /// All that the manifest says, also what n2c does not know.
     #[must_use]
     pub const fn object(&self) -> &Map<String, Value> {

@@ -26,7 +26,6 @@ use crate::reference::Repository;
 const MIRROR_ATTEMPTS: u32 = 2;
 
 /// What is asked of a registry.
-#[derive(Clone)]
 pub(super) struct Request<'a> {
     pub(super) repository: &'a Repository,
     /// The path below the repository's URL: `manifests/latest`.

@@ -2,6 +2,7 @@
 //! that lose credentials on the way, bodies that have a largest size.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -62,6 +63,8 @@ pub(super) struct Http {
     insecure_hosts: Mutex<HashSet<String>>,
     read_timeout: Duration,
     clients: Mutex<HashMap<ClientKind, reqwest::Client>>,
+    /// The directory with certificates for each host that was looked for.
+    own_certificates: Mutex<HashMap<String, Option<PathBuf>>>,
     /// What servers warned of, each once.
     warnings: Mutex<HashSet<String>>,
     /// What no message may repeat.
@@ -80,6 +83,7 @@ impl Http {
             insecure_hosts: Mutex::default(),
             read_timeout,
             clients: Mutex::default(),
+            own_certificates: Mutex::default(),
             warnings: Mutex::default(),
             secrets: Secrets::default(),
             observer,
@@ -208,7 +212,7 @@ impl Http {
     fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
         let host = host_of(url);
         let encrypted = url.scheme() == "https";
-        let certificates = if encrypted { TlsOptions::own_certificates(&host) } else { None };
+        let certificates = if encrypted { self.own_certificates(&host) } else { None };
         let kind = ClientKind {
             encrypted,
             local: origin::is_loopback(url),
@@ -241,6 +245,13 @@ impl Http {
         let client = builder.build().map_err(|error| Error::Setup(Cause::from(error)))?;
         clients.insert(kind, client.clone());
         Ok(client)
+    }
+
+    /// The directory with certificates for `host`, which is looked for once.
+    fn own_certificates(&self, host: &str) -> Option<PathBuf> {
+        let mut known = self.own_certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = || TlsOptions::own_certificates(host);
+        known.entry(host.to_owned()).or_insert_with(look).clone()
     }
 
     /// A success, or the error that the answer is.

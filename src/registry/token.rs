@@ -82,6 +82,11 @@ struct Token {
 }
 
 impl Token {
+    /// One that is good until it is refused.
+    const fn lasting(authorization: Authorization) -> Self {
+        Self { authorization, expires: None }
+    }
+
     fn is_fresh(&self) -> bool {
         self.expires.is_none_or(|expires| Instant::now() < expires)
     }
@@ -137,9 +142,8 @@ impl TokenCache {
         let challenge = bearer(&challenges).cloned().or(state.bearer.clone());
         let token = match (challenge, found) {
             (_, Some(found)) if matches!(found.credential, Credential::RegistryToken(_)) => {
-                let authorization =
-                    Authorization::bearer(found.credential.secret().expose(), Some(&found));
-                authorization.map(|authorization| Token { authorization, expires: None })
+                let text = found.credential.secret().expose();
+                Authorization::bearer(text, Some(&found)).map(Token::lasting)
             }
             (Some(challenge), found) => {
                 let service = TokenService::new(request, registry, &challenge)?;
@@ -149,8 +153,7 @@ impl TokenCache {
             }
             (None, Some(found)) if basic(&challenges).is_some() => match &found.credential {
                 Credential::Password { user, password } => {
-                    let authorization = Authorization::basic(user, password, &found);
-                    authorization.map(|authorization| Token { authorization, expires: None })
+                    Authorization::basic(user, password, &found).map(Token::lasting)
                 }
                 _ => {
                     return Err(Error::Unfit {
@@ -227,8 +230,9 @@ impl<'a> TokenService<'a> {
         let authorization = found.and_then(|found| {
             Authorization::basic(found.credential.user(), found.credential.secret(), found)
         });
-        self.send(connection, Outgoing::get(&self.subject, url), authorization.as_ref(), found)
-            .await
+        let authorization = authorization.as_ref();
+        let outgoing = Outgoing { authorization, ..Outgoing::get(&self.subject, url) };
+        self.send(connection, outgoing, found).await
     }
 
     /// Exchanges an identity token by POST; `None` where the service knows no
@@ -247,7 +251,7 @@ impl<'a> TokenService<'a> {
             .finish();
         let outgoing =
             Outgoing { form: Some(form), ..Outgoing::get(&self.subject, self.url.clone()) };
-        match self.send(connection, outgoing, None, Some(found)).await {
+        match self.send(connection, outgoing, Some(found)).await {
             Ok(token) => Ok(Some(token)),
             Err(Error::TokenService { status, .. })
                 if matches!(status.as_u16(), 400 | 404 | 405) =>
@@ -276,10 +280,8 @@ impl<'a> TokenService<'a> {
         &self,
         connection: &Connection,
         outgoing: Outgoing<'_>,
-        authorization: Option<&Authorization>,
         found: Option<&Found>,
     ) -> Result<Token, Error> {
-        let outgoing = Outgoing { authorization, ..outgoing };
         let url = outgoing.url.clone();
         let response = connection.http.follow(outgoing).await?;
         let user = found.map(User::of);

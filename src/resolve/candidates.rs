@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::Error;
+use crate::digest::Digest;
 use crate::image::Image;
 use crate::manifest::{Descriptor, IndexEntry};
 use crate::media_type;
@@ -86,7 +87,7 @@ pub(super) struct Search {
     pub(super) missing: Vec<Descriptor>,
     /// All that was seen, in its order.
     pub(super) seen: Vec<Seen>,
-    pub(super) visited: HashSet<String>,
+    pub(super) visited: HashSet<Digest>,
 }
 
 impl Search {

@@ -267,7 +267,7 @@ impl<'a> Resolution<'a> {
         depth: usize,
         search: &mut Search,
     ) -> Result<(), Error> {
-        if !search.visited.insert(entry.descriptor.digest.to_string()) {
+        if !search.visited.insert(entry.descriptor.digest.clone()) {
             return Ok(());
         }
         if search.visited.len() > LOOKUP_LIMIT {
