@@ -117,9 +117,10 @@ fn distinct_blobs<'a>(
 }
 
 /// The environment variables that a fetch may read in a sandbox: nixpkgs'
-/// `proxyImpureEnvVars`, and the CA bundle that Nix itself was given.
+/// `proxyImpureEnvVars`, the CA bundle that Nix itself was given, and n2c's mirrors.
+/// The same as in `nix/fetch.nix`.
 const IMPURE_VARIABLES: &str = "http_proxy https_proxy ftp_proxy all_proxy no_proxy \
-     HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY NIX_SSL_CERT_FILE";
+     HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY NIX_SSL_CERT_FILE N2C_MIRRORS";
 
 /// The blobs of `entries` as one Nix expression: a function from the package
 /// `n2c` to an attribute set, hex digest → fixed-output derivation.

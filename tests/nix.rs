@@ -633,3 +633,22 @@ fn nix_shows_how_far_a_download_is() {
     let shown = nix.run("script", &["--quiet", "--return", "--command", command, "/dev/null"]);
     assert!(shown.contains("MiB DL]"), "no progress: {shown:?}");
 }
+
+// The derivations that `n2c blobs` prints read what those of `nix/` read.
+#[test]
+fn printed_derivations_may_read_the_same_variables() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    let reference = registry.reference("app:1");
+    n2c_in(directory.path(), &["lock", &reference, "--arch", "amd64", "-o", "lock.json"]);
+    let variables = |text: &str| -> Vec<String> {
+        let list = text.split_once("impureEnvVars = [").expect("a list").1;
+        let list = list.split_once(']').expect("an end").0;
+        list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let printed = n2c_in(directory.path(), &["blobs", "lock.json", "--format", "nix"]);
+    let file = std::fs::read_to_string(format!("{ROOT}/nix/fetch.nix")).expect("a file");
+    assert!(variables(&file).contains(&"N2C_MIRRORS".to_owned()));
+    assert_eq!(variables(printed.text()), variables(&file));
+}
