@@ -6,87 +6,16 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
-use support::images::{self, Image, write_layout};
+use support::functions::{
+    ROOT, SANDBOX, build, eval, eval_error, lock, nix_with_n2c, push, read, with_n2c,
+};
+use support::images::{self, Image};
 use support::program::n2c_in;
 use support::registry::{Registry, Reply};
 use support::tools::{Distribution, Nix};
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// So that the program finds its C library in a sandbox: nixpkgs' would bring its own.
-const SANDBOX: &str = "sandbox = true\nsandbox-paths = /lib /lib64 /usr/lib\n";
-
-/// Nix, with n2c in a folder from which it is copied into the store.
-fn nix_with_n2c() -> Nix {
-    let nix = Nix::new();
-    let folder = nix.directory().join("n2c/bin");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    std::fs::copy(env!("CARGO_BIN_EXE_n2c"), folder.join("n2c")).expect("a copy");
-    nix
-}
-
-/// An expression in which `n2c` is the set of functions.
-fn with_n2c(nix: &Nix, system: &str, expression: &str) -> String {
-    format!(
-        "let n2c = import {ROOT}/nix {{ n2c = {}; system = \"{system}\"; }}; in {expression}",
-        nix.directory().join("n2c").display()
-    )
-}
-
-fn build(nix: &Nix, expression: &str) -> String {
-    let expression = with_n2c(nix, "x86_64-linux", expression);
-    nix.run("nix-build", &["--no-out-link", "-E", &expression])
-}
-
-fn eval(nix: &Nix, system: &str, expression: &str) -> Value {
-    let expression = with_n2c(nix, system, expression);
-    let options =
-        ["--eval", "--strict", "--json", "--option", "allow-import-from-derivation", "false"];
-    let text = nix.run("nix-instantiate", &[&options[..], &["-E", &expression]].concat());
-    serde_json::from_str(&text).expect("JSON")
-}
-
-/// The error of an expression that must not evaluate.
-fn eval_error(nix: &Nix, expression: &str) -> String {
-    let expression = with_n2c(nix, "x86_64-linux", expression);
-    let (success, _, stderr) =
-        nix.try_run("nix-instantiate", &["--eval", "--strict", "--json", "-E", &expression]);
-    assert!(!success, "it evaluates: {expression}");
-    stderr
-}
-
-/// Pushes an image for two platforms as `team/app:1`.
-fn push(registry: &Distribution, more: &[&str]) -> [Image; 2] {
-    let layout = tempfile::tempdir().expect("a directory");
-    let all = ["linux/amd64", "linux/arm64/v8"]
-        .map(|platform| Image::new(platform, &["shared", &format!("for {platform}"), "shared"]));
-    let index = images::index(&[
-        all[0].manifest.entry("linux/amd64"),
-        all[1].manifest.entry("linux/arm64/v8"),
-    ]);
-    let mut blobs = Vec::new();
-    for image in &all {
-        blobs.extend([&image.manifest, &image.config]);
-        blobs.extend(&image.layers);
-    }
-    write_layout(layout.path(), &[("1", &index)], &blobs);
-    registry.push(layout.path(), "1", "team/app:1", &[&["--preserve-digests"], more].concat());
-    all
-}
-
-fn lock(nix: &Nix, registry: &Distribution, file: &str, more: &[&str]) -> Value {
-    let reference = registry.reference("team/app:1");
-    let run = n2c_in(nix.directory(), &[&["lock", &reference, "-o", file], more].concat());
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    read(&nix.directory().join(file))
-}
-
-fn read(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
-}
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
@@ -437,99 +366,6 @@ fn the_flake_passes_its_check_and_runs() {
             .expect("a ref")
             .starts_with("docker.io/library/alpine:latest@sha256:")
     );
-}
-
-#[test]
-#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
-fn prefetch_through_a_daemon_lets_a_build_do_without_the_registry() {
-    let registry = Distribution::start();
-    push(&registry, &[]);
-    let nix = nix_with_n2c();
-    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
-    lock(&nix, &registry, "all.json", &["--all-platforms"]);
-    // Initialises the store, as an installation does.
-    nix.run("nix-store", &["--gc"]);
-    let _daemon = nix.start_daemon();
-    let program = nix.directory().join("n2c/bin/n2c");
-    let program = program.to_str().expect("a path");
-    let (success, _, stderr) = nix.try_run_as_nobody(program, &["prefetch", "app.json"]);
-    assert!(success, "{stderr}");
-    assert!(stderr.contains("3 blobs fetched, 0 were in the store already"), "{stderr}");
-    let asked = registry.requests_of_n2c().len();
-    let (success, _, stderr) =
-        nix.try_run_as_nobody(program, &["prefetch", "app.json", "all.json"]);
-    assert!(success, "{stderr}");
-    assert!(stderr.contains("2 blobs fetched, 3 were in the store already"), "{stderr}");
-    let requests = registry.requests_of_n2c().split_off(asked);
-    assert!(requests.iter().all(|request| request.contains("/blobs/")), "{requests:?}");
-    assert_eq!(requests.len(), 2, "{requests:?}");
-    drop(registry);
-    let expression = with_n2c(&nix, "x86_64-linux", "n2c.fromLock ./app.json");
-    let (success, path, stderr) =
-        nix.try_run_as_nobody("nix-build", &["--no-out-link", "-E", &expression]);
-    assert!(success, "{stderr}");
-    assert_eq!(read(&nix.file(&path))["layers"].as_array().map(Vec::len), Some(3));
-}
-
-#[test]
-#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
-fn prefetch_without_a_daemon_uses_nix_store() {
-    let registry = Distribution::start();
-    let all = push(&registry, &[]);
-    let nix = nix_with_n2c();
-    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
-    let program = nix.directory().join("n2c/bin/n2c");
-    let program = program.to_str().expect("a path");
-    // Initialises the store: Nix 2.8 does not like to do that twice at once.
-    nix.run("nix-store", &["--gc"]);
-    // Two at once do not disturb each other.
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let runs =
-            [(); 2].map(|()| scope.spawn(|| nix.try_run(program, &["prefetch", "app.json"])));
-        runs.into_iter().map(|run| run.join().expect("a run")).collect()
-    });
-    for (success, _, stderr) in results {
-        assert!(success, "{stderr}");
-    }
-    let (_, _, stderr) = nix.try_run(program, &["prefetch", "app.json"]);
-    assert!(stderr.contains("0 blobs fetched, 3 were in the store already"), "{stderr}");
-    let paths = n2c_in(nix.directory(), &["blobs", "app.json"]).json();
-    for (hex, path) in paths.as_object().expect("a blob map") {
-        let bytes = std::fs::read(nix.file(path.as_str().expect("a path"))).expect("the blob");
-        assert_eq!(n2c::digest::Digest::sha256(&bytes).hex(), hex);
-    }
-    nix.run("nix-store", &["--verify", "--check-contents"]);
-
-    // A blob that is gone does not keep the others back, and is the error.
-    let nix = nix_with_n2c();
-    lock(&nix, &registry, "app.json", &["--arch", "arm64"]);
-    registry.remove_blob(&all[1].layers[1].digest());
-    let program = nix.directory().join("n2c/bin/n2c");
-    let (success, stdout, stderr) =
-        nix.try_run(program.to_str().expect("a path"), &["prefetch", "app.json"]);
-    assert!(!success && stdout.is_empty());
-    assert!(stderr.contains("2 blobs fetched, 0 were in the store already"), "{stderr}");
-    assert!(stderr.contains("HTTP 404"), "{stderr}");
-}
-
-#[test]
-fn prefetch_needs_a_store_and_a_lockfile_that_says_where() {
-    let registry = Registry::start();
-    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
-    let directory = tempfile::tempdir().expect("a directory");
-    let reference = registry.reference("app:1");
-    n2c_in(directory.path(), &["lock", &reference, "--arch", "amd64", "-o", "lock.json"]);
-    let output = support::program::command(directory.path(), &["prefetch", "lock.json"])
-        .env("PATH", directory.path())
-        .env("NIX_REMOTE", "local")
-        .output()
-        .expect("a run");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.starts_with("error: failed to run `nix-store`: No such file"), "{stderr}");
-    let manifest = format!("{ROOT}/lockfiles/alpine-manifest.json");
-    let run = n2c_in(directory.path(), &["prefetch", &manifest]);
-    assert!(run.error(2).contains("does not say which registry"), "{}", run.stderr);
 }
 
 #[test]

@@ -104,3 +104,16 @@ impl Diagnose for NoCredential {
         Some(format!("log in with `docker login {}`", self.repository.host()))
     }
 }
+
+/// What `n2c doctor` found is on stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("{problems} problem{} found", if *problems == 1 { "" } else { "s" })]
+pub(crate) struct Unhealthy {
+    pub(crate) problems: usize,
+}
+
+impl Diagnose for Unhealthy {
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+}

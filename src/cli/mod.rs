@@ -3,6 +3,7 @@
 mod auth;
 mod blob;
 mod blobs;
+mod doctor;
 mod explain;
 mod failure;
 mod generate;
@@ -100,6 +101,10 @@ enum Command {
     /// Say which credentials are used, or export them
     #[command(subcommand)]
     Auth(auth::Command),
+    /// Say why a fetch in a build sandbox would fail, and what helps
+    ///
+    /// Exits with 1 when there is a problem. Nothing is changed.
+    Doctor(doctor::Options),
     /// Print a script that completes n2c's options in a shell
     Completions(generate::Completions),
     /// Print n2c's manual page
@@ -178,6 +183,7 @@ fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
         Command::Inspect(options) => interruptible(inspect::run(options, report)),
         Command::Blob(options) => interruptible(blob::run(options, report)),
         Command::Prefetch(options) => interruptible(prefetch::run(options, report)),
+        Command::Doctor(options) => interruptible(doctor::run(options, report)),
         Command::Auth(command) => interruptible(auth::run(command, report)),
     }
 }

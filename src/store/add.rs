@@ -61,6 +61,11 @@ impl Diagnose for AddError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Daemon { source, .. } if hung_up(source) => Some(
+                "the daemon hung up without a word: see whether `allowed-users` in its nix.conf \
+                 lets you in"
+                    .to_owned(),
+            ),
             Self::Start(_) => Some("install Nix, or start its daemon".to_owned()),
             Self::Elsewhere { .. } => {
                 Some("set `NIX_STORE_DIR` to the directory of the store that Nix uses".to_owned())
@@ -68,6 +73,13 @@ impl Diagnose for AddError {
             _ => None,
         }
     }
+}
+
+/// Whether the other side closed the connection.
+fn hung_up(error: &io::Error) -> bool {
+    let kinds =
+        [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof];
+    kinds.contains(&error.kind())
 }
 
 /// A Nix store that can be written to.

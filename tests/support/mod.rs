@@ -4,6 +4,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod functions;
 pub mod images;
 pub mod program;
 pub mod registry;

@@ -71,7 +71,7 @@ pub fn command(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 /// The program that was built with the test or example that asks.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = option_env!("CARGO_BIN_EXE_n2c") {
         return path.into();
     }

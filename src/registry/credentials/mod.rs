@@ -25,6 +25,9 @@ use crate::observer::{Event, Observer};
 use crate::reference::Repository;
 pub use file::AuthFile;
 
+/// The last of the default files, and the only one in a build sandbox.
+pub const SANDBOX_FILE: &str = "/etc/skopeo/auth.json";
+
 /// Why there is no telling which credential to use. The default files' errors
 /// are warnings; these are errors where the user named the file.
 #[derive(Debug, thiserror::Error)]
@@ -294,7 +297,7 @@ fn default_files() -> Vec<PathBuf> {
         runtime,
         config.map(|directory| directory.join("containers/auth.json")),
         docker.map(|directory| directory.join("config.json")),
-        Some(PathBuf::from("/etc/skopeo/auth.json")),
+        Some(PathBuf::from(SANDBOX_FILE)),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,71 @@
+//! What the Nix daemon has in its environment: builders get their proxies from
+//! there, not from who asks for the build.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+/// The variables that a fetch reads, and where it matters that the daemon has them.
+const VARIABLES: [&str; 7] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "N2C_MIRRORS",
+];
+
+/// Variables and their values. The values may hold passwords.
+pub(super) type Environment = BTreeMap<String, String>;
+
+/// The environment of the running daemon, from the kernel where this user may
+/// see it, else from systemd. `None` where neither tells.
+pub(super) async fn of_daemon() -> Option<Environment> {
+    match from_kernel() {
+        Some(environment) => Some(environment),
+        None => from_systemd().await,
+    }
+}
+
+/// The variables that this user has and `daemon` has not.
+pub(super) fn missing(daemon: &Environment) -> Vec<&'static str> {
+    let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    let has = |name: &str| daemon.get(name).is_some_and(|value| !value.is_empty());
+    VARIABLES.into_iter().filter(|name| is_set(name) && !has(name)).collect()
+}
+
+/// A daemon forks for each client; the oldest process is the one to look at.
+fn from_kernel() -> Option<Environment> {
+    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let id: u32 = path.file_name()?.to_str()?.parse().ok()?;
+        let name = fs::read_to_string(path.join("comm")).ok()?;
+        (name.trim_end() == "nix-daemon").then_some((id, path))
+    });
+    let (_, path) = processes.min()?;
+    let environment = fs::read(path.join("environ")).ok()?;
+    Some(pairs(environment.split(|byte| *byte == 0).map(String::from_utf8_lossy)))
+}
+
+async fn from_systemd() -> Option<Environment> {
+    let output = Command::new("systemctl")
+        .args(["show", "nix-daemon.service", "--property=Environment", "--value"])
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| pairs(text.split_whitespace()))
+}
+
+fn pairs(lines: impl Iterator<Item = impl AsRef<str>>) -> Environment {
+    lines
+        .filter_map(|line| {
+            let (name, value) = line.as_ref().split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}

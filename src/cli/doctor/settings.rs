@@ -1,0 +1,95 @@
+//! What Nix says of how it builds.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// The settings that decide what a builder sees.
+pub(super) struct Settings {
+    /// Whether fixed-output derivations are built in a sandbox.
+    pub(super) sandbox: bool,
+    /// What is mounted into it.
+    pub(super) paths: Vec<Mount>,
+    /// The group whose members build; empty where the caller or the daemon does.
+    pub(super) build_users_group: String,
+    /// Where nix.conf is.
+    pub(super) file: PathBuf,
+}
+
+/// One of `sandbox-paths`: `TARGET[=SOURCE][?]`.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Mount {
+    /// Its path in the sandbox.
+    pub(super) target: PathBuf,
+    /// Its path outside.
+    pub(super) source: PathBuf,
+}
+
+impl Settings {
+    /// Asks Nix, without this user's own settings: builds may be the daemon's.
+    /// `None` where there is no Nix, or none that answers.
+    pub(super) async fn read() -> Option<Self> {
+        let output = Command::new("nix")
+            .args(["--extra-experimental-features", "nix-command", "show-config", "--json"])
+            .env("NIX_USER_CONF_FILES", "/dev/null")
+            .env_remove("NIX_CONFIG")
+            .stdin(Stdio::null())
+            .output();
+        let settings: Value = serde_json::from_slice(&output.await.ok()?.stdout).ok()?;
+        let value = |name: &str| settings.get(name)?.get("value");
+        let paths = value("sandbox-paths").and_then(Value::as_array).cloned().unwrap_or_default();
+        let directory = std::env::var_os("NIX_CONF_DIR").filter(|path| !path.is_empty());
+        Some(Self {
+            // `relaxed` builds fixed-output derivations outside.
+            sandbox: value("sandbox")? == &Value::Bool(true),
+            paths: paths.iter().filter_map(Value::as_str).map(Mount::parse).collect(),
+            build_users_group: value("build-users-group")?.as_str()?.to_owned(),
+            file: PathBuf::from(directory.unwrap_or_else(|| "/etc/nix".into())).join("nix.conf"),
+        })
+    }
+
+    /// Where outside the sandbox `path` is, if it is in it.
+    pub(super) fn outside(&self, path: &Path) -> Option<PathBuf> {
+        if !self.sandbox {
+            return Some(path.to_owned());
+        }
+        self.paths.iter().find_map(|mount| {
+            let rest = path.strip_prefix(&mount.target).ok()?;
+            let is_file = rest.as_os_str().is_empty();
+            Some(if is_file { mount.source.clone() } else { mount.source.join(rest) })
+        })
+    }
+}
+
+impl Mount {
+    fn parse(text: &str) -> Self {
+        let text = text.strip_suffix('?').unwrap_or(text);
+        let (target, source) = text.split_once('=').unwrap_or((text, text));
+        Self { target: target.into(), source: source.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_followed_out_of_the_sandbox() {
+        let paths = ["/bin/sh=/nix/store/x/bin/sh", "/etc/skopeo=/etc/nix/skopeo?", "/data"];
+        let settings = Settings {
+            sandbox: true,
+            paths: paths.map(Mount::parse).into(),
+            build_users_group: String::new(),
+            file: PathBuf::new(),
+        };
+        let outside = |path| settings.outside(Path::new(path));
+        let file = "/etc/nix/skopeo/auth.json";
+        assert_eq!(outside("/etc/skopeo/auth.json").as_deref(), Some(Path::new(file)));
+        assert_eq!(outside("/data").as_deref(), Some(Path::new("/data")));
+        assert_eq!(outside("/etc/skopeo-else"), None);
+        let open = Settings { sandbox: false, ..settings };
+        assert!(open.outside(Path::new("/etc/skopeo-else")).is_some());
+    }
+}

@@ -1,0 +1,174 @@
+//! `n2c prefetch` with real Nix: blobs in the store before a build wants them,
+//! and stores that do not take them. `tests/run` installs Nix and the registry.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use support::functions::{ROOT, lock, nix_with_n2c, push, read, with_n2c};
+use support::images::Image;
+use support::program::n2c_in;
+use support::registry::Registry;
+use support::tools::{Distribution, Nix};
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn prefetch_through_a_daemon_lets_a_build_do_without_the_registry() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    lock(&nix, &registry, "all.json", &["--all-platforms"]);
+    // Initialises the store, as an installation does.
+    nix.run("nix-store", &["--gc"]);
+    let _daemon = nix.start_daemon();
+    let program = nix.directory().join("n2c/bin/n2c");
+    let program = program.to_str().expect("a path");
+    let (success, _, stderr) = nix.try_run_as_nobody(program, &["prefetch", "app.json"]);
+    assert!(success, "{stderr}");
+    assert!(stderr.contains("3 blobs fetched, 0 were in the store already"), "{stderr}");
+    let asked = registry.requests_of_n2c().len();
+    let (success, _, stderr) =
+        nix.try_run_as_nobody(program, &["prefetch", "app.json", "all.json"]);
+    assert!(success, "{stderr}");
+    assert!(stderr.contains("2 blobs fetched, 3 were in the store already"), "{stderr}");
+    let requests = registry.requests_of_n2c().split_off(asked);
+    assert!(requests.iter().all(|request| request.contains("/blobs/")), "{requests:?}");
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    drop(registry);
+    let expression = with_n2c(&nix, "x86_64-linux", "n2c.fromLock ./app.json");
+    let (success, path, stderr) =
+        nix.try_run_as_nobody("nix-build", &["--no-out-link", "-E", &expression]);
+    assert!(success, "{stderr}");
+    assert_eq!(read(&nix.file(&path))["layers"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn prefetch_without_a_daemon_uses_nix_store() {
+    let registry = Distribution::start();
+    let all = push(&registry, &[]);
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    let program = nix.directory().join("n2c/bin/n2c");
+    let program = program.to_str().expect("a path");
+    // Initialises the store: Nix 2.8 does not like to do that twice at once.
+    nix.run("nix-store", &["--gc"]);
+    // Two at once do not disturb each other.
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let runs =
+            [(); 2].map(|()| scope.spawn(|| nix.try_run(program, &["prefetch", "app.json"])));
+        runs.into_iter().map(|run| run.join().expect("a run")).collect()
+    });
+    for (success, _, stderr) in results {
+        assert!(success, "{stderr}");
+    }
+    let (_, _, stderr) = nix.try_run(program, &["prefetch", "app.json"]);
+    assert!(stderr.contains("0 blobs fetched, 3 were in the store already"), "{stderr}");
+    let paths = n2c_in(nix.directory(), &["blobs", "app.json"]).json();
+    for (hex, path) in paths.as_object().expect("a blob map") {
+        let bytes = std::fs::read(nix.file(path.as_str().expect("a path"))).expect("the blob");
+        assert_eq!(n2c::digest::Digest::sha256(&bytes).hex(), hex);
+    }
+    nix.run("nix-store", &["--verify", "--check-contents"]);
+
+    // A blob that is gone does not keep the others back, and is the error.
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "arm64"]);
+    registry.remove_blob(&all[1].layers[1].digest());
+    let program = nix.directory().join("n2c/bin/n2c");
+    let (success, stdout, stderr) =
+        nix.try_run(program.to_str().expect("a path"), &["prefetch", "app.json"]);
+    assert!(!success && stdout.is_empty());
+    assert!(stderr.contains("2 blobs fetched, 0 were in the store already"), "{stderr}");
+    assert!(stderr.contains("HTTP 404"), "{stderr}");
+}
+
+#[test]
+fn prefetch_needs_a_store_and_a_lockfile_that_says_where() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    n2c_in(directory.path(), &["lock", &reference, "--arch", "amd64", "-o", "lock.json"]);
+    let output = support::program::command(directory.path(), &["prefetch", "lock.json"])
+        .env("PATH", directory.path())
+        .env("NIX_REMOTE", "local")
+        .output()
+        .expect("a run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: failed to run `nix-store`: No such file"), "{stderr}");
+    let manifest = format!("{ROOT}/lockfiles/alpine-manifest.json");
+    let run = n2c_in(directory.path(), &["prefetch", &manifest]);
+    assert!(run.error(2).contains("does not say which registry"), "{}", run.stderr);
+}
+
+/// The text that prefetch ends with in a mount namespace that `prepare` has
+/// changed; nothing is in the store then.
+fn refused(nix: &Nix, prepare: &str) -> String {
+    let script = format!("{prepare} && exec \"$0\" prefetch app.json");
+    let program = nix.directory().join("n2c/bin/n2c");
+    let program = program.to_str().expect("a path");
+    let (success, stdout, stderr) = nix.try_run("sh", &["-c", &script, program]);
+    assert!(!success && stdout.is_empty(), "{stdout}{stderr}");
+    let left = std::fs::read_dir(nix.file("/nix/store")).expect("a store");
+    let names = left.map(|entry| entry.expect("an entry").file_name());
+    let blobs: Vec<_> = names.filter(|name| name.len() > 64 + 33).collect();
+    assert_eq!(blobs, [""; 0], "blobs in the store");
+    stderr
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn a_store_that_takes_nothing_is_said() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    nix.run("nix-store", &["--gc"]);
+    let stderr = refused(&nix, "mount -o remount,bind,ro /nix");
+    assert!(stderr.contains("error: `nix-store` failed"), "{stderr}");
+    assert!(stderr.contains("writable"), "{stderr}");
+    // The disk for temporary files is full.
+    let stderr = refused(
+        &nix,
+        "mkdir -p full && mount -t tmpfs -o size=4k none full && export TMPDIR=$PWD/full && head -c 4096 /dev/zero > full/x",
+    );
+    assert!(stderr.contains("No space left on device"), "{stderr}");
+    // The disk of the store is full: nothing half-written is valid in it.
+    let stderr = refused(
+        &nix,
+        "cp -a /nix copy && mount -t tmpfs -o size=24m none /nix && cp -a copy/. /nix/ && rm -r copy && { head -c 24M /dev/zero > /nix/full || true; }",
+    );
+    assert!(stderr.contains("error: `nix-store` failed"), "{stderr}");
+    // And where there is room again, the next run does it.
+    let program = nix.directory().join("n2c/bin/n2c");
+    nix.run(program.to_str().expect("a path"), &["prefetch", "app.json"]);
+    nix.run("nix-store", &["--verify", "--check-contents"]);
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn a_daemon_that_refuses_is_quoted() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    nix.configure("allowed-users = root\n");
+    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    nix.run("nix-store", &["--gc"]);
+    let _daemon = nix.start_daemon();
+    let asked = registry.requests_of_n2c().len();
+    let program = nix.directory().join("n2c/bin/n2c");
+    let arguments = ["prefetch", "app.json"];
+    let (success, stdout, stderr) =
+        nix.try_run_as_nobody(program.to_str().expect("a path"), &arguments);
+    assert!(!success && stdout.is_empty(), "{stdout}{stderr}");
+    assert!(
+        stderr.contains("error: the Nix daemon at `/nix/var/nix/daemon-socket/socket` failed"),
+        "{stderr}"
+    );
+    // The daemon itself says nothing: it hangs up.
+    assert!(stderr.contains("hint: ") && stderr.contains("`allowed-users`"), "{stderr}");
+    assert_eq!(registry.requests_of_n2c().len(), asked, "blobs are fetched for nothing");
+}

@@ -1,0 +1,82 @@
+//! What tests of the Nix functions share: Nix with n2c in it, and an image.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::images::{self, Image, write_layout};
+use super::program::n2c_in;
+use super::tools::{Distribution, Nix};
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// So that the program finds its C library in a sandbox: nixpkgs' would bring its own.
+pub const SANDBOX: &str = "sandbox = true\nsandbox-paths = /lib /lib64 /usr/lib\n";
+
+/// Nix, with n2c in a folder from which it is copied into the store.
+pub fn nix_with_n2c() -> Nix {
+    let nix = Nix::new();
+    let folder = nix.directory().join("n2c/bin");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::copy(super::program::binary(), folder.join("n2c")).expect("a copy");
+    nix
+}
+
+/// An expression in which `n2c` is the set of functions.
+pub fn with_n2c(nix: &Nix, system: &str, expression: &str) -> String {
+    format!(
+        "let n2c = import {ROOT}/nix {{ n2c = {}; system = \"{system}\"; }}; in {expression}",
+        nix.directory().join("n2c").display()
+    )
+}
+
+pub fn build(nix: &Nix, expression: &str) -> String {
+    let expression = with_n2c(nix, "x86_64-linux", expression);
+    nix.run("nix-build", &["--no-out-link", "-E", &expression])
+}
+
+pub fn eval(nix: &Nix, system: &str, expression: &str) -> Value {
+    let expression = with_n2c(nix, system, expression);
+    let options =
+        ["--eval", "--strict", "--json", "--option", "allow-import-from-derivation", "false"];
+    let text = nix.run("nix-instantiate", &[&options[..], &["-E", &expression]].concat());
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// The error of an expression that must not evaluate.
+pub fn eval_error(nix: &Nix, expression: &str) -> String {
+    let expression = with_n2c(nix, "x86_64-linux", expression);
+    let (success, _, stderr) =
+        nix.try_run("nix-instantiate", &["--eval", "--strict", "--json", "-E", &expression]);
+    assert!(!success, "it evaluates: {expression}");
+    stderr
+}
+
+/// Pushes an image for two platforms as `team/app:1`.
+pub fn push(registry: &Distribution, more: &[&str]) -> [Image; 2] {
+    let layout = tempfile::tempdir().expect("a directory");
+    let all = ["linux/amd64", "linux/arm64/v8"]
+        .map(|platform| Image::new(platform, &["shared", &format!("for {platform}"), "shared"]));
+    let index = images::index(&[
+        all[0].manifest.entry("linux/amd64"),
+        all[1].manifest.entry("linux/arm64/v8"),
+    ]);
+    let mut blobs = Vec::new();
+    for image in &all {
+        blobs.extend([&image.manifest, &image.config]);
+        blobs.extend(&image.layers);
+    }
+    write_layout(layout.path(), &[("1", &index)], &blobs);
+    registry.push(layout.path(), "1", "team/app:1", &[&["--preserve-digests"], more].concat());
+    all
+}
+
+pub fn lock(nix: &Nix, registry: &Distribution, file: &str, more: &[&str]) -> Value {
+    let reference = registry.reference("team/app:1");
+    let run = n2c_in(nix.directory(), &[&["lock", &reference, "-o", file], more].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    read(&nix.directory().join(file))
+}
+
+pub fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
