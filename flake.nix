@@ -94,6 +94,11 @@
         };
       };
 
+      templates.default = {
+        path = ./examples/template;
+        description = "An image of nix2container on a base image that n2c locks";
+      };
+
       apps = perSystem (
         system: _pkgs: {
           default = {

@@ -200,3 +200,24 @@ fn image_from_dir_agrees_with_upstream_too() {
     let run = n2c_in(directory.path(), &["image-from-dir", "out.json", "missing"]);
     assert!(run.error(1).contains("`missing/manifest.json`"), "{}", run.stderr);
 }
+
+/// The digests under which Docker Hub served these manifests, and what of them
+/// is shared.
+#[test]
+fn manifests_of_public_images_are_kept_to_the_byte() {
+    let lockfiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("lockfiles");
+    let mut blobs = std::collections::BTreeSet::new();
+    for (file, digest) in [
+        ("nginx-1.22", "sha256:813c400b452834cea3f6b3231168a64a4310369ba9f0c571b2bd11c437d4284a"),
+        ("nginx-1.23.1", "sha256:f26fbadb0acab4a21ecb4e337a326907e61fbec36c9a9b52e725669d99ed1261"),
+    ] {
+        let file = format!("{file}-manifest.json");
+        let bytes = std::fs::read(lockfiles.join(&file)).expect("a lockfile");
+        assert_eq!(n2c::digest::Digest::sha256(&bytes).to_string(), digest);
+        let map = n2c_in(&lockfiles, &["blobs", &file]).json();
+        let map = map.as_object().expect("a blob map").clone();
+        assert_eq!(map.len(), 7, "a config and six layers");
+        blobs.extend(map.into_iter().map(|(hex, _)| hex));
+    }
+    assert_eq!(blobs.len(), 13, "they share Debian's layer, and nothing else");
+}

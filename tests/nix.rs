@@ -108,6 +108,10 @@ fn from_lock_is_data_before_it_is_built() {
         nix.run("nix-instantiate", &[&options[..], &[&expression]].concat())
     };
     let from_lock = example("from-lock", "lock = ./app.json;", "");
+    let mirrored = "lock = ./app.json; registry = \"mirror.example/team-images\";";
+    // Where blobs come from does not change where they go.
+    let private = example("private-registry", "lock = ./app.json;", "");
+    assert_eq!(private, example("private-registry", mirrored, ""));
     assert!(from_lock.contains("-nix2container-team-app.json"), "{from_lock}");
     let arm64 = example("multi-platform", "lock = ./all.json;", ".\"linux/arm64\"");
     assert_ne!(arm64, example("multi-platform", "lock = ./all.json;", ".\"linux/amd64\""));
@@ -343,7 +347,8 @@ fn the_flake_passes_its_check_and_runs() {
     nix.run("nix", &[&["flake", "check", &project], &options[..]].concat());
     let shown = nix.run("nix", &[&["flake", "show", "--json", &project], &options[..]].concat());
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    for output in ["packages", "apps", "checks", "devShells", "formatter", "overlays"] {
+    for output in ["packages", "apps", "checks", "devShells", "formatter", "overlays", "templates"]
+    {
         assert!(shown[output].is_object(), "no {output}: {shown}");
     }
     let version =
@@ -366,6 +371,35 @@ fn the_flake_passes_its_check_and_runs() {
             .expect("a ref")
             .starts_with("docker.io/library/alpine:latest@sha256:")
     );
+}
+
+#[test]
+#[ignore = "needs busybox, nix-bin and root; run `tests/run`"]
+fn the_template_builds_once_there_is_a_lockfile() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["base"]));
+    let nix = Nix::new();
+    let [project, option, name, nixpkgs] = flake(&nix);
+    let upstream = nix.directory().join("nix2container");
+    std::fs::create_dir(&upstream).expect("a folder");
+    std::fs::write(upstream.join("flake.nix"), "{ outputs = _: { }; }").expect("written");
+    let copy = format!("{}/examples/template", project.trim_start_matches("path:"));
+    let (template, lockfile) =
+        (nix.directory().join("mine"), nix.directory().join("mine/lockfiles/alpine.json"));
+    support::tools::run("cp", &["-r", &copy, template.to_str().expect("a path")]);
+    std::fs::create_dir(template.join("lockfiles")).expect("a folder");
+    let reference = registry.reference("app:1");
+    let arguments = ["lock", &reference, "--platform", "x86_64-linux", "-o"];
+    n2c_in(nix.directory(), &[&arguments[..], &[lockfile.to_str().expect("a path")]].concat());
+    let target = format!("path:{}#fromImage", template.display());
+    let upstream = format!("path:{}", upstream.display());
+    let inputs = ["--override-input", "n2c", &project, "--override-input", "nix2container"];
+    let options = [&[option.as_str(), &name, &nixpkgs][..], &inputs, &[upstream.as_str()]].concat();
+    let build = ["build", "--no-link", "--json", "--no-write-lock-file", &target];
+    let built = nix.run("nix", &[&build[..], &options].concat());
+    let built: Value = serde_json::from_str(&built).expect("JSON");
+    let image = read(&nix.file(built[0]["outputs"]["out"].as_str().expect("a path")));
+    assert_eq!(image["layers"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]
