@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::error::{Diagnose, Kind};
 use crate::lockfile::Entry;
 use crate::manifest::Descriptor;
+use crate::oci_layout;
 use crate::reference::Repository;
 use crate::store::StoreDirectory;
 
@@ -75,6 +76,16 @@ impl BlobMap {
     pub fn in_directory(entry: &Entry, directory: &Path) -> Self {
         let place = |digest: &Digest| {
             let path = directory.join(digest.hex());
+            (digest.hex().to_owned(), path.display().to_string())
+        };
+        Self(distinct_blobs([entry]).into_keys().map(place).collect())
+    }
+
+    /// The blobs of `entry` in an OCI layout.
+    #[must_use]
+    pub fn in_layout(entry: &Entry, directory: &Path) -> Self {
+        let place = |digest: &Digest| {
+            let path = oci_layout::blob_path(directory, digest);
             (digest.hex().to_owned(), path.display().to_string())
         };
         Self(distinct_blobs([entry]).into_keys().map(place).collect())

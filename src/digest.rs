@@ -139,6 +139,12 @@ impl Digest {
         let bytes = hex::decode(&self.hex).unwrap_or_default();
         format!("{}-{}", self.algorithm.name(), STANDARD.encode(bytes))
     }
+
+    /// The hash in Nix's own base 32, without the algorithm.
+    #[must_use]
+    pub fn to_nix32(&self) -> String {
+        nix_base32::to_nix_base32(&hex::decode(&self.hex).unwrap_or_default())
+    }
 }
 
 impl fmt::Display for Digest {
@@ -361,6 +367,11 @@ mod tests {
     // From `nix hash to-sri --type sha256 e3b0…` of Nix 2.8.
     #[test]
     fn sri_is_what_nix_prints() {
+        // `nix hash to-base32 --type sha256 e3b0…`
+        assert_eq!(
+            Digest::sha256(b"").to_nix32(),
+            "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73"
+        );
         assert_eq!(
             Digest::sha256(b"").to_sri(),
             "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="

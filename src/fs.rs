@@ -168,6 +168,12 @@ impl OutputFile {
         Ok(Self { path, destination: Destination::Beside { temporary, target } })
     }
 
+    /// Where the file belongs.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file to write to.
     pub fn file(&mut self) -> &mut File {
         match &mut self.destination {

@@ -49,6 +49,7 @@ impl Diagnose for Error {
 /// The config of an image.
 #[derive(Clone, Debug)]
 pub struct ImageConfig {
+    raw: Verified,
     platform: Option<Platform>,
     diff_ids: Vec<Digest>,
     history: Vec<History>,
@@ -87,11 +88,18 @@ impl ImageConfig {
             config.variant.as_deref().unwrap_or_default(),
         );
         Ok(Self {
+            raw: raw.clone(),
             platform,
             diff_ids: config.rootfs.diff_ids.unwrap_or_default(),
             history: config.history.unwrap_or_default(),
             object,
         })
+    }
+
+    /// The bytes as served, and their digest.
+    #[must_use]
+    pub const fn raw(&self) -> &Verified {
+        &self.raw
     }
 
     /// What the image was built for, where the config says it.

@@ -16,7 +16,9 @@
 //! [`observer::Observer`] is told.
 
 pub mod blob_map;
+pub mod decompress;
 pub mod digest;
+pub mod docker_archive;
 pub mod error;
 pub mod fs;
 pub mod image;
@@ -32,6 +34,7 @@ pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod resolve;
+pub mod sink;
 pub mod store;
 
 pub use error::{Diagnose, Error, Kind, error_chain};

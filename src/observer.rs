@@ -66,6 +66,15 @@ pub enum Event<'a> {
         /// How many bytes are here now.
         done: u64,
     },
+    /// A blob of an image that is pulled is in its place.
+    BlobStored {
+        /// The blob.
+        digest: &'a Digest,
+        /// How many bytes it has.
+        size: u64,
+        /// Whether it was there before.
+        was_there: bool,
+    },
     /// The blob is whole and verified.
     TransferFinished {
         /// The blob.

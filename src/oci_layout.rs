@@ -1,18 +1,24 @@
 //! OCI layouts: images in a directory on disk (OCI image-spec image-layout.md).
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::digest::{self, Digest, Hasher, Verified};
+use crate::digest::{self, Digest, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::fs;
 use crate::location::LayoutReference;
 use crate::manifest::{self, Descriptor};
+use crate::sink::{self, CopyError, Sink};
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The file that makes a directory an OCI layout.
+pub const MARKER: &str = "oci-layout";
+/// The file that lists what is in it.
+pub const INDEX: &str = "index.json";
+/// The annotation of an entry in there that gives it a name.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Why an image can't be read from a layout.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +115,13 @@ impl Diagnose for Error {
     }
 }
 
+/// Where a blob is in the layout in `directory`: inside, since a digest is an
+/// algorithm and hex digits.
+#[must_use]
+pub fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+}
+
 /// An image in an OCI layout.
 #[derive(Clone, Debug)]
 pub struct OciLayout {
@@ -153,8 +166,8 @@ impl OciLayout {
         let not_a_layout =
             |source| Error::NotALayout { directory: self.directory().to_owned(), source };
         let file = |name| fs::read_at_most(&self.directory().join(name), manifest::SIZE_LIMIT);
-        file("oci-layout").map_err(not_a_layout)?;
-        let index = file("index.json").map_err(not_a_layout)?;
+        file(MARKER).map_err(not_a_layout)?;
+        let index = file(INDEX).map_err(not_a_layout)?;
         let index = Verified::as_found(index);
         let raw: RawIndex = serde_json::from_slice(index.bytes())
             .map_err(|source| Error::Shape { directory: self.directory().to_owned(), source })?;
@@ -191,35 +204,32 @@ impl OciLayout {
         self.read(&descriptor.digest, Some(descriptor.size), limit)
     }
 
-    /// Copies a blob of any size into `file`, verified.
-    pub fn copy_blob(&self, descriptor: &Descriptor, file: &mut File) -> Result<(), Error> {
-        let (digest, directory) = (&descriptor.digest, self.directory());
-        let path = self.blob_path(digest);
-        let missing = |source| Error::NoSuchBlob {
-            directory: directory.to_owned(),
-            digest: digest.clone(),
-            source: fs::Error::Read { path: path.clone(), source },
-        };
-        let mut blob = File::open(&path).map_err(missing)?;
-        let mut hasher = Hasher::new(digest.algorithm());
-        let (mut buffer, mut total) = (vec![0; 64 << 10], 0);
-        loop {
-            let count = blob.read(&mut buffer).map_err(missing)?;
-            if count == 0 {
-                break;
+    /// Copies a blob of any size into `sink`, verified.
+    pub fn copy_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
+        let digest = &descriptor.digest;
+        sink::copy_blob(&self.blob_path(digest), digest, descriptor.size, sink).map_err(|error| {
+            match error {
+                CopyError::Read(source) => Error::NoSuchBlob {
+                    directory: self.directory().to_owned(),
+                    digest: digest.clone(),
+                    source,
+                },
+                CopyError::Write(error) => Error::Write(error),
+                CopyError::Digest(error) => Error::Digest(error),
             }
-            hasher.update(&buffer[..count]);
-            file.write_all(&buffer[..count])
-                .map_err(|source| fs::Error::Write { path: path.clone(), source })?;
-            total += count as u64;
-        }
-        let subject = format!("blob `{}`", path.display());
-        Ok(digest::check(&subject, &hasher.finish(), total, digest, Some(descriptor.size))?)
+        })
     }
 
-    // A digest is an algorithm and hex digits, so this stays inside.
+    /// The last `count` bytes of a blob, not verified.
+    pub(crate) fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
+        let file = File::open(self.blob_path(&descriptor.digest)).ok()?;
+        let mut end = vec![0; usize::try_from(count).ok()?];
+        file.read_exact_at(&mut end, descriptor.size.checked_sub(count)?).ok()?;
+        Some(end)
+    }
+
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.directory().join("blobs").join(digest.algorithm().name()).join(digest.hex())
+        blob_path(self.directory(), digest)
     }
 
     fn read(&self, digest: &Digest, size: Option<u64>, limit: u64) -> Result<Verified, Error> {

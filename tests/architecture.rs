@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 /// From the foundations to the top. `error` and `observer` stand beside them.
 const ROWS: [&[&str]; 8] = [
     &["digest", "fs", "media_type", "platform"],
-    &["reference"],
-    &["location", "manifest", "store"],
+    &["reference", "sink"],
+    &["decompress", "location", "manifest", "store"],
     &["image", "oci_layout", "registry"],
-    &["lockfile"],
+    &["docker_archive", "lockfile"],
     &["blob_map", "resolve"],
     &["image_json", "pull"],
     &["lib"],

@@ -395,9 +395,9 @@ fn the_template_builds_once_there_is_a_lockfile() {
     let upstream = format!("path:{}", upstream.display());
     let inputs = ["--override-input", "n2c", &project, "--override-input", "nix2container"];
     let options = [&[option.as_str(), &name, &nixpkgs][..], &inputs, &[upstream.as_str()]].concat();
-    let build = ["build", "--no-link", "--json", "--no-write-lock-file", &target];
-    let built = nix.run("nix", &[&build[..], &options].concat());
-    let built: Value = serde_json::from_str(&built).expect("JSON");
+    let arguments = ["build", "--no-link", "--json", "--no-write-lock-file", &target];
+    let text = nix.run("nix", &[&arguments[..], &options].concat());
+    let built: Value = serde_json::from_str(&text).expect("JSON");
     let image = read(&nix.file(built[0]["outputs"]["out"].as_str().expect("a path")));
     assert_eq!(image["layers"].as_array().map(Vec::len), Some(1));
 }

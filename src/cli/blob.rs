@@ -8,9 +8,9 @@ use n2c::digest::Digest;
 use n2c::fs::OutputFile;
 use n2c::reference::Repository;
 
-use super::RegistryOptions;
 use super::failure::Failure;
 use super::report::Report;
+use super::{RegistryOptions, output};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -52,8 +52,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
 
 /// The output of the derivation that this builds is written in its place.
 fn create(path: &Path) -> Result<OutputFile, Failure> {
-    let builds = std::env::var_os("NIX_BUILD_TOP").is_some();
-    if builds && std::env::var_os("out").is_some_and(|out| out == path) {
+    if output::is_built(path) {
         return Ok(OutputFile::create_in_place(path)?);
     }
     Ok(OutputFile::create(path)?)

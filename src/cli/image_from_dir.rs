@@ -1,13 +1,20 @@
-//! `n2c image-from-dir`: upstream's command of that name.
+//! `n2c image-from-dir`: upstream's command of that name, for OCI layouts too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use n2c::blob_map::BlobMap;
+use n2c::location::{LayoutReference, Location};
+use n2c::lockfile::Entry;
+use n2c::oci_layout::MARKER;
+use n2c::resolve::Resolution;
 
-use super::failure::Failure;
+use super::failure::{Failure, Usage};
 use super::image_from_manifest::{Inherit, write_image_json};
 use super::lockfiles;
+use super::platforms::PlatformOptions;
+use super::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -15,18 +22,52 @@ pub(crate) struct Options {
     #[arg(value_name = "OUT")]
     output: PathBuf,
 
-    /// A directory that skopeo or `n2c pull` wrote
+    /// A directory that skopeo or `n2c pull` wrote, or an OCI layout: its directory, or `oci:DIR[:TAG]`
     #[arg(value_name = "DIR")]
-    directory: PathBuf,
+    directory: String,
 
     /// How much of the base image's config to take over
     #[arg(long, value_enum, default_value_t = Inherit::None)]
     inherit: Inherit,
+
+    #[command(flatten)]
+    platforms: PlatformOptions,
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let manifest = lockfiles::read(&options.directory.join("manifest.json"))?;
+pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
+    let directory = Path::new(&options.directory);
+    let is_layout = directory.join(MARKER).is_file();
+    let text = if is_layout { &format!("oci:{}", options.directory) } else { &options.directory };
+    if text.starts_with("oci:")
+        && let Location::OciLayout(layout) = text.parse()?
+    {
+        return from_layout(&options, &layout, report).await;
+    }
+    let manifest = lockfiles::read(&directory.join("manifest.json"))?;
     let entry = manifest.entry(None)?;
-    let blobs = BlobMap::in_directory(entry, &options.directory);
+    let blobs = BlobMap::in_directory(entry, directory);
     write_image_json(&options.output, manifest.file(), entry, &blobs, options.inherit)
+}
+
+async fn from_layout(
+    options: &Options,
+    layout: &LayoutReference,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    let resolution = Resolution::open_layout(layout, &**report)?;
+    // Where there is one image, it is the one, whatever it is for.
+    let mut platforms = options.platforms.named(report)?;
+    if platforms.is_empty() {
+        platforms = resolution.platforms().await?;
+        if platforms.len() > 1 {
+            platforms = options.platforms.named_or_host(report)?;
+        }
+    }
+    let [platform] = platforms.as_slice() else {
+        return Err(Usage::new("image.json is for one platform", "name one `--platform`").into());
+    };
+    let image = resolution.image(platform).await?;
+    let entry = Entry::new(platform.clone(), &image);
+    let blobs = BlobMap::in_layout(&entry, layout.directory());
+    write_image_json(&options.output, &options.directory, &entry, &blobs, options.inherit)
 }

@@ -7,11 +7,13 @@ mod doctor;
 mod explain;
 mod failure;
 mod generate;
+mod hash;
 mod image_from_dir;
 mod image_from_manifest;
 mod inspect;
 mod lock;
 mod lockfiles;
+mod output;
 mod platforms;
 mod prefetch;
 mod pull;
@@ -92,9 +94,11 @@ enum Command {
     Blob(blob::Options),
     /// Fetch a lockfile's blobs into the Nix store, as you, before a build wants them
     Prefetch(prefetch::Options),
-    /// Pull a whole image into a directory
+    /// Pull a whole image into a directory or an archive
     Pull(pull::Options),
-    /// Write nix2container's image.json from a directory with an image
+    /// Print what Nix's `pullImage` wants, without the image on disk
+    Hash(hash::Options),
+    /// Write nix2container's image.json from a directory or OCI layout with an image
     ImageFromDir(image_from_dir::Options),
     /// Write nix2container's image.json from a lockfile and a blob map
     ImageFromManifest(image_from_manifest::Options),
@@ -109,6 +113,20 @@ enum Command {
     Completions(generate::Completions),
     /// Print n2c's manual page
     Man,
+}
+
+/// How much is done at once.
+#[derive(Args)]
+struct Jobs {
+    /// How many blobs to fetch at once
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+}
+
+impl Jobs {
+    fn get(&self) -> usize {
+        self.jobs.into()
+    }
 }
 
 /// How registries are reached; the same for all commands that reach one.
@@ -175,7 +193,8 @@ fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
     match command {
         Command::Blobs(options) => blobs::run(&options, report),
         Command::ImageFromManifest(options) => image_from_manifest::run(&options, report),
-        Command::ImageFromDir(options) => image_from_dir::run(&options),
+        Command::ImageFromDir(options) => interruptible(image_from_dir::run(options, report)),
+        Command::Hash(options) => interruptible(hash::run(options, report)),
         Command::Pull(options) => interruptible(pull::run(options, report)),
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),

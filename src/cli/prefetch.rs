@@ -11,11 +11,11 @@ use n2c::reference::Repository;
 use n2c::registry::Client;
 use n2c::store::{Store, StoreDirectory, StorePath};
 
-use super::RegistryOptions;
 use super::failure::{Failure, Runtime};
 use super::lockfiles;
 use super::platforms::PlatformOptions;
 use super::report::Report;
+use super::{Jobs, RegistryOptions};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -23,9 +23,8 @@ pub(crate) struct Options {
     #[arg(required = true, value_name = "LOCKFILE")]
     lockfiles: Vec<PathBuf>,
 
-    /// How many blobs to fetch at once
-    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    jobs: Jobs,
 
     #[command(flatten)]
     platforms: PlatformOptions,
@@ -53,7 +52,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let results: Vec<Result<(), Failure>> = stream::iter(&wanted)
         .filter(|(path, _)| std::future::ready(missing.contains(*path)))
         .map(|(path, blob)| fetch(client, store, path, blob))
-        .buffer_unordered(options.jobs.into())
+        .buffer_unordered(options.jobs.get())
         .collect()
         .await;
     let fetched = results.iter().filter(|result| result.is_ok()).count();

@@ -1,50 +1,193 @@
 //! `n2c pull`: a whole image on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use n2c::docker_archive::Name;
+use n2c::fs::OutputFile;
+use n2c::image::Image;
 use n2c::location::Location;
-use n2c::resolve::Resolution;
+use n2c::lockfile::Lockfile;
+use n2c::manifest::Document;
+use n2c::platform::Platform;
+use n2c::pull::{self, Destination, Images, Pull};
+use n2c::reference::Reference;
+use n2c::resolve::{Blobs, Locked, Resolution};
+use n2c::store::StoreDirectory;
 
-use super::RegistryOptions;
 use super::failure::{Failure, Usage};
-use super::platforms::PlatformOptions;
+use super::platforms::{AllPlatforms, PlatformOptions};
 use super::report::Report;
+use super::{Jobs, RegistryOptions, lockfiles, output};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A reference such as `alpine:3.19`, or `oci:DIR[:TAG]`
+    /// A reference such as `alpine:3.19`, `oci:DIR[:TAG]`, or `lock:FILE` for what a lockfile pins
+    ///
+    /// Of a lockfile, blobs that are in the Nix store already are taken from
+    /// there.
     image: String,
 
-    /// `dir:PATH`, a directory in skopeo's layout
+    /// `dir:PATH`, `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]` or `docker-archive:PATH[:NAME[:TAG]]`
     #[arg(value_name = "TRANSPORT:PATH")]
     destination: String,
+
+    /// A further name of the image in a `docker-archive:`; may be repeated
+    #[arg(long = "additional-tag", value_name = "NAME:TAG")]
+    additional_tags: Vec<String>,
+
+    #[command(flatten)]
+    jobs: Jobs,
 
     #[command(flatten)]
     platforms: PlatformOptions,
 
     #[command(flatten)]
+    all: AllPlatforms,
+
+    #[command(flatten)]
     registry: RegistryOptions,
 }
 
+/// What is pulled, of one platform or several.
+struct Found {
+    images: Vec<Image>,
+    /// The index that lists them, where there is more than one to list.
+    index: Option<Document>,
+    between: Vec<n2c::digest::Verified>,
+}
+
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
-    let location: Location = options.image.parse()?;
-    let directory = match options.destination.split_once(':') {
-        Some(("dir", path)) if !path.is_empty() => PathBuf::from(path),
-        _ => {
-            let text = options.destination.escape_default();
-            return Err(
-                Usage::new(format!("`{text}` is no destination"), "write `dir:PATH`").into()
-            );
+    let destination: Destination = options.destination.parse()?;
+    let mut tags = Vec::new();
+    for text in &options.additional_tags {
+        tags.push(Name::try_from(text.parse::<Reference>()?)?);
+    }
+    if !tags.is_empty() && !matches!(destination, Destination::DockerArchive { .. }) {
+        let hint = "only a `docker-archive:` has several names for an image";
+        return Err(Usage::new("`--additional-tag` does not fit the destination", hint).into());
+    }
+    match options.image.strip_prefix("lock:") {
+        Some(file) => {
+            let lockfile = lockfiles::read(Path::new(file))?;
+            pull_locked(&lockfile, options, destination, tags, report).await
         }
-    };
-    let mut platforms = options.platforms.named_or_host(report)?;
-    let (Some(platform), true) = (platforms.pop(), platforms.is_empty()) else {
-        return Err(Usage::new("a directory holds one platform", "name one `--platform`").into());
-    };
+        None => pull_resolved(options, destination, tags, report).await,
+    }
+}
+
+async fn pull_resolved(
+    options: Options,
+    destination: Destination,
+    tags: Vec<Name>,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    let location: Location = options.image.parse()?;
+    let is_all = options.all.all_platforms;
+    let named = if is_all { None } else { Some(options.platforms.named_or_host(report)?) };
     let client = options.registry.client(report.clone())?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
-    let image = resolution.image(&platform).await?;
-    Ok(n2c::pull::to_directory(&resolution, &image, &directory).await?)
+    let found = find(&resolution, named).await?;
+    let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
+    write(&pull, found, destination, tags).await
+}
+
+async fn pull_locked(
+    lockfile: &Lockfile,
+    options: Options,
+    destination: Destination,
+    tags: Vec<Name>,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    let is_one = lockfile.entries().len() == 1;
+    let platform = match options.platforms.named(report)?.as_slice() {
+        [] if is_one => None,
+        [] if !options.all.all_platforms => options.platforms.named_or_host(report)?.pop(),
+        [platform] => Some(platform.clone()),
+        _ => {
+            let text = "a lockfile is pulled for one platform at a time";
+            return Err(Usage::new(text, "name one `--platform`").into());
+        }
+    };
+    let entry = lockfile.entry(platform.as_ref())?;
+    let client = options.registry.client(report.clone())?;
+    let locked = Locked::new(lockfile, StoreDirectory::of_environment()?, &client);
+    // A docker archive has no place for the manifest, and so needs none.
+    let image = match destination {
+        Destination::DockerArchive { .. } => locked.image(entry).await?,
+        _ => locked.served_image(entry).await?,
+    };
+    let found = Found { images: vec![image], index: None, between: Vec::new() };
+    let pull = Pull { blobs: &locked, jobs: options.jobs.get(), observer: &**report };
+    write(&pull, found, destination, tags).await
+}
+
+/// The images for the platforms that were named, or for all.
+async fn find(resolution: &Resolution<'_>, named: Option<Vec<Platform>>) -> Result<Found, Failure> {
+    let is_all = named.is_none();
+    let platforms = match named {
+        Some(platforms) => platforms,
+        None => resolution.platforms().await?,
+    };
+    let mut images: Vec<Image> = Vec::new();
+    for image in resolution.images(&platforms).await? {
+        let digest = image.manifest().raw().digest();
+        // Two platforms may be served by one image.
+        if images.iter().all(|other| other.manifest().raw().digest() != digest) {
+            images.push(image);
+        }
+    }
+    let root = resolution.root();
+    let lists = matches!(root, Document::Index(_)) && (is_all || images.len() > 1);
+    let between = if lists { resolution.nested_indexes().await? } else { Vec::new() };
+    Ok(Found { images, index: lists.then(|| root.clone()), between })
+}
+
+async fn write<B: Blobs>(
+    pull: &Pull<'_, B>,
+    found: Found,
+    destination: Destination,
+    mut tags: Vec<Name>,
+) -> Result<(), Failure> {
+    let Some(first) = found.images.first() else { return Ok(()) };
+    let images = match &found.index {
+        Some(document) => Images {
+            root: document.raw(),
+            media_type: document.media_type(),
+            between: &found.between,
+            images: &found.images,
+        },
+        None => Images {
+            root: first.manifest().raw(),
+            media_type: first.manifest().media_type(),
+            between: &[],
+            images: &found.images,
+        },
+    };
+    let only = |path: &PathBuf| match found.images.as_slice() {
+        [image] => Ok(image),
+        images => Err(pull::Error::Several { path: path.clone(), count: images.len() }),
+    };
+    match destination {
+        Destination::Directory(path) => pull.to_directory(only(&path)?, &path).await?,
+        Destination::OciLayout { directory, name } => {
+            pull.to_oci_layout(&images, &directory, name.as_deref()).await?;
+        }
+        Destination::OciArchive { file, name } => {
+            pull.to_oci_archive(&images, create(&file)?, name.as_deref()).await?;
+        }
+        Destination::DockerArchive { file, name } => {
+            tags.splice(0..0, name);
+            pull.to_docker_archive(only(&file)?, create(&file)?, &tags).await?;
+        }
+    }
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<OutputFile, Failure> {
+    if output::is_built(path) {
+        return Ok(OutputFile::create_in_place(path)?);
+    }
+    Ok(pull::create_archive(path)?)
 }

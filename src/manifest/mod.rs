@@ -170,6 +170,15 @@ impl Document {
             Self::Manifest(manifest) => &manifest.raw,
         }
     }
+
+    /// The media type, OCI's or Docker's.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        match self {
+            Self::Index(index) => index.media_type(),
+            Self::Manifest(manifest) => manifest.media_type(),
+        }
+    }
 }
 
 fn parse_object(
@@ -309,6 +318,12 @@ impl ImageManifest {
     /// The config and the layers, in this order.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
+    }
+
+    /// Whether `other` has the same config and layers.
+    #[must_use]
+    pub fn has_same_blobs(&self, other: &Self) -> bool {
+        self.blobs().eq(other.blobs())
     }
 
     /// All that the manifest says, also what n2c does not know.

@@ -1,8 +1,5 @@
-//! A blob, streamed to a file: hashed on the way, and resumed where the
+//! A blob, streamed to where it goes: hashed on the way, and resumed where the
 //! connection breaks.
-
-use std::fs::File;
-use std::io::{Seek as _, SeekFrom, Write as _};
 
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode};
@@ -13,6 +10,7 @@ use super::error::Error;
 use super::http;
 use crate::digest::{self, Digest, Hasher};
 use crate::observer::Event;
+use crate::sink::Sink;
 
 /// How many new bytes make a failure forgiven: less would let a server keep
 /// this busy for ever with a byte at a time.
@@ -33,17 +31,17 @@ struct Progress<'a> {
     is_pieced: bool,
     /// Whether it is said to be compressed for the way.
     is_encoded: bool,
-    file: &'a mut File,
+    sink: &'a mut dyn Sink,
 }
 
-/// Fetches the blob `digest` into `file`, over whatever is in it, and returns
-/// its size. When this fails, what is in `file` means nothing.
+/// Fetches the blob `digest` into `sink`, over whatever is in it, and returns
+/// its size. When this fails, what is in `sink` means nothing.
 pub(super) async fn download(
     connection: &Connection,
     mut request: Request<'_>,
     digest: &Digest,
     size: Option<u64>,
-    file: &mut File,
+    sink: &mut dyn Sink,
 ) -> Result<u64, Error> {
     let mut progress = Progress {
         digest,
@@ -53,7 +51,7 @@ pub(super) async fn download(
         done: 0,
         is_pieced: false,
         is_encoded: false,
-        file,
+        sink,
     };
     progress.restart(request.subject)?;
     let (mut failures, mut furthest, mut was_wrong) = (0, 0, false);
@@ -87,6 +85,33 @@ pub(super) async fn download(
     }
 }
 
+/// Fetches the last `count` bytes of a blob of `size` bytes, if the server
+/// serves parts.
+pub(super) async fn end(
+    connection: &Connection,
+    mut request: Request<'_>,
+    size: u64,
+    count: u64,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Some(start) = size.checked_sub(count) else { return Ok(None) };
+    request.range = Some((start, Some(size.saturating_sub(1))));
+    let mut response = connection.exchange(&request).await?;
+    if !continues_at(&response, start, Some(size)) {
+        return Ok(None);
+    }
+    let url = response.url().clone();
+    let mut bytes = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|source| http::unreachable(request.subject, &url, source))?
+    {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() as u64 > count {
+            return Ok(None);
+        }
+    }
+    Ok((bytes.len() as u64 == count).then_some(bytes))
+}
+
 impl Progress<'_> {
     fn total(&self) -> Option<u64> {
         self.size.or(self.announced)
@@ -97,8 +122,7 @@ impl Progress<'_> {
         (self.done, self.announced) = (0, None);
         (self.is_pieced, self.is_encoded) = (false, false);
         let write = |source| Error::Write { subject: subject.to_owned(), source };
-        self.file.seek(SeekFrom::Start(0)).map_err(write)?;
-        self.file.set_len(0).map_err(write)
+        self.sink.restart().map_err(write)
     }
 
     /// Asks for what is missing, and takes it to its end or to where it breaks.
@@ -178,7 +202,7 @@ impl Progress<'_> {
             }
             self.hasher.update(&chunk);
             let write = |source| Error::Write { subject: subject.to_owned(), source };
-            self.file.write_all(&chunk).map_err(write)?;
+            self.sink.write_all(&chunk).map_err(write)?;
             self.done = done;
             observer.observe(&Event::TransferAdvanced { digest, done });
         }
@@ -191,8 +215,11 @@ impl Progress<'_> {
         if actual == *self.digest {
             return Ok(self.done);
         }
-        if self.is_encoded {
-            let decoded = encoding::decode_file(self.file, self.digest, self.size)
+        // Decoding needs all of it once more, which only a file has.
+        if self.is_encoded
+            && let Some(file) = self.sink.whole_file()
+        {
+            let decoded = encoding::decode_file(file, self.digest, self.size)
                 .map_err(|source| Error::Write { subject: subject.to_owned(), source })?;
             if let Some(total) = decoded {
                 return Ok(total);

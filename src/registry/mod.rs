@@ -20,7 +20,6 @@ mod tls;
 mod token;
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +36,7 @@ use crate::error::{Diagnose as _, Kind};
 use crate::manifest::{self, Descriptor};
 use crate::observer::{Event, Observer};
 use crate::reference::{Reference, Repository};
+use crate::sink::Sink;
 use connection::{Connection, Request};
 use credentials::CredentialStore;
 use http::Http;
@@ -233,21 +233,37 @@ impl Client {
         Ok(Served { raw: checked(body.bytes)?, content_type })
     }
 
-    /// Streams a blob into `file`, over whatever is in it, and returns its size.
+    /// Streams a blob into `sink`, over whatever is in it, and returns its size.
     /// Its digest is verified, and its size where the caller knows it. When this
-    /// fails, what is in `file` means nothing.
+    /// fails, what is in `sink` means nothing.
     pub async fn download(
         &self,
         repository: &Repository,
         digest: &Digest,
         size: Option<u64>,
-        file: &mut File,
+        sink: &mut dyn Sink,
     ) -> Result<u64, Error> {
         let wanted = Wanted::blob(repository, digest, size);
         self.anywhere(&wanted, async |endpoint| {
-            download::download(&self.connection, wanted.request(endpoint), digest, size, file).await
+            download::download(&self.connection, wanted.request(endpoint), digest, size, sink).await
         })
         .await
+    }
+
+    /// The last `count` bytes of a blob, not verified; `None` where the registry
+    /// serves no parts.
+    pub async fn end_of_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        count: u64,
+    ) -> Option<Vec<u8>> {
+        let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
+        let end = self.anywhere(&wanted, async |endpoint| {
+            let request = wanted.request(endpoint);
+            download::end(&self.connection, request, descriptor.size, count).await
+        });
+        end.await.ok().flatten()
     }
 
     /// Fetches from the mirrors in their order, and from the registry itself

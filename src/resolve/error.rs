@@ -1,10 +1,11 @@
 //! Why a location leads to no image.
 
 use super::{DEPTH_LIMIT, LOOKUP_LIMIT};
+use crate::digest::Digest;
 use crate::error::{Diagnose, Kind};
 use crate::manifest::{self, Descriptor};
 use crate::platform::{self, Platform};
-use crate::{image, oci_layout, registry};
+use crate::{digest, fs, image, oci_layout, registry, sink};
 
 /// Why a location leads to no image.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,35 @@ pub enum Error {
     /// A config is not usable.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// A blob on disk can't be copied.
+    #[error(transparent)]
+    Copy(#[from] sink::CopyError),
+    /// A blob or document on disk can't be read.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// A blob or document on disk is not what it should be.
+    #[error(transparent)]
+    Digest(#[from] digest::Error),
+    /// A lockfile does not say which manifest it is made of.
+    #[error("`{file}` does not say which manifest it is made of")]
+    NoDigest {
+        /// The lockfile.
+        file: String,
+    },
+    /// A lockfile does not say where a blob is, and the Nix store has it not.
+    #[error("`{file}` does not say where blob `{digest}` is, and the Nix store has it not")]
+    Nowhere {
+        /// The lockfile.
+        file: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A lockfile differs from the manifest or config that it pins.
+    #[error("`{file}` is not what its manifest and config say")]
+    Edited {
+        /// The lockfile.
+        file: String,
+    },
     /// There is no image for the platform.
     #[error("no image for `{wanted}` in {subject}; available: {}", platform::list(available))]
     NoPlatform {
@@ -76,12 +106,17 @@ impl Diagnose for Error {
             Self::OciLayout(error) => error.kind(),
             Self::Manifest(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::Copy(error) => error.kind(),
+            Self::Fs(error) => error.kind(),
+            Self::Digest(error) => error.kind(),
+            Self::NoDigest { .. } | Self::Nowhere { .. } => Kind::Usage,
             Self::NoPlatform { .. } | Self::Incomplete { .. } | Self::Empty { .. } => {
                 Kind::NotFound
             }
-            Self::NotAManifest { .. } | Self::TooDeep { .. } | Self::TooMany { .. } => {
-                Kind::Verification
-            }
+            Self::Edited { .. }
+            | Self::NotAManifest { .. }
+            | Self::TooDeep { .. }
+            | Self::TooMany { .. } => Kind::Verification,
         }
     }
 
@@ -91,6 +126,9 @@ impl Diagnose for Error {
             Self::OciLayout(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::NoDigest { .. } | Self::Nowhere { .. } | Self::Edited { .. } => {
+                Some("make a lockfile with `n2c lock`".to_owned())
+            }
             Self::NoPlatform { wanted, available, .. } => {
                 let nearest = available
                     .iter()

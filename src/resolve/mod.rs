@@ -6,27 +6,30 @@
 
 mod candidates;
 mod error;
+mod locked;
 mod source;
 
-use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
 
+use crate::digest::Verified;
 use crate::error::{Diagnose as _, Kind};
 use crate::image::Image;
-use crate::location::Location;
+use crate::location::{LayoutReference, Location};
 use crate::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
 use crate::media_type;
 use crate::observer::{Event, Observer};
 use crate::oci_layout::OciLayout;
 use crate::platform::Platform;
-use crate::registry::Client;
+use crate::registry::{Client, Served};
+use crate::sink::Sink;
 pub use candidates::Explained;
 use candidates::{Candidate, Search, Seen, best, distinct_platforms, exact};
 pub use error::Error;
+pub use locked::Locked;
 use source::Source;
 
 /// How deep indexes may be nested.
@@ -47,6 +50,36 @@ pub struct Resolution<'a> {
     looked_up: OnceCell<Search>,
 }
 
+/// Where the blobs of an image come from.
+pub trait Blobs {
+    /// Streams a blob into `sink`, verified.
+    fn fetch_blob(
+        &self,
+        descriptor: &Descriptor,
+        sink: &mut dyn Sink,
+    ) -> impl Future<Output = Result<(), Error>>;
+
+    /// The last `count` bytes of a blob, not verified, where they can be had
+    /// without the rest.
+    fn end_of_blob(
+        &self,
+        _descriptor: &Descriptor,
+        _count: u64,
+    ) -> impl Future<Output = Option<Vec<u8>>> {
+        async { None }
+    }
+}
+
+impl Blobs for Resolution<'_> {
+    async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
+        self.source.download(descriptor, sink).await
+    }
+
+    async fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
+        self.source.end_of_blob(descriptor, count).await
+    }
+}
+
 impl<'a> Resolution<'a> {
     /// Fetches what `location` leads to.
     pub async fn open(
@@ -54,14 +87,34 @@ impl<'a> Resolution<'a> {
         client: &'a Client,
         observer: &'a dyn Observer,
     ) -> Result<Self, Error> {
-        let source = match location {
+        match location {
             Location::Registry(reference) => {
-                Source::Registry { client, reference: reference.clone() }
+                let source = Source::Registry { client, reference: reference.clone() };
+                let served = client.resolve(reference).await?;
+                Self::found(location, source, served, observer)
             }
-            Location::OciLayout(layout) => Source::Layout(OciLayout::new(layout.clone())),
-        };
+            Location::OciLayout(layout) => Self::open_layout(layout, observer),
+        }
+    }
+
+    /// Reads what a reference to an OCI layout leads to. No client is needed.
+    pub fn open_layout(
+        reference: &LayoutReference,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, Error> {
+        let location = Location::OciLayout(reference.clone());
+        let layout = OciLayout::new(reference.clone());
+        let served = Served { raw: layout.root()?, content_type: None };
+        Self::found(&location, Source::Layout(layout), served, observer)
+    }
+
+    fn found(
+        location: &Location,
+        source: Source<'a>,
+        served: Served,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, Error> {
         let subject = format!("`{location}`");
-        let served = source.root().await?;
         let root = Document::parse(&subject, served.raw, served.content_type.as_deref())?;
         let location = location.pinned(root.raw().digest().clone());
         Ok(Self { source, location, subject, root, observer, looked_up: OnceCell::new() })
@@ -97,9 +150,19 @@ impl<'a> Resolution<'a> {
         Ok(candidates.map(|found| (found.platform.clone(), found.descriptor.clone())).collect())
     }
 
-    /// Streams a blob of an image from here into `file`, verified.
-    pub async fn fetch_blob(&self, descriptor: &Descriptor, file: &mut File) -> Result<(), Error> {
-        self.source.download(descriptor, file).await
+    /// The indexes in the index, as served: what an image that is listed in one
+    /// of them is found by.
+    pub async fn nested_indexes(&self) -> Result<Vec<Verified>, Error> {
+        let search = self.search().await?;
+        let mut indexes = Vec::new();
+        for seen in &search.seen {
+            let descriptor = &seen.descriptor;
+            if media_type::is_index(&descriptor.media_type) && !search.missing.contains(descriptor)
+            {
+                indexes.push(self.source.child(descriptor).await?.raw);
+            }
+        }
+        Ok(indexes)
     }
 
     /// What becomes of each entry of the index when `wanted` is asked for.

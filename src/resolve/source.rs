@@ -1,13 +1,12 @@
 //! Where documents come from: a registry or a directory, by the same calls.
 
-use std::fs::File;
-
 use super::Error;
 use crate::image::{CONFIG_SIZE_LIMIT, ImageConfig};
 use crate::manifest::{self, Descriptor};
 use crate::oci_layout::OciLayout;
 use crate::reference::Reference;
 use crate::registry::{Client, Served};
+use crate::sink::Sink;
 
 /// Where documents come from.
 pub(super) enum Source<'a> {
@@ -16,13 +15,6 @@ pub(super) enum Source<'a> {
 }
 
 impl Source<'_> {
-    pub(super) async fn root(&self) -> Result<Served, Error> {
-        Ok(match self {
-            Self::Registry { client, reference } => client.resolve(reference).await?,
-            Self::Layout(layout) => Served { raw: layout.root()?, content_type: None },
-        })
-    }
-
     pub(super) async fn child(&self, descriptor: &Descriptor) -> Result<Served, Error> {
         Ok(match self {
             Self::Registry { client, reference } => {
@@ -51,15 +43,24 @@ impl Source<'_> {
     pub(super) async fn download(
         &self,
         descriptor: &Descriptor,
-        file: &mut File,
+        sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         match self {
             Self::Registry { client, reference } => {
                 let (digest, size) = (&descriptor.digest, Some(descriptor.size));
-                client.download(reference.repository(), digest, size, file).await?;
+                client.download(reference.repository(), digest, size, sink).await?;
             }
-            Self::Layout(layout) => layout.copy_blob(descriptor, file)?,
+            Self::Layout(layout) => layout.copy_blob(descriptor, sink)?,
         }
         Ok(())
+    }
+
+    pub(super) async fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
+        match self {
+            Self::Registry { client, reference } => {
+                client.end_of_blob(reference.repository(), descriptor, count).await
+            }
+            Self::Layout(layout) => layout.end_of_blob(descriptor, count),
+        }
     }
 }

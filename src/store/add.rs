@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::daemon::Daemon;
+use super::nar;
 use super::path::StorePath;
 use crate::digest::Digest;
 use crate::error::{Diagnose, Kind};
@@ -82,6 +83,15 @@ fn hung_up(error: &io::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
+/// What is hashed of something that is added to a store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ingestion {
+    /// A file's content.
+    Flat,
+    /// The Nix archive of a file or directory.
+    Recursive,
+}
+
 /// A Nix store that can be written to.
 #[derive(Clone, Debug)]
 pub enum Store {
@@ -146,23 +156,69 @@ impl Store {
         let hand_over = |source| AddError::HandOver { name: name.to_owned(), source };
         file.seek(SeekFrom::Start(0)).map_err(hand_over)?;
         let actual = match self {
-            Self::Daemon(socket) => Daemon::connect(socket)
-                .and_then(|mut daemon| daemon.add_flat(name, algorithm, file))
-                .map_err(|source| AddError::Daemon { socket: socket.clone(), source })?,
+            Self::Daemon(socket) => {
+                daemon_add(socket, name, &format!("fixed:{algorithm}"), |to| {
+                    io::copy(file, to).map(drop)
+                })?
+            }
             Self::Command => {
                 // The name in the store is that of the file.
                 let directory = tempfile::tempdir().map_err(hand_over)?;
                 let named = directory.path().join(name);
                 let mut copy = File::create(&named).map_err(hand_over)?;
                 io::copy(file, &mut copy).map_err(hand_over)?;
-                let output =
-                    run(Command::new(COMMAND).args(["--add-fixed", algorithm]).arg(&named))?;
-                String::from_utf8_lossy(&output.stdout).trim().to_owned()
+                command_add(&["--add-fixed", algorithm], &named)?
             }
         };
-        let expected = path.to_string();
-        if actual == expected { Ok(()) } else { Err(AddError::Elsewhere { expected, actual }) }
+        compare(path, actual)
     }
+
+    /// Adds what is at `source` under the name that it has there, and under its
+    /// SHA-256 hash, at `path`.
+    pub fn add_path(
+        &self,
+        source: &Path,
+        ingestion: Ingestion,
+        path: &StorePath,
+    ) -> Result<(), AddError> {
+        let name = source.file_name().unwrap_or_default().to_string_lossy();
+        let actual = match (self, ingestion) {
+            (Self::Daemon(socket), Ingestion::Flat) => {
+                daemon_add(socket, &name, "fixed:sha256", |to| {
+                    io::copy(&mut File::open(source)?, to).map(drop)
+                })?
+            }
+            (Self::Daemon(socket), Ingestion::Recursive) => {
+                daemon_add(socket, &name, "fixed:r:sha256", |to| nar::dump(source, to))?
+            }
+            (Self::Command, Ingestion::Flat) => command_add(&["--add-fixed", "sha256"], source)?,
+            (Self::Command, Ingestion::Recursive) => {
+                command_add(&["--add-fixed", "--recursive", "sha256"], source)?
+            }
+        };
+        compare(path, actual)
+    }
+}
+
+fn daemon_add(
+    socket: &Path,
+    name: &str,
+    method: &str,
+    content: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> Result<String, AddError> {
+    Daemon::connect(socket)
+        .and_then(|mut daemon| daemon.add(name, method, content))
+        .map_err(|source| AddError::Daemon { socket: socket.to_owned(), source })
+}
+
+fn command_add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
+    let output = run(Command::new(COMMAND).args(arguments).arg(path))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn compare(path: &StorePath, actual: String) -> Result<(), AddError> {
+    let expected = path.to_string();
+    if actual == expected { Ok(()) } else { Err(AddError::Elsewhere { expected, actual }) }
 }
 
 fn run(command: &mut Command) -> Result<Output, AddError> {

@@ -78,28 +78,26 @@ impl Daemon {
         self.read_strings()
     }
 
-    /// Adds a flat file under its hash in `algorithm`, and returns its path.
-    pub(super) fn add_flat(
+    /// Adds what `content` writes, and returns its path. `method` says what is
+    /// hashed: `fixed:sha256` the file, `fixed:r:sha256` an archive of a tree.
+    pub(super) fn add(
         &mut self,
         name: &str,
-        algorithm: &str,
-        content: &mut impl Read,
+        method: &str,
+        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<String> {
         self.write(OPERATION_ADD_TO_STORE)?;
         self.write_bytes(name.as_bytes())?;
-        self.write_bytes(format!("fixed:{algorithm}").as_bytes())?;
+        self.write_bytes(method.as_bytes())?;
         // No references, and no repair.
         self.write(0)?;
         self.write(0)?;
-        let mut frame = vec![0; FRAME];
-        loop {
-            let count = content.read(&mut frame)?;
-            self.write(count as u64)?;
-            if count == 0 {
-                break;
-            }
-            self.writer.write_all(&frame[..count])?;
-        }
+        let mut frames = BufWriter::with_capacity(FRAME, Frames(&mut self.writer));
+        content(&mut frames)?;
+        frames.flush()?;
+        drop(frames);
+        // An empty frame is the last.
+        self.write(0)?;
         self.wait()?;
         let path = self.read_string()?;
         // What else is known of it: deriver, hash, references, time and size of
@@ -209,6 +207,23 @@ impl Daemon {
 
     fn read_strings(&mut self) -> io::Result<Vec<String>> {
         (0..self.read_length()?).map(|_| self.read_string()).collect()
+    }
+}
+
+/// Sends each write as a frame, with its length before it.
+struct Frames<'a>(&'a mut BufWriter<UnixStream>);
+
+impl Write for Frames<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !bytes.is_empty() {
+            self.0.write_all(&(bytes.len() as u64).to_le_bytes())?;
+            self.0.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 
 mod add;
 mod daemon;
+pub mod nar;
 mod path;
 
-pub use add::{AddError, Store};
-pub use path::{Error, StoreDirectory, StorePath};
+pub use add::{AddError, Ingestion, Store};
+pub use path::{Error, StoreDirectory, StorePath, sanitise_name};

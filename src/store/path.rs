@@ -67,9 +67,23 @@ impl StoreDirectory {
     /// name is the hash in hex: that of a blob, in upstream nix2container too.
     #[must_use]
     pub fn blob_path(&self, digest: &Digest) -> StorePath {
+        self.flat_path(digest.hex(), digest)
+    }
+
+    /// The path of a flat fixed-output derivation: a file whose content has the
+    /// hash `digest`.
+    #[must_use]
+    pub fn flat_path(&self, name: &str, digest: &Digest) -> StorePath {
         let inner = format!("fixed:out:{}:{}:", digest.algorithm().name(), digest.hex());
         let inner = hex::encode(Sha256::digest(inner.as_bytes()));
-        self.path(&format!("output:out:sha256:{inner}"), digest.hex())
+        self.path(&format!("output:out:sha256:{inner}"), name)
+    }
+
+    /// The path of a recursive fixed-output derivation: what has the NAR hash
+    /// `digest`, in SHA-256.
+    #[must_use]
+    pub fn recursive_path(&self, name: &str, digest: &Digest) -> StorePath {
+        self.path(&format!("source:sha256:{}", digest.hex()), name)
     }
 
     /// `makeStorePath`: hashes the fingerprint and compresses it to 160 bits.
@@ -81,6 +95,31 @@ impl StoreDirectory {
         }
         let hash = nix_base32::to_nix_base32(&compressed);
         StorePath(format!("{}/{hash}-{name}", self.0))
+    }
+}
+
+/// The longest name of a derivation, in bytes: `.drv` is added to it.
+const LONGEST_NAME: usize = 207;
+
+/// A name that a store path can hold, as nixpkgs' `sanitizeDerivationName` and
+/// `nix/lib.nix` make it of any text.
+#[must_use]
+pub fn sanitise_name(text: &str) -> String {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
+    let (mut name, mut was_bad) = (String::new(), false);
+    for c in text.chars() {
+        // One dash for each run of what is no good.
+        if is_good(c) {
+            name.push(c);
+        } else if !was_bad {
+            name.push('-');
+        }
+        was_bad = !is_good(c);
+    }
+    let name = name.trim_start_matches('.');
+    match name.len() {
+        0 => "unknown".to_owned(),
+        length => name[length.saturating_sub(LONGEST_NAME)..].to_owned(),
     }
 }
 
@@ -126,6 +165,36 @@ mod tests {
             assert_eq!(blob_path("/nix/store", &format!("sha256:{hex}")), expected);
             assert_eq!(blob_path("/nix/store/", &format!("sha256:{hex}")), expected);
         }
+    }
+
+    // `nix-store --print-fixed-path --recursive sha256 HASH blob0` of Nix 2.8.
+    #[test]
+    fn trees_are_where_nix_has_them() {
+        let digest = Digest::sha256(b"");
+        let store = StoreDirectory::default();
+        assert_eq!(
+            store.recursive_path("blob0", &digest).to_string(),
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwsl0-blob0"
+        );
+        assert_eq!(
+            store.flat_path("blob0", &digest).to_string(),
+            "/nix/store/ry3bikxd0bd2yrqjmf8m16pdv9bs1dk0-blob0"
+        );
+    }
+
+    // As `lib.sanitizeName` of nix/lib.nix, which `tests/nix.rs` evaluates.
+    #[test]
+    fn names_are_made_to_fit() {
+        for (text, expected) in [
+            ("docker-image-docker.io/library/alpine", "docker-image-docker.io-library-alpine"),
+            ("a//b::c-/d", "a-b-c--d"),
+            ("..hidden", "hidden"),
+            ("", "unknown"),
+            ("é", "-"),
+        ] {
+            assert_eq!(sanitise_name(text), expected);
+        }
+        assert_eq!(sanitise_name(&"x".repeat(300)).len(), 207);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::images::Image;
+
 /// Runs a program that must succeed, and returns what it printed.
 #[track_caller]
 pub fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
@@ -124,6 +126,23 @@ impl Distribution {
         let folder = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
         let folder = folder.join(&digest.hex()[..2]).join(digest.hex());
         std::fs::remove_dir_all(folder).expect("a blob is removed");
+    }
+
+    /// Pushes an image of any media types with skopeo, bytes unchanged.
+    pub fn push_image(&self, image: &Image, name: &str) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(directory.path().join(name), bytes).expect("a file is written");
+        };
+        write("version", b"Directory Transport Version: 1.1\n");
+        write("manifest.json", &image.manifest.bytes);
+        for blob in image.layers.iter().chain([&image.config]) {
+            write(blob.digest().hex(), &blob.bytes);
+        }
+        let source = format!("dir:{}", directory.path().display());
+        let destination = format!("docker://{}", self.reference(name));
+        let options = ["--quiet", "--preserve-digests", "--dest-tls-verify=false"];
+        skopeo(&[&["copy"], &options[..], &[&source, &destination]].concat());
     }
 
     /// Pushes an image of an OCI layout with skopeo, bytes unchanged.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
+use indicatif::BinaryBytes;
 use n2c::observer::{Event, Observer};
 
 use super::OutputOptions;
@@ -102,6 +103,10 @@ impl Observer for Report {
                 "trying {subject} again in {:.1} s: {reason}",
                 delay.as_secs_f64()
             )),
+            Event::BlobStored { digest, size, was_there } if self.progress.is_off() => {
+                let what = if *was_there { "kept" } else { "fetched" };
+                self.note(&format!("{what} `{}`, {}", digest.short(), BinaryBytes(*size)));
+            }
             Event::TransferStarted { subject, digest, done, total } => {
                 self.progress.start(subject, digest, *done, *total);
             }

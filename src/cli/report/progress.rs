@@ -57,6 +57,11 @@ impl Progress {
         Self::Bars { all: MultiProgress::with_draw_target(target), bars: Mutex::default() }
     }
 
+    /// Whether nobody sees transfers while they are under way.
+    pub(super) const fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+
     /// Runs `print` so that what it prints and the bars do not mix.
     pub(super) fn suspend(&self, print: impl FnOnce()) {
         match self {

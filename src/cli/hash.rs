@@ -1,0 +1,197 @@
+//! `n2c hash`: what Nix's pull functions want to be told of an image.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use n2c::digest::Digest;
+use n2c::docker_archive::Name;
+use n2c::image::Image;
+use n2c::location::Location;
+use n2c::pull::{self, Pull};
+use n2c::reference::Reference;
+use n2c::resolve::Resolution;
+use n2c::store::{Ingestion, Store, StoreDirectory, sanitise_name};
+use serde_json::{Map, Value};
+
+use super::failure::{Failure, Runtime, Usage};
+use super::platforms::PlatformOptions;
+use super::report::Report;
+use super::{Jobs, RegistryOptions};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A reference such as `alpine:3.19`
+    image: String,
+
+    /// Whose `pullImage` it is for
+    #[arg(long = "for", value_name = "WHOSE", default_value = "nix2container")]
+    purpose: Purpose,
+
+    /// Print JSON, with the hash in both its spellings, instead of Nix
+    #[arg(long)]
+    json: bool,
+
+    /// Also add the image to the Nix store, where `pullImage` looks for it
+    #[arg(long)]
+    store: bool,
+
+    /// The image's name in dockerTools' archive [default: its own]
+    #[arg(long, value_name = "NAME")]
+    final_image_name: Option<String>,
+
+    /// The image's tag in dockerTools' archive [default: its own, or `latest`]
+    #[arg(long, value_name = "TAG")]
+    final_image_tag: Option<String>,
+
+    #[command(flatten)]
+    jobs: Jobs,
+
+    #[command(flatten)]
+    platforms: PlatformOptions,
+
+    #[command(flatten)]
+    registry: RegistryOptions,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
+enum Purpose {
+    /// nix2container's and n2c's: a directory
+    #[value(name = "nix2container")]
+    Nix2Container,
+    /// nixpkgs' dockerTools': an archive
+    #[value(name = "dockerTools", alias = "docker-tools")]
+    DockerTools,
+}
+
+/// The arguments of a pull function that say which image it is.
+struct Facts {
+    image_name: String,
+    image_digest: Digest,
+    final_image_name: String,
+    final_image_tag: String,
+}
+
+pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
+    let location: Location = options.image.parse()?;
+    let Some(reference) = location.reference() else {
+        let hint = "name an image in a registry, which is where `pullImage` pulls from";
+        return Err(Usage::new("`pullImage` knows registries only", hint).into());
+    };
+    let mut platforms = options.platforms.named_or_host(report)?;
+    let (Some(platform), true) = (platforms.pop(), platforms.is_empty()) else {
+        return Err(Usage::new("a hash is of one image", "name one `--platform`").into());
+    };
+    let client = options.registry.client(report.clone())?;
+    let resolution = Resolution::open(&location, &client, &**report).await?;
+    let image = resolution.image(&platform).await?;
+    let image_name = reference.repository().to_string();
+    let tag = options.final_image_tag.as_deref().or(reference.tag()).unwrap_or("latest");
+    let facts = Facts {
+        // The platform's own: an index may lead elsewhere tomorrow.
+        image_digest: image.manifest().raw().digest().clone(),
+        final_image_name: options.final_image_name.clone().unwrap_or(image_name.clone()),
+        final_image_tag: tag.to_owned(),
+        image_name,
+    };
+    let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
+    let hash = match (options.purpose, options.store) {
+        (Purpose::Nix2Container, false) => pull.directory_hash(&image).await?,
+        (Purpose::DockerTools, false) => pull.docker_archive_hash(&image, &[facts.name()?]).await?,
+        (purpose, true) => store(&pull, &image, purpose, &facts, report).await?,
+    };
+    let text = if options.json {
+        facts.json(options.purpose, &hash)
+    } else {
+        facts.nix(options.purpose, &hash)
+    };
+    Report::result(None, text.as_bytes())
+}
+
+/// Pulls the image to a place of its own, and adds it to the store from there.
+async fn store(
+    pull: &Pull<'_, Resolution<'_>>,
+    image: &Image,
+    purpose: Purpose,
+    facts: &Facts,
+    report: &Report,
+) -> Result<Digest, Failure> {
+    let (directory, store) = (StoreDirectory::of_environment()?, Store::of_environment());
+    let name = facts.store_name(purpose);
+    let place = tempfile::tempdir().map_err(Runtime)?;
+    let source = place.path().join(&name);
+    let (hash, path, ingestion) = match purpose {
+        Purpose::Nix2Container => {
+            pull.to_directory(image, &source).await?;
+            let hash = n2c::store::nar::hash(&source).map_err(Runtime)?;
+            let path = directory.recursive_path(&name, &hash);
+            (hash, path, Ingestion::Recursive)
+        }
+        Purpose::DockerTools => {
+            let names = [facts.name()?];
+            pull.to_docker_archive(image, pull::create_archive(&source)?, &names).await?;
+            let hash = file_hash(&source).map_err(Runtime)?;
+            let path = directory.flat_path(&name, &hash);
+            (hash, path, Ingestion::Flat)
+        }
+    };
+    store.add_path(&source, ingestion, &path)?;
+    report.note(&format!("added `{path}`"));
+    Ok(hash)
+}
+
+fn file_hash(path: &Path) -> std::io::Result<Digest> {
+    let mut hasher = n2c::digest::Hasher::new(n2c::digest::Algorithm::Sha256);
+    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finish())
+}
+
+impl Facts {
+    /// The name in the archive.
+    fn name(&self) -> Result<Name, Failure> {
+        let text = format!("{}:{}", self.final_image_name, self.final_image_tag);
+        Ok(Name::try_from(text.parse::<Reference>()?)?)
+    }
+
+    /// The name that the derivation has by default.
+    fn store_name(&self, purpose: Purpose) -> String {
+        sanitise_name(&match purpose {
+            Purpose::Nix2Container => format!("docker-image-{}", self.image_name),
+            Purpose::DockerTools => {
+                format!("docker-image-{}-{}.tar", self.final_image_name, self.final_image_tag)
+            }
+        })
+    }
+
+    /// The arguments, without the hash.
+    fn arguments(&self, purpose: Purpose) -> Map<String, Value> {
+        let mut all = Map::new();
+        all.insert("imageName".to_owned(), self.image_name.clone().into());
+        all.insert("imageDigest".to_owned(), self.image_digest.to_string().into());
+        if purpose == Purpose::DockerTools {
+            all.insert("finalImageName".to_owned(), self.final_image_name.clone().into());
+            all.insert("finalImageTag".to_owned(), self.final_image_tag.clone().into());
+        }
+        all
+    }
+
+    fn nix(&self, purpose: Purpose, hash: &Digest) -> String {
+        let mut arguments = self.arguments(purpose);
+        // nix2container's function takes the old spelling only.
+        match purpose {
+            Purpose::Nix2Container => arguments.insert("sha256".to_owned(), hash.to_nix32().into()),
+            Purpose::DockerTools => arguments.insert("hash".to_owned(), hash.to_sri().into()),
+        };
+        // Strings of names and digests are written in Nix as in JSON.
+        let lines: Vec<String> =
+            arguments.iter().map(|(name, value)| format!("  {name} = {value};")).collect();
+        format!("{{\n{}\n}}\n", lines.join("\n"))
+    }
+
+    fn json(&self, purpose: Purpose, hash: &Digest) -> String {
+        let mut arguments = self.arguments(purpose);
+        arguments.insert("sha256".to_owned(), hash.to_nix32().into());
+        arguments.insert("hash".to_owned(), hash.to_sri().into());
+        format!("{:#}\n", Value::Object(arguments))
+    }
+}

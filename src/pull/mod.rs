@@ -1,0 +1,270 @@
+//! Whole images on disk, in the forms that other tools take.
+//!
+//! A directory and an OCI layout hold blobs as they are served, each in a file
+//! of its own: what is there already and verified is kept, so a pull that broke
+//! off goes on. Archives are written beside their place and renamed.
+
+mod destination;
+mod directory;
+mod docker;
+mod hash;
+mod oci;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::digest::{self, Digest, Hasher};
+use crate::error::{Diagnose, Kind};
+use crate::fs::{self as files, OutputFile};
+use crate::image::Image;
+use crate::manifest::Descriptor;
+use crate::observer::{Event, Observer};
+use crate::resolve::{self, Blobs};
+use crate::sink::Region;
+use crate::{docker_archive, reference};
+pub use destination::Destination;
+pub use oci::Images;
+
+/// Why an image is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The destination is not of the form `TRANSPORT:PATH[:REF]`.
+    #[error("invalid destination `{text}`")]
+    Destination {
+        /// What was given, with control characters escaped.
+        text: String,
+    },
+    /// The image's name in an archive is malformed.
+    #[error(transparent)]
+    Reference(#[from] reference::Error),
+    /// The directory can't be made, listed or tidied.
+    #[error("failed to prepare directory `{}`", path.display())]
+    Prepare {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory holds something else.
+    #[error("`{}` is not empty, and no image was pulled into it", path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is an archive already.
+    #[error("`{}` exists, and archives are not added to", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The destination has room for one image.
+    #[error("`{}` holds one image, not {count}", path.display())]
+    Several {
+        /// The destination.
+        path: PathBuf,
+        /// How many there are to pull.
+        count: usize,
+    },
+    /// A blob could not be fetched.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    /// A layer can't be decompressed.
+    #[error("failed to decompress layer `{digest}`")]
+    Decompress {
+        /// The layer.
+        digest: Digest,
+        /// What the decoder said.
+        #[source]
+        source: io::Error,
+    },
+    /// A layer is not what the config says.
+    #[error("wrong content of layer `{digest}`")]
+    DiffId {
+        /// The layer.
+        digest: Digest,
+        /// What it is, and what it should be.
+        #[source]
+        source: digest::Error,
+    },
+    /// An OCI layout that is there already can't be added to.
+    #[error("invalid `index.json` in `{}`", path.display())]
+    Index {
+        /// The layout.
+        path: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A hash can't be computed.
+    #[error("failed to hash an image")]
+    Hash(#[source] io::Error),
+    /// The image does not fit the form of archive.
+    #[error(transparent)]
+    DockerArchive(#[from] docker_archive::Error),
+    /// A file could not be written.
+    #[error(transparent)]
+    Fs(#[from] files::Error),
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Prepare { .. } | Self::NotOurs { .. } | Self::Exists { .. } | Self::Hash(_) => {
+                Kind::Other
+            }
+            Self::Destination { .. } | Self::Several { .. } => Kind::Usage,
+            Self::Decompress { .. } | Self::DiffId { .. } | Self::Index { .. } => {
+                Kind::Verification
+            }
+            Self::Reference(error) => error.kind(),
+            Self::Resolve(error) => error.kind(),
+            Self::DockerArchive(error) => error.kind(),
+            Self::Fs(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Destination { .. } => {
+                "write `dir:PATH`, `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]` \
+                                         or `docker-archive:PATH[:NAME:TAG]`"
+                    .to_owned()
+            }
+            Self::NotOurs { .. } => "name a new directory, or empty this one".to_owned(),
+            Self::Exists { .. } => "name a new file, or remove this one".to_owned(),
+            Self::Several { .. } => "name one `--platform`, or pull to `oci:`".to_owned(),
+            Self::Decompress { .. } | Self::DiffId { .. } => {
+                "the registry serves what was pushed; whoever made the image must mend it"
+                    .to_owned()
+            }
+            Self::Index { .. } => "name a new directory".to_owned(),
+            Self::Reference(error) => return error.hint(),
+            Self::Resolve(error) => return error.hint(),
+            Self::DockerArchive(error) => return error.hint(),
+            Self::Prepare { .. } | Self::Hash(_) | Self::Fs(_) => return None,
+        })
+    }
+}
+
+/// A pull under way: where blobs come from, and how.
+pub struct Pull<'a, B: Blobs> {
+    /// Where they come from.
+    pub blobs: &'a B,
+    /// How many are fetched at once.
+    pub jobs: usize,
+    /// Who is told.
+    pub observer: &'a dyn Observer,
+}
+
+impl<B: Blobs> Pull<'_, B> {
+    /// Writes `image` into a directory in skopeo's `dir:` layout.
+    pub async fn to_directory(&self, image: &Image, path: &Path) -> Result<(), Error> {
+        directory::write(self, image, path).await
+    }
+
+    /// Adds `images` to the OCI layout in a directory, under `name`. `index` is
+    /// the document that lists them, as served, where there are several.
+    pub async fn to_oci_layout(
+        &self,
+        images: &Images<'_>,
+        path: &Path,
+        name: Option<&str>,
+    ) -> Result<(), Error> {
+        oci::write_layout(self, images, path, name).await
+    }
+
+    /// Writes `images` into an OCI layout in a tar archive.
+    pub async fn to_oci_archive(
+        &self,
+        images: &Images<'_>,
+        output: OutputFile,
+        name: Option<&str>,
+    ) -> Result<(), Error> {
+        oci::write_archive(self, images, output, name).await
+    }
+
+    /// Writes `image` into a docker archive, where it has these names.
+    pub async fn to_docker_archive(
+        &self,
+        image: &Image,
+        output: OutputFile,
+        names: &[docker_archive::Name],
+    ) -> Result<(), Error> {
+        docker::write(self, image, output, names).await
+    }
+
+    /// Fetches several blobs at once.
+    async fn fetch_all<'d, F: Future<Output = Result<(), Error>>>(
+        &self,
+        blobs: impl IntoIterator<Item = &'d Descriptor>,
+        fetch: impl Fn(&'d Descriptor) -> F,
+    ) -> Result<(), Error> {
+        stream::iter(blobs)
+            .map(async |blob| {
+                fetch(blob).await?;
+                self.tell(blob, false);
+                Ok(())
+            })
+            .buffer_unordered(self.jobs.max(1))
+            .try_collect()
+            .await
+    }
+
+    /// Fetches a blob into a file of its own.
+    async fn fetch_to_file(&self, blob: &Descriptor, path: &Path) -> Result<(), Error> {
+        let mut output = OutputFile::create(path)?;
+        self.blobs.fetch_blob(blob, output.file()).await?;
+        output.commit()?;
+        // skopeo sets this mode whatever the umask is.
+        fs::set_permissions(path, Permissions::from_mode(0o644))
+            .map_err(|source| Error::Prepare { path: path.to_owned(), source })
+    }
+
+    fn tell(&self, blob: &Descriptor, was_there: bool) {
+        let (digest, size) = (&blob.digest, blob.size);
+        self.observer.observe(&Event::BlobStored { digest, size, was_there });
+    }
+}
+
+/// Prepares to write an archive where there is none.
+pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
+    if fs::metadata(path).is_ok_and(|found| found.is_dir() || found.is_file() && found.len() > 0) {
+        return Err(Error::Exists { path: path.to_owned() });
+    }
+    Ok(OutputFile::create(path)?)
+}
+
+/// The distinct blobs of some images, without those that are `there` already.
+fn missing<'a>(
+    blobs: impl IntoIterator<Item = &'a Descriptor>,
+    there: impl Fn(&Descriptor) -> bool,
+) -> Vec<&'a Descriptor> {
+    let distinct: BTreeMap<&Digest, &Descriptor> =
+        blobs.into_iter().map(|blob| (&blob.digest, blob)).collect();
+    distinct.into_values().filter(|blob| !there(blob)).collect()
+}
+
+/// Whether a file is the blob that it is named after.
+fn is_whole(path: &Path, blob: &Descriptor) -> bool {
+    let digest = |mut file: File| -> io::Result<Digest> {
+        let mut hasher = Hasher::new(blob.digest.algorithm());
+        io::copy(&mut file, &mut hasher)?;
+        Ok(hasher.finish())
+    };
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == blob.size)
+        && File::open(path).and_then(digest).is_ok_and(|digest| digest == blob.digest)
+}
+
+/// Writes `bytes` into a part of a file.
+fn write_at(file: &File, start: u64, bytes: &[u8], path: &Path) -> Result<(), Error> {
+    use io::Write as _;
+    let written = Region::new(file, start).write_all(bytes);
+    Ok(written.map_err(|source| files::Error::Write { path: path.to_owned(), source })?)
+}

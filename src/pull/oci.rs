@@ -1,0 +1,264 @@
+//! OCI layouts (OCI image-spec image-layout.md), as a directory and as a tar
+//! archive of one. Documents stay as they are served, so their digests do too.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use tar::{EntryType, Header};
+
+use super::{Error, Pull, is_whole, missing, write_at};
+use crate::digest::{Digest, Verified};
+use crate::docker_archive::padding;
+use crate::fs::{self as files, OutputFile};
+use crate::image::Image;
+use crate::manifest::Descriptor;
+use crate::media_type;
+use crate::observer::{Event, Observer};
+use crate::oci_layout::{INDEX, MARKER, REF_NAME, blob_path};
+use crate::resolve::Blobs;
+use crate::sink::Region;
+
+/// What `oci-layout` holds.
+const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// What goes into a layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Images<'a> {
+    /// What the name in the layout leads to: an index, or the manifest of the
+    /// only image.
+    pub root: &'a Verified,
+    /// Its media type.
+    pub media_type: &'a str,
+    /// The indexes between the root and the images.
+    pub between: &'a [Verified],
+    /// The images.
+    pub images: &'a [Image],
+}
+
+impl Images<'_> {
+    /// The documents, each once.
+    fn documents(&self) -> BTreeMap<&Digest, &[u8]> {
+        let manifests = self.images.iter().map(|image| image.manifest().raw());
+        std::iter::once(self.root)
+            .chain(self.between)
+            .chain(manifests)
+            .map(|document| (document.digest(), document.bytes()))
+            .collect()
+    }
+
+    /// The configs and layers.
+    fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.images.iter().flat_map(|image| image.manifest().blobs())
+    }
+
+    /// Others convert Docker's manifests, which then have another digest.
+    fn warn(&self, observer: &dyn Observer) {
+        let is_docker =
+            |image: &Image| image.manifest().media_type() == media_type::DOCKER_MANIFEST;
+        if self.images.iter().any(is_docker) {
+            let text = "the manifest is Docker's and stays so: containerd reads it in an OCI \
+                        layout, skopeo and umoci do not";
+            observer.observe(&Event::Warning(text));
+        }
+    }
+
+    /// The line of `index.json` that leads to them.
+    fn entry(&self, name: Option<&str>) -> Value {
+        let mut entry = json!({
+            "mediaType": self.media_type,
+            "digest": self.root.digest().to_string(),
+            "size": self.root.bytes().len(),
+        });
+        if let Some(name) = name {
+            entry["annotations"] = json!({ REF_NAME: name });
+        }
+        entry
+    }
+}
+
+/// Adds `images` to the layout in `directory`, which is made where there is
+/// none. `index.json` comes last, so what it names is there.
+pub(super) async fn write_layout<B: Blobs>(
+    pull: &Pull<'_, B>,
+    images: &Images<'_>,
+    directory: &Path,
+    name: Option<&str>,
+) -> Result<(), Error> {
+    images.warn(pull.observer);
+    let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
+    let index_file = directory.join(INDEX);
+    fs::create_dir_all(directory).map_err(prepare)?;
+    let is_empty = fs::read_dir(directory).map_err(prepare)?.next().is_none();
+    if !is_empty && !directory.join(MARKER).is_file() {
+        return Err(Error::NotOurs { path: directory.to_owned() });
+    }
+    let index = match files::read(&index_file) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|source| Error::Index { path: directory.to_owned(), source })?,
+        Err(error) if error.is_missing() => Map::new(),
+        Err(error) => return Err(error.into()),
+    };
+    if is_empty {
+        files::write(&directory.join(MARKER), VERSION.as_bytes())?;
+    }
+    let place = |digest: &Digest| blob_path(directory, digest);
+    for digest in images.documents().into_keys().chain(images.blobs().map(|blob| &blob.digest)) {
+        if let Some(folder) = place(digest).parent() {
+            fs::create_dir_all(folder).map_err(prepare)?;
+        }
+    }
+    let missing = missing(images.blobs(), |blob| {
+        let is_there = is_whole(&place(&blob.digest), blob);
+        if is_there {
+            pull.tell(blob, true);
+        }
+        is_there
+    });
+    pull.fetch_all(missing, async |blob| pull.fetch_to_file(blob, &place(&blob.digest)).await)
+        .await?;
+    for (digest, bytes) in images.documents() {
+        files::write(&place(digest), bytes)?;
+    }
+    Ok(files::write(&index_file, &with_entry(index, images.entry(name)))?)
+}
+
+/// `index.json` with `entry` in it, instead of one of the same name.
+fn with_entry(mut index: Map<String, Value>, entry: Value) -> Vec<u8> {
+    let name = |entry: &Value| entry.get("annotations").and_then(|all| all.get(REF_NAME)).cloned();
+    let mut entries = match index.remove("manifests") {
+        Some(Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    };
+    entries.retain(|old| {
+        let is_same = name(old) == name(&entry);
+        !is_same || name(&entry).is_none() && old.get("digest") != entry.get("digest")
+    });
+    entries.push(entry);
+    index.entry("schemaVersion").or_insert(json!(2));
+    index.insert("manifests".to_owned(), entries.into());
+    Value::Object(index).to_string().into_bytes()
+}
+
+/// A file in an archive.
+enum Content<'a> {
+    Here(Vec<u8>),
+    ToFetch(&'a Descriptor),
+}
+
+/// Writes a tar archive of a layout. All sizes are known before, so blobs
+/// arrive at their places several at once.
+pub(super) async fn write_archive<B: Blobs>(
+    pull: &Pull<'_, B>,
+    images: &Images<'_>,
+    mut output: OutputFile,
+    name: Option<&str>,
+) -> Result<(), Error> {
+    images.warn(pull.observer);
+    let path = output.path().to_owned();
+    let write_error = |source| files::Error::Write { path: path.clone(), source };
+    let file = &*output.file();
+    let (mut position, mut places) = (0, BTreeMap::new());
+    for (name, content) in contents(images, name) {
+        let size = match &content {
+            None => 0,
+            Some(Content::Here(bytes)) => bytes.len() as u64,
+            Some(Content::ToFetch(blob)) => blob.size,
+        };
+        let header = header(&name, size, content.is_none()).map_err(write_error)?;
+        Region::new(file, position).write_all(header.as_bytes()).map_err(write_error)?;
+        position += header.as_bytes().len() as u64;
+        match content {
+            None => {}
+            Some(Content::Here(bytes)) => write_at(file, position, &bytes, &path)?,
+            Some(Content::ToFetch(blob)) => {
+                places.insert(&blob.digest, (position, blob));
+            }
+        }
+        position += size + padding(size) as u64;
+    }
+    // Two blocks of zeros end it; what is between the files is zero as well.
+    file.set_len(position + 1024).map_err(write_error)?;
+    let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
+    pull.fetch_all(blobs, async |blob| {
+        let start = places[&blob.digest].0;
+        Ok(pull.blobs.fetch_blob(blob, &mut Region::new(file, start)).await?)
+    })
+    .await?;
+    Ok(output.commit()?)
+}
+
+/// The files of a layout, and its folders, by their names.
+fn contents<'a>(
+    images: &'a Images<'_>,
+    name: Option<&str>,
+) -> BTreeMap<String, Option<Content<'a>>> {
+    let mut contents = BTreeMap::new();
+    let index = with_entry(Map::new(), images.entry(name));
+    contents.insert(INDEX.to_owned(), Some(Content::Here(index)));
+    contents.insert(MARKER.to_owned(), Some(Content::Here(VERSION.into())));
+    contents.insert("blobs/".to_owned(), None);
+    let mut add = |digest: &Digest, content| {
+        let folder = format!("blobs/{}/", digest.algorithm().name());
+        contents.insert(format!("{folder}{}", digest.hex()), Some(content));
+        contents.insert(folder, None);
+    };
+    for blob in images.blobs() {
+        add(&blob.digest, Content::ToFetch(blob));
+    }
+    for (digest, bytes) in images.documents() {
+        add(digest, Content::Here(bytes.to_vec()));
+    }
+    contents
+}
+
+/// A header with nothing of this machine or time in it.
+fn header(name: &str, size: u64, is_folder: bool) -> io::Result<Header> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(if is_folder { EntryType::Directory } else { EntryType::Regular });
+    header.set_path(name)?;
+    header.set_mode(if is_folder { 0o755 } else { 0o644 });
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_takes_the_place_of_its_namesake_only() {
+        let entry = |digest: &str, name: Option<&str>| {
+            let mut entry = json!({ "digest": digest });
+            if let Some(name) = name {
+                entry["annotations"] = json!({ REF_NAME: name });
+            }
+            entry
+        };
+        let mut index = Map::new();
+        for (new, expected) in [
+            (entry("a", Some("1")), vec![entry("a", Some("1"))]),
+            (entry("b", Some("2")), vec![entry("a", Some("1")), entry("b", Some("2"))]),
+            (entry("c", Some("1")), vec![entry("b", Some("2")), entry("c", Some("1"))]),
+            (
+                entry("d", None),
+                vec![entry("b", Some("2")), entry("c", Some("1")), entry("d", None)],
+            ),
+            (
+                entry("d", None),
+                vec![entry("b", Some("2")), entry("c", Some("1")), entry("d", None)],
+            ),
+        ] {
+            let text = with_entry(index, new);
+            index = serde_json::from_slice(&text).expect("JSON");
+            assert_eq!(index["manifests"], Value::from(expected));
+        }
+        assert_eq!(index["schemaVersion"], 2);
+    }
+}

@@ -1,0 +1,101 @@
+//! What a lockfile pins, with its blobs from the Nix store where they are there,
+//! and from the registry where not.
+
+use std::path::PathBuf;
+
+use super::{Blobs, Error};
+use crate::digest::{Digest, Verified};
+use crate::fs;
+use crate::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
+use crate::location::Location;
+use crate::lockfile::{Entry, Lockfile};
+use crate::manifest::{self, Descriptor, Document, ImageManifest};
+use crate::reference::Repository;
+use crate::registry::Client;
+use crate::sink::{self, Sink};
+use crate::store::StoreDirectory;
+
+/// A lockfile's images.
+pub struct Locked<'a> {
+    lockfile: &'a Lockfile,
+    store: StoreDirectory,
+    client: &'a Client,
+}
+
+impl<'a> Locked<'a> {
+    /// What `lockfile` pins. Nothing is read yet.
+    #[must_use]
+    pub const fn new(lockfile: &'a Lockfile, store: StoreDirectory, client: &'a Client) -> Self {
+        Self { lockfile, store, client }
+    }
+
+    /// The image of an entry, with the manifest as the lockfile has it: enough
+    /// where the manifest itself goes nowhere.
+    pub async fn image(&self, entry: &Entry) -> Result<Image, Error> {
+        self.with_config(entry, entry.manifest().clone()).await
+    }
+
+    /// The image of an entry, with its manifest as it was served.
+    pub async fn served_image(&self, entry: &Entry) -> Result<Image, Error> {
+        let Some(pin) = entry.pin() else {
+            return Err(Error::NoDigest { file: self.lockfile.file().to_owned() });
+        };
+        let subject = format!("`{}`", pin.manifest);
+        let bytes = if let Some(path) = self.in_store(&pin.manifest) {
+            fs::read_at_most(&path, manifest::SIZE_LIMIT)?
+        } else {
+            let repository = self.repository(&pin.manifest)?;
+            self.client.manifest_bytes(repository, &pin.manifest, None).await?
+        };
+        let raw = Verified::check(&subject, bytes, &pin.manifest, None)?;
+        match Document::parse(&subject, raw, None)? {
+            Document::Manifest(manifest) if manifest.has_same_blobs(entry.manifest()) => {
+                self.with_config(entry, manifest).await
+            }
+            _ => Err(Error::Edited { file: self.lockfile.file().to_owned() }),
+        }
+    }
+
+    async fn with_config(&self, entry: &Entry, manifest: ImageManifest) -> Result<Image, Error> {
+        let descriptor = manifest.config();
+        let subject = format!("`{}`", self.lockfile.file());
+        let raw = if let Some(path) = self.in_store(&descriptor.digest) {
+            let bytes = fs::read_at_most(&path, CONFIG_SIZE_LIMIT)?;
+            Verified::check(&subject, bytes, &descriptor.digest, Some(descriptor.size))?
+        } else {
+            let repository = self.repository(&descriptor.digest)?;
+            self.client.blob(repository, descriptor, CONFIG_SIZE_LIMIT).await?
+        };
+        let config = ImageConfig::parse(&subject, &raw)?;
+        if entry.pin().is_some_and(|pin| pin.diff_ids != config.diff_ids()) {
+            return Err(Error::Edited { file: self.lockfile.file().to_owned() });
+        }
+        Ok(Image::new(&subject, manifest, config)?)
+    }
+
+    /// Where a blob is in the Nix store, if it is there.
+    fn in_store(&self, digest: &Digest) -> Option<PathBuf> {
+        let path = PathBuf::from(String::from(self.store.blob_path(digest)));
+        path.is_file().then_some(path)
+    }
+
+    fn repository(&self, digest: &Digest) -> Result<&Repository, Error> {
+        let reference = self.lockfile.location().and_then(Location::reference);
+        reference.map(crate::reference::Reference::repository).ok_or_else(|| Error::Nowhere {
+            file: self.lockfile.file().to_owned(),
+            digest: digest.clone(),
+        })
+    }
+}
+
+impl Blobs for Locked<'_> {
+    async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
+        let digest = &descriptor.digest;
+        if let Some(path) = self.in_store(digest) {
+            return Ok(sink::copy_blob(&path, digest, descriptor.size, sink)?);
+        }
+        let repository = self.repository(digest)?;
+        self.client.download(repository, digest, Some(descriptor.size), sink).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Where a blob goes while it arrives.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use crate::digest::{self, Digest, Hasher};
+use crate::error::{Diagnose, Kind};
+use crate::fs;
+
+/// How much of a file is copied at once, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Takes a blob piece by piece, and can begin anew: a piece that broke off or
+/// was wrong is sent again.
+pub trait Sink: Write {
+    /// Forgets all that was written.
+    fn restart(&mut self) -> io::Result<()>;
+
+    /// The file behind it, if it holds the blob and nothing else.
+    fn whole_file(&mut self) -> Option<&mut File> {
+        None
+    }
+}
+
+impl Sink for File {
+    fn restart(&mut self) -> io::Result<()> {
+        self.seek(SeekFrom::Start(0))?;
+        self.set_len(0)
+    }
+
+    fn whole_file(&mut self) -> Option<&mut File> {
+        Some(self)
+    }
+}
+
+/// A part of a file, from one position on. Several may be written at once.
+#[derive(Debug)]
+pub struct Region<'a> {
+    file: &'a File,
+    start: u64,
+    length: u64,
+}
+
+impl<'a> Region<'a> {
+    /// The part of `file` that begins at `start`.
+    #[must_use]
+    pub const fn new(file: &'a File, start: u64) -> Self {
+        Self { file, start, length: 0 }
+    }
+}
+
+impl Write for Region<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write_at(bytes, self.start + self.length)?;
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Region<'_> {
+    fn restart(&mut self) -> io::Result<()> {
+        self.length = 0;
+        Ok(())
+    }
+}
+
+/// Hashes, and keeps nothing: a blob as a part of something larger.
+#[derive(Debug)]
+pub struct HashSink {
+    before: Hasher,
+    now: Hasher,
+}
+
+impl HashSink {
+    /// Goes on with the hash of what stands before the blob.
+    #[must_use]
+    pub fn new(before: Hasher) -> Self {
+        Self { now: before.clone(), before }
+    }
+
+    /// The hash of what stands before, and of the blob.
+    #[must_use]
+    pub fn into_hasher(self) -> Hasher {
+        self.now
+    }
+}
+
+impl Write for HashSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.now.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for HashSink {
+    fn restart(&mut self) -> io::Result<()> {
+        self.now = self.before.clone();
+        Ok(())
+    }
+}
+
+/// Counts, and keeps nothing.
+#[derive(Debug, Default)]
+pub struct NullSink;
+
+impl Write for NullSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for NullSink {
+    fn restart(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why a blob on disk was not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It can't be read.
+    #[error(transparent)]
+    Read(fs::Error),
+    /// It can't be written.
+    #[error(transparent)]
+    Write(fs::Error),
+    /// It has another digest or size.
+    #[error(transparent)]
+    Digest(#[from] digest::Error),
+}
+
+impl Diagnose for CopyError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Read(error) | Self::Write(error) => error.kind(),
+            Self::Digest(error) => error.kind(),
+        }
+    }
+}
+
+/// Copies a blob of any size from a file into `sink`, verified.
+pub fn copy_blob(
+    path: &Path,
+    digest: &Digest,
+    size: u64,
+    sink: &mut dyn Sink,
+) -> Result<(), CopyError> {
+    let read = |source| CopyError::Read(fs::Error::Read { path: path.to_owned(), source });
+    let mut blob = File::open(path).map_err(read)?;
+    let mut hasher = Hasher::new(digest.algorithm());
+    let (mut buffer, mut total) = (vec![0; PIECE], 0);
+    loop {
+        let count = blob.read(&mut buffer).map_err(read)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        sink.write_all(&buffer[..count]).map_err(|source| {
+            CopyError::Write(fs::Error::Write { path: path.to_owned(), source })
+        })?;
+        total += count as u64;
+    }
+    let subject = format!("blob `{}`", path.display());
+    Ok(digest::check(&subject, &hasher.finish(), total, digest, Some(size))?)
+}
