@@ -33,7 +33,16 @@ let
       script
       lib
       platforms
+      fetch
       image
+      ;
+  };
+  archives = import ./archive.nix {
+    inherit
+      n2c
+      system
+      lib
+      fromLock
       ;
   };
   fromRef = import ./from-ref.nix {
@@ -53,6 +62,7 @@ let
     inherit (fetch) impureEnvVars;
   };
   inherit (fetch) fetchBlob;
+  inherit (archives) toDockerArchive toOciArchive;
 in
 {
   inherit
@@ -61,6 +71,8 @@ in
     fromRef
     pullImage
     pullImageFromManifest
+    toDockerArchive
+    toOciArchive
     ;
 
   # replacePulls upstream: the set `nix2container` of nix2container, with its

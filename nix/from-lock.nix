@@ -12,7 +12,7 @@
 # - tlsVerify: as of fetchBlob
 #
 # The result has, beside what a derivation has: `manifest`, `config` (the base
-# image's, as Nix data, for merging), `blobs`, `layers`, `imageName`, `imageTag`; and
+# image's, as Nix data, for merging), `blobs`, `layers`, `imageName`, `imageTag`, `servedManifest`; and
 # two programs, for which `import ./nix` needs `pkgs`: `getManifest` prints the
 # lockfile of what the tag leads to now, `update FILE` writes it.
 # Evaluating it reads the lockfile, builds nothing and starts no process.
@@ -21,6 +21,7 @@
   script,
   lib,
   platforms,
+  fetch,
   image,
 }:
 argument:
@@ -79,6 +80,11 @@ let
           config = entry.n2c.image.config or { };
           platform = chosen;
           ref = section.ref;
+          # The manifest as the registry serves it.
+          servedManifest = fetch.fetchManifest {
+            inherit repository tlsVerify;
+            digest = entry.n2c.manifest;
+          };
           getManifest = lockNow "get-manifest" "\"$@\"";
           update = lockNow "update" "--output \"\${1:?usage: update FILE}\"";
         };

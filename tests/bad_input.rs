@@ -301,31 +301,3 @@ fn a_layout_that_is_none_is_named() {
     assert!(n2c_in(directory.path(), &["lock", "oci:.:tag"]).error(4).contains("no image `tag`"));
     assert!(n2c_in(directory.path(), &["lock", "oci:."]).error(4).contains("has no readable blob"));
 }
-
-#[test]
-fn a_directory_that_is_not_ours_is_left_alone() {
-    let (registry, _) = registry_with_image();
-    let reference = registry.reference("app:1");
-    let directory = tempfile::tempdir().expect("a directory");
-    std::fs::create_dir(directory.path().join("home")).expect("a folder");
-    std::fs::write(directory.path().join("home/letter"), "dear").expect("written");
-    let pull = |destination: &str| {
-        n2c_in(directory.path(), &["pull", &reference, destination, "--arch", "amd64"])
-    };
-    assert!(pull("dir:home").error(1).contains("is not empty"));
-    assert_eq!(
-        std::fs::read_to_string(directory.path().join("home/letter")).expect("read"),
-        "dear"
-    );
-    assert!(pull("dir:home/letter").error(1).contains("failed to prepare directory"));
-    for destination in ["dir:", "home", "tar:home"] {
-        assert!(pull(destination).error(2).contains("is no destination"));
-    }
-    // A manifest comes last: what has one is whole.
-    registry.hook(|call| {
-        let config_came = call.target.contains("/blobs/");
-        config_came.then(|| Reply::new(404, ""))
-    });
-    pull("dir:new").error(4);
-    assert!(!directory.path().join("new/manifest.json").exists());
-}

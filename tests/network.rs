@@ -5,7 +5,6 @@
 mod support;
 
 use std::io::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +17,7 @@ use n2c::digest::{Algorithm, Digest, Hasher};
 use n2c::observer::Silent;
 use n2c::registry::{Client, ClientOptions, Error, RetryPolicy};
 use support::images::{Blob, Image};
-use support::program::{Run, command, n2c, n2c_in};
+use support::program::{command, n2c, n2c_in, peak_memory};
 use support::registry::{Registry, Reply, ReplyBody};
 
 /// A client that is quick to give up.
@@ -330,22 +329,6 @@ fn no_cookie_is_kept() {
     let run = n2c(&["lock", &registry.reference("app:1"), "--arch", "amd64"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(registry.calls().iter().all(|call| call.header("cookie").is_none()));
-}
-
-/// The greatest memory that a run of the program used, in KiB.
-fn peak_memory(directory: &Path, arguments: &[&str]) -> (Run, u64) {
-    let mut child = command(directory, arguments).spawn().expect("a run");
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().expect("a child").is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-        peak = peak.max(now.unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let code = child.wait().expect("an end").code().unwrap_or(-1);
-    (Run { code, stdout: Vec::new(), stderr: String::new() }, peak)
 }
 
 // "A 1 GiB blob cut at 30, 60 and 90 % costs at most 1.1 GiB of transfer", and

@@ -113,6 +113,13 @@ fn from_lock_is_data_before_it_is_built() {
     let private = example("private-registry", "lock = ./app.json;", "");
     assert_eq!(private, example("private-registry", mirrored, ""));
     assert!(from_lock.contains("-nix2container-team-app.json"), "{from_lock}");
+    // Others' functions, of which their argument is looked at.
+    let pkgs = "pkgs = { hello = \"hello\"; dockerTools.buildImage = a: a.fromImage; nix-snapshotter.buildImage = a: a.fromImage; };";
+    for (name, archive) in [("docker-tools", "docker-archive"), ("nix-snapshotter", "oci-archive")]
+    {
+        let made = example(name, &format!("lock = ./app.json; {pkgs}"), "");
+        assert!(made.contains(&format!("-{archive}-team-app-1.tar")), "{made}");
+    }
     let arm64 = example("multi-platform", "lock = ./all.json;", ".\"linux/arm64\"");
     assert_ne!(arm64, example("multi-platform", "lock = ./all.json;", ".\"linux/amd64\""));
     let pinned = format!("ref = \"{}\";", locked["n2c"]["ref"].as_str().expect("a ref"));
@@ -440,6 +447,41 @@ fn pull_image_takes_the_hash_of_skopeos_directory() {
         assert!(nix.file(layer["layer-path"].as_str().expect("a path")).exists());
     }
     assert_eq!((&built["arch"], &built["created"]), (&from_lock["arch"], &from_lock["created"]));
+}
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn archives_are_built_from_blobs_without_a_network() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
+    lock(&nix, &registry, "all.json", &["--all-platforms"]);
+    nix.configure(SANDBOX);
+    let reference = registry.reference("team/app:1");
+    let pull = |destination: &str, architecture: &str| {
+        let run =
+            n2c_in(nix.directory(), &["pull", &reference, destination, "--arch", architecture]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        std::fs::read(nix.directory().join(destination.split(':').nth(1).expect("a path")))
+            .expect("an archive")
+    };
+    let built =
+        |expression: &str| std::fs::read(nix.file(&build(&nix, expression))).expect("an archive");
+    let asked = registry.requests_of_n2c().len();
+    let docker = built("n2c.toDockerArchive ./app.json");
+    let requests = registry.requests_of_n2c().split_off(asked);
+    assert!(requests.iter().all(|request| request.contains("/blobs/")), "{requests:?}");
+    assert!(docker == pull("docker-archive:a.tar:team/app:1", "amd64"), "they differ");
+    let oci = built(
+        "n2c.toOciArchive { lock = ./all.json; platform = \"aarch64-linux\"; imageTag = \"x\"; }",
+    );
+    assert!(oci == pull("oci-archive:b.tar:x", "arm64"), "they differ");
+    // Blobs that the store has are not fetched again, whoever asks.
+    drop(registry);
+    let named =
+        "n2c.toDockerArchive { lock = ./app.json; imageName = \"other\"; imageTag = \"2\"; }";
+    assert_ne!(built(named), docker);
 }
 
 #[test]

@@ -172,3 +172,57 @@ fn a_daemon_that_refuses_is_quoted() {
     assert!(stderr.contains("hint: ") && stderr.contains("`allowed-users`"), "{stderr}");
     assert_eq!(registry.requests_of_n2c().len(), asked, "blobs are fetched for nothing");
 }
+
+#[test]
+#[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
+fn hash_adds_images_where_pull_image_looks() {
+    let registry = Distribution::start();
+    push(&registry, &[]);
+    let nix = nix_with_n2c();
+    nix.run("nix-store", &["--gc"]);
+    let program = nix.directory().join("n2c/bin/n2c");
+    let program = program.to_str().expect("a path");
+    let reference = registry.reference("team/app:1");
+    let hash = |more: &[&str], is_daemon: bool| {
+        let arguments = [&["hash", &reference, "--arch", "amd64", "--store"], more].concat();
+        let (success, stdout, stderr) = if is_daemon {
+            nix.try_run_as_nobody(program, &arguments)
+        } else {
+            nix.try_run(program, &arguments)
+        };
+        assert!(success, "{stderr}");
+        let path = stderr.lines().find_map(|line| line.strip_prefix("note: added `"));
+        (stdout, path.expect("a path").trim_end_matches('`').to_owned())
+    };
+    let eval = |expression: &str| -> String {
+        let text = nix.run("nix-instantiate", &["--eval", "--json", "-E", expression]);
+        serde_json::from_str(&text).expect("a string")
+    };
+    let (for_n2c, for_docker) = {
+        let daemon = nix.start_daemon();
+        let found = (hash(&[], true), hash(&["--for", "dockerTools"], true));
+        drop(daemon);
+        found
+    };
+    // `nix-store` puts them at the same places.
+    assert_eq!(hash(&[], false), for_n2c);
+    assert_eq!(hash(&["--for", "dockerTools"], false), for_docker);
+    // What is printed without the store is the same.
+    let printed = n2c_in(nix.directory(), &["hash", &reference, "--arch", "amd64"]);
+    assert_eq!(printed.text().trim(), for_n2c.0);
+    drop(registry);
+    let pulled =
+        with_n2c(&nix, "x86_64-linux", &format!("(n2c.pullImage {}).src.outPath", for_n2c.0));
+    assert_eq!(eval(&pulled), for_n2c.1);
+    let built = with_n2c(&nix, "x86_64-linux", &format!("n2c.pullImage {}", for_n2c.0));
+    nix.run("nix-build", &["--no-out-link", "-E", &built]);
+    // The derivation of nixpkgs' pullImage, as far as its path depends on it.
+    let archive = format!(
+        "let image = {}; name = builtins.replaceStrings [ \"/\" \":\" ] [ \"-\" \"-\" ] \
+         \"docker-image-${{image.finalImageName}}-${{image.finalImageTag}}.tar\"; in (derivation {{ \
+         inherit name; system = \"x\"; builder = \"x\"; outputHashMode = \"flat\"; \
+         outputHashAlgo = null; outputHash = image.hash; }}).outPath",
+        for_docker.0
+    );
+    assert_eq!(eval(&archive), for_docker.1);
+}

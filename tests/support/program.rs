@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// What a run left.
 #[derive(Debug)]
@@ -78,4 +79,20 @@ pub fn binary() -> PathBuf {
     // An example is in `target/PROFILE/examples`, beside it the program.
     let example = std::env::current_exe().expect("the program knows where it is");
     example.ancestors().nth(2).expect("a target directory").join("n2c")
+}
+
+/// The greatest memory that a run of the program used, in KiB.
+pub fn peak_memory(directory: &Path, arguments: &[&str]) -> (Run, u64) {
+    let mut child = command(directory, arguments).spawn().expect("a run");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().expect("a child").is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+        peak = peak.max(now.unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let code = child.wait().expect("an end").code().unwrap_or(-1);
+    (Run { code, stdout: Vec::new(), stderr: String::new() }, peak)
 }
