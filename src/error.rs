@@ -2,7 +2,7 @@
 //! which is the exit code, and what would help.
 
 use crate::{blob_map, digest, fs, image, image_json, lockfile, manifest, oci_layout};
-use crate::{platform, pull, reference, registry, resolve, store};
+use crate::{platform, pull, reference, registry, resolve, store, update, verify};
 
 /// What went wrong, as far as a calling program needs to know.
 ///
@@ -14,6 +14,8 @@ pub enum Kind {
     Other,
     /// The call itself is wrong: an invalid reference, platform or digest.
     Usage,
+    /// A lockfile is not what its tag leads to now.
+    Stale,
     /// The image, blob or platform is not there, or no longer.
     NotFound,
     /// The registry does not let this user have it.
@@ -34,6 +36,7 @@ impl Kind {
         match self {
             Self::Other => 1,
             Self::Usage => 2,
+            Self::Stale => 3,
             Self::NotFound => 4,
             Self::Denied => 5,
             Self::RateLimited => 6,
@@ -91,6 +94,10 @@ stages! {
     Image(image::Error),
     /// A reference leads to no image for a platform.
     Resolve(resolve::Error),
+    /// Something is not as a lockfile says.
+    Verify(verify::Error),
+    /// A lockfile can't be brought up to date.
+    Update(update::Error),
     /// An image can't be put on disk.
     Pull(pull::Error),
     /// A lockfile can't be read.

@@ -17,6 +17,7 @@
 
 pub mod blob_map;
 pub mod decompress;
+pub mod difference;
 pub mod digest;
 pub mod docker_archive;
 pub mod error;
@@ -36,5 +37,8 @@ pub mod registry;
 pub mod resolve;
 pub mod sink;
 pub mod store;
+pub mod update;
+pub mod verify;
+pub mod version;
 
 pub use error::{Diagnose, Error, Kind, error_chain};

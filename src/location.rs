@@ -50,6 +50,27 @@ impl Location {
         }
     }
 
+    /// The same location without a digest: what is there now.
+    #[must_use]
+    pub fn unpinned(&self) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(reference.unpinned()),
+            Self::OciLayout(layout) => {
+                Self::OciLayout(LayoutReference { digest: None, ..layout.clone() })
+            }
+        }
+    }
+
+    /// Whether something else may be there tomorrow: not where a reference has
+    /// a digest alone.
+    #[must_use]
+    pub fn can_move(&self) -> bool {
+        match self {
+            Self::Registry(reference) => reference.tag().is_some(),
+            Self::OciLayout(_) => true,
+        }
+    }
+
     /// The reference, for an image in a registry.
     #[must_use]
     pub const fn reference(&self) -> Option<&Reference> {

@@ -295,6 +295,21 @@ impl Lockfile {
         Self { file: location.to_string(), location: Some(location), keyed: true, entries }
     }
 
+    /// A lockfile of the same form, of other content.
+    #[must_use]
+    pub fn with(&self, location: Location, entries: Vec<Entry>) -> Self {
+        Self { file: self.file.clone(), location: Some(location), keyed: self.keyed, entries }
+    }
+
+    /// Whether `other` locks the same images for the same platforms.
+    #[must_use]
+    pub fn has_same_entries(&self, other: &Self) -> bool {
+        let text = |lockfile: &Self| -> Vec<_> {
+            lockfile.entries.iter().map(|entry| entry.to_object(None)).collect()
+        };
+        text(self) == text(other)
+    }
+
     /// Reads a lockfile or a plain manifest. `file` names it in errors.
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
         let shape = |source| Error::Shape { file: file.to_owned(), source };

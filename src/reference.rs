@@ -166,6 +166,18 @@ impl Reference {
         Self { digest: Some(digest), ..self.clone() }
     }
 
+    /// The same reference without a digest, where its tag leads to now.
+    #[must_use]
+    pub fn unpinned(&self) -> Self {
+        Self { digest: None, ..self.clone() }
+    }
+
+    /// Another tag of the same repository.
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> Self {
+        Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() }
+    }
+
     /// Reads a reference without adding a default tag.
     fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };

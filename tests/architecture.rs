@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 /// From the foundations to the top. `error` and `observer` stand beside them.
 const ROWS: [&[&str]; 8] = [
-    &["digest", "fs", "media_type", "platform"],
+    &["digest", "fs", "media_type", "platform", "version"],
     &["reference", "sink"],
     &["decompress", "location", "manifest", "store"],
     &["image", "oci_layout", "registry"],
     &["docker_archive", "lockfile"],
-    &["blob_map", "resolve"],
-    &["image_json", "pull"],
+    &["blob_map", "difference", "resolve"],
+    &["image_json", "pull", "update", "verify"],
     &["lib"],
 ];
 

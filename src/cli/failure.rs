@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use n2c::reference::Repository;
 use n2c::{Diagnose, Kind};
@@ -115,5 +116,74 @@ pub(crate) struct Unhealthy {
 impl Diagnose for Unhealthy {
     fn kind(&self) -> Kind {
         Kind::Other
+    }
+}
+
+/// No file that was named is a lockfile.
+#[derive(Debug, thiserror::Error)]
+#[error("there are no lockfiles in {paths}")]
+pub(crate) struct NoLockfiles {
+    pub(crate) paths: String,
+}
+
+impl Diagnose for NoLockfiles {
+    fn kind(&self) -> Kind {
+        Kind::NotFound
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("make one with `n2c lock IMAGE -o FILE`".to_owned())
+    }
+}
+
+/// A directory can't be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to list `{}`", path.display())]
+pub(crate) struct Unlisted {
+    pub(crate) path: PathBuf,
+    #[source]
+    pub(crate) source: io::Error,
+}
+
+impl Diagnose for Unlisted {
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+}
+
+/// Some lockfiles failed; what each did is in the report.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} of {total} lockfile{} failed", if *total == 1 { "" } else { "s" })]
+pub(crate) struct Failed {
+    pub(crate) count: usize,
+    pub(crate) total: usize,
+    /// That of the first.
+    pub(crate) kind: Kind,
+}
+
+impl Diagnose for Failed {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+/// Lockfiles are not what their references lead to now.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{stale} of {total} lockfile{} out of date",
+    if *total == 1 { " is" } else { "s are" }
+)]
+pub(crate) struct Outdated {
+    pub(crate) stale: usize,
+    pub(crate) total: usize,
+}
+
+impl Diagnose for Outdated {
+    fn kind(&self) -> Kind {
+        Kind::Stale
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("run `n2c update`".to_owned())
     }
 }

@@ -1,12 +1,22 @@
 //! Reading the lockfiles that commands are given.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use n2c::location::Location;
 use n2c::lockfile::Lockfile;
 use n2c::reference::Repository;
 
-use super::failure::{Failure, Usage};
+use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
+use super::report::Report;
+use super::rows::Row;
+
+/// A lockfile, and what stands in its file.
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    pub(crate) text: Vec<u8>,
+    pub(crate) lockfile: Lockfile,
+}
 
 /// Reads a lockfile or a plain manifest.
 pub(crate) fn read(path: &Path) -> Result<Lockfile, Failure> {
@@ -23,4 +33,71 @@ pub(crate) fn repository(lockfile: &Lockfile) -> Result<&Repository, Failure> {
         )
         .into()),
     }
+}
+
+/// The lockfiles at `paths`, by their names, and a row for each that can't be
+/// read. In directories, JSON files of others are passed over, which is said.
+pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Vec<Row>), Failure> {
+    // Each once, and whether it was named itself.
+    let mut files: BTreeMap<PathBuf, bool> = BTreeMap::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut below = Vec::new();
+            list(path, &mut below)?;
+            for file in below {
+                files.entry(file).or_insert(false);
+            }
+        } else {
+            files.insert(path.clone(), true);
+        }
+    }
+    let (mut found, mut rows) = (Vec::new(), Vec::new());
+    for (path, is_named) in files {
+        let name = path.display().to_string();
+        let text = match n2c::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                rows.push(Row::failed(&name, &error));
+                continue;
+            }
+        };
+        match Lockfile::parse(&name, &text) {
+            Ok(lockfile) if is_named || !lockfile.platforms().is_empty() => {
+                found.push(Found { path, text, lockfile });
+            }
+            // A merge may have broken it; that it is one, its text still says.
+            Err(error) if is_named || contains(&text, b"\"n2c\"") => {
+                rows.push(Row::failed(&name, &error));
+            }
+            _ => report.note(&format!("`{name}` is no lockfile of n2c, and is passed over")),
+        }
+    }
+    if found.is_empty() && rows.is_empty() {
+        let paths = paths.iter().map(|path| format!("`{}`", path.display()));
+        return Err(NoLockfiles { paths: paths.collect::<Vec<_>>().join(", ") }.into());
+    }
+    Ok((found, rows))
+}
+
+/// All JSON files below a directory, hidden ones left out.
+fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let error = |source| Unlisted { path: directory.to_owned(), source };
+    for entry in std::fs::read_dir(directory).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(error)?);
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        // A link to a directory may lead in a circle.
+        if kind.is_dir() {
+            list(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    text.windows(needle.len()).any(|window| window == needle)
 }

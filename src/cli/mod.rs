@@ -3,6 +3,8 @@
 mod auth;
 mod blob;
 mod blobs;
+mod diff;
+mod difference;
 mod doctor;
 mod explain;
 mod failure;
@@ -18,6 +20,9 @@ mod platforms;
 mod prefetch;
 mod pull;
 mod report;
+mod rows;
+mod update;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -86,6 +91,17 @@ enum When {
 enum Command {
     /// Resolve an image and write its lockfile
     Lock(lock::Options),
+    /// Move lockfiles to what their tags lead to now
+    ///
+    /// Exit codes: 3 with `--check`, where something is out of date; that of the
+    /// first failure, where a lockfile failed.
+    Update(update::Update),
+    /// Make the rest of lockfiles match their `ref` lines, after a bot edited those
+    Refresh(update::Refresh),
+    /// Show what changed between two lockfiles
+    Diff(diff::Options),
+    /// Ask whether all that lockfiles pin is still served
+    Verify(verify::Options),
     /// Show an image's platforms, layers, sizes and config
     Inspect(inspect::Options),
     /// Print where in the Nix store a lockfile's blobs are
@@ -199,6 +215,10 @@ fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),
         Command::Lock(options) => interruptible(lock::run(options, report)),
+        Command::Update(options) => interruptible(update::update(options, report)),
+        Command::Refresh(options) => interruptible(update::refresh(options, report)),
+        Command::Diff(options) => diff::run(&options),
+        Command::Verify(options) => interruptible(verify::run(options, report)),
         Command::Inspect(options) => interruptible(inspect::run(options, report)),
         Command::Blob(options) => interruptible(blob::run(options, report)),
         Command::Prefetch(options) => interruptible(prefetch::run(options, report)),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::authorization::{Authorization, User};
@@ -36,9 +36,17 @@ pub(super) struct Request<'a> {
     pub(super) range: Option<(u64, Option<u64>)>,
     /// Whether the registry itself is asked where this fails.
     pub(super) is_mirror: bool,
+    /// GET, or HEAD where the answer's head is enough.
+    pub(super) method: Method,
 }
 
 impl<'a> Request<'a> {
+    /// A GET of something whole.
+    pub(super) const fn get(repository: &'a Repository, path: &'a str, subject: &'a str) -> Self {
+        let method = Method::GET;
+        Self { repository, path, subject, range: None, is_mirror: false, method }
+    }
+
     /// What an error of it says.
     pub(super) fn asked(&self, url: &'a Url, user: Option<&'a User>) -> Asked<'a> {
         Asked { subject: self.subject, url, registry: self.repository.host(), user }
@@ -182,6 +190,25 @@ impl Connection {
         Ok(found)
     }
 
+    /// The head of an answer.
+    pub(super) async fn ask_once(&self, request: &Request<'_>) -> Result<Response, Error> {
+        self.with_retries(request, async || self.exchange(request).await).await
+    }
+
+    /// A whole body of at most `limit` bytes, and the `Link` to the next one.
+    pub(super) async fn fetch_page(
+        &self,
+        request: &Request<'_>,
+        limit: u64,
+    ) -> Result<(Vec<u8>, Option<String>), Error> {
+        self.with_retries(request, async || {
+            let response = self.exchange(request).await?;
+            let link = http::text_header(response.headers(), &header::LINK);
+            Ok((http::read_body(request.subject, response, limit).await?, link))
+        })
+        .await
+    }
+
     /// Sends a request by the scheme that the registry speaks, and finds out
     /// which that is.
     async fn ask(
@@ -233,7 +260,14 @@ impl Connection {
         }
         let url = url_of(request, scheme)?;
         self.http
-            .follow(Outgoing { subject: request.subject, url, headers, form: None, authorization })
+            .follow(Outgoing {
+                subject: request.subject,
+                method: request.method.clone(),
+                url,
+                headers,
+                form: None,
+                authorization,
+            })
             .await
     }
 

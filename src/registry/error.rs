@@ -63,6 +63,23 @@ pub enum Error {
         #[source]
         source: url::ParseError,
     },
+    /// A list of tags is not what it should be.
+    #[error("invalid list of the tags of `{repository}`")]
+    Tags {
+        /// The repository.
+        repository: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A list goes on and on, or in a circle.
+    #[error("failed to list {subject}: `{host}` does not come to an end")]
+    Endless {
+        /// What was to be listed.
+        subject: String,
+        /// Who was asked.
+        host: String,
+    },
     /// No answer, or one that broke off.
     #[error("failed to fetch {subject} from `{host}`{}", Attempts(*attempts))]
     Unreachable {
@@ -275,7 +292,7 @@ impl Diagnose for Error {
                 429 => Kind::RateLimited,
                 _ => Kind::Network,
             },
-            Self::TooLarge { .. } => Kind::Verification,
+            Self::TooLarge { .. } | Self::Tags { .. } | Self::Endless { .. } => Kind::Verification,
             Self::Denied(_) | Self::Unfit { .. } | Self::Blocked { .. } | Self::Realm { .. } => {
                 Kind::Denied
             }

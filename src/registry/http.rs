@@ -35,16 +35,22 @@ pub(super) struct Outgoing<'a> {
     pub(super) subject: &'a str,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    /// The body of a POST; without one, it is a GET.
+    /// GET or HEAD, where there is no form.
+    pub(super) method: Method,
+    /// The body of a POST.
     pub(super) form: Option<String>,
     pub(super) authorization: Option<&'a Authorization>,
 }
 
 impl<'a> Outgoing<'a> {
     pub(super) fn get(subject: &'a str, url: Url) -> Self {
-        Self { subject, url, headers: HeaderMap::new(), form: None, authorization: None }
+        let (headers, method) = (HeaderMap::new(), Method::GET);
+        Self { subject, url, headers, method, form: None, authorization: None }
     }
 }
+
+/// What a manifest's digest is told in (distribution-spec, "Pulling manifests").
+pub(super) static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Which client a server needs. A proxy is never used for this machine.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -155,7 +161,7 @@ impl Http {
         if let Some(authorization) = outgoing.authorization {
             headers.insert(header::AUTHORIZATION, authorization.header());
         }
-        let method = if outgoing.form.is_some() { Method::POST } else { Method::GET };
+        let method = if outgoing.form.is_some() { Method::POST } else { outgoing.method.clone() };
         let mut request = self.client(url)?.request(method.clone(), url.clone());
         if let Some(form) = &outgoing.form {
             let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");

@@ -11,11 +11,13 @@ pub mod credentials;
 mod download;
 mod encoding;
 mod error;
+mod head;
 mod http;
 mod mirrors;
 mod origin;
 mod proxy;
 mod retry;
+mod tags;
 mod tls;
 mod token;
 
@@ -107,6 +109,17 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
+    /// The manifest that `target`, a tag or a digest, names.
+    fn named(reference: &'a Reference, target: &str) -> Self {
+        Self {
+            repository: reference.repository(),
+            path: format!("manifests/{target}"),
+            subject: format!("manifest `{reference}`"),
+            digest: reference.digest(),
+            size: None,
+        }
+    }
+
     fn blob(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
         let (path, subject) = (format!("blobs/{digest}"), format!("blob `{repository}@{digest}`"));
         Self { repository, path, subject, digest: Some(digest), size }
@@ -121,7 +134,7 @@ impl<'a> Wanted<'a> {
     fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
         // A mirror that stumbles has the registry behind it.
         let is_mirror = repository != self.repository;
-        Request { repository, path: &self.path, subject: &self.subject, range: None, is_mirror }
+        Request { is_mirror, ..Request::get(repository, &self.path, &self.subject) }
     }
 }
 
@@ -150,14 +163,44 @@ impl Client {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
-        self.manifest(&Wanted {
-            repository: reference.repository(),
-            path: format!("manifests/{target}"),
-            subject: format!("manifest `{reference}`"),
-            digest: reference.digest(),
-            size: None,
+        self.manifest(&Wanted::named(reference, &target)).await
+    }
+
+    /// The digest that a reference's tag leads to, whatever digest the reference
+    /// has. Nothing is transferred where the registry tells it by itself, which
+    /// no registry counts as a pull; what it tells is not verified.
+    pub async fn tag_digest(&self, reference: &Reference) -> Result<Digest, Error> {
+        let wanted = Wanted {
+            digest: None,
+            ..Wanted::named(reference, reference.tag().unwrap_or("latest"))
+        };
+        let told = self.anywhere(&wanted, async |endpoint| {
+            head::manifest_digest(&self.connection, &wanted.request(endpoint)).await
+        });
+        match told.await? {
+            Some(digest) => Ok(digest),
+            None => Ok(self.manifest(&wanted).await?.raw.digest().clone()),
+        }
+    }
+
+    /// Whether the registry still has a blob; an error says why not.
+    pub async fn has_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<(), Error> {
+        let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
+        self.anywhere(&wanted, async |endpoint| {
+            let request = wanted.request(endpoint);
+            head::blob_is_served(&self.connection, &request, descriptor.size).await
         })
         .await
+    }
+
+    /// The tags of a repository, sorted. Mirrors are not asked: they know those
+    /// that somebody pulled.
+    pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
+        tags::tags(&self.connection, repository).await
     }
 
     /// The index or manifest that a descriptor points to.

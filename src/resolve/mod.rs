@@ -15,10 +15,11 @@ use std::pin::Pin;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
 
-use crate::digest::Verified;
+use crate::digest::{Digest, Verified};
 use crate::error::{Diagnose as _, Kind};
 use crate::image::Image;
 use crate::location::{LayoutReference, Location};
+use crate::lockfile::Entry;
 use crate::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
 use crate::media_type;
 use crate::observer::{Event, Observer};
@@ -220,6 +221,34 @@ impl<'a> Resolution<'a> {
 
     /// The image for `wanted`.
     pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
+        let chosen = self.choose(wanted).await?;
+        self.fetch(chosen).await
+    }
+
+    /// What a lockfile says of the image for `wanted`. Where `old` is of that very
+    /// image, nothing more is fetched.
+    pub async fn entry(&self, wanted: &Platform, old: &Entry) -> Result<Entry, Error> {
+        let is_old = |digest: &Digest| old.pin().is_some_and(|pin| pin.manifest == *digest);
+        if matches!(self.root, Document::Manifest(_)) && is_old(self.root.raw().digest()) {
+            return Ok(old.clone());
+        }
+        let chosen = self.choose(wanted).await?;
+        if is_old(&chosen.descriptor.digest) {
+            return Ok(old.clone());
+        }
+        Ok(Entry::new(wanted.clone(), &self.fetch(chosen).await?))
+    }
+
+    /// The digest of the manifest for `wanted`.
+    pub async fn digest_for(&self, wanted: &Platform) -> Result<Digest, Error> {
+        match &self.root {
+            Document::Manifest(manifest) => Ok(manifest.raw().digest().clone()),
+            Document::Index(_) => Ok(self.choose(wanted).await?.descriptor.digest),
+        }
+    }
+
+    /// Which image serves `wanted`.
+    async fn choose(&self, wanted: &Platform) -> Result<Candidate, Error> {
         let listed = self.listed();
         let chosen = if let Some(candidate) = exact(&listed, wanted) {
             candidate
@@ -239,8 +268,12 @@ impl<'a> Resolution<'a> {
             let text = format!("{} has no `{wanted}`; using `{}`", self.subject, chosen.platform);
             self.observer.observe(&Event::Note(&text));
         }
-        if let Some(image) = &chosen.image {
-            return Ok(image.clone());
+        Ok(chosen.clone())
+    }
+
+    async fn fetch(&self, chosen: Candidate) -> Result<Image, Error> {
+        if let Some(image) = chosen.image {
+            return Ok(image);
         }
         let served = self.source.child(&chosen.descriptor).await?;
         let subject = self.child_subject(&chosen.descriptor);
@@ -252,7 +285,7 @@ impl<'a> Resolution<'a> {
             }
             Document::Index(_) => Err(Error::NotAManifest {
                 subject: self.subject.clone(),
-                descriptor: chosen.descriptor.clone(),
+                descriptor: chosen.descriptor,
             }),
         }
     }

@@ -43,6 +43,15 @@ impl Run {
     }
 }
 
+impl Run {
+    /// A failure whose report is on stdout all the same.
+    #[track_caller]
+    pub fn error_with_report(&self, code: i32) {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        assert!(!self.stdout.is_empty() && self.stderr.contains("error: "), "{}", self.stderr);
+    }
+}
+
 /// Runs `n2c` in `directory`, with nothing of this user's in its environment.
 pub fn n2c_in(directory: &Path, arguments: &[&str]) -> Run {
     let output = command(directory, arguments).output().expect("n2c was built with the tests");

@@ -277,15 +277,47 @@ fn answer(state: &Mutex<State>, call: &Call, address: SocketAddr) -> Reply {
     let state = state.lock().expect("no test panicked in here");
     if kind == "manifests" {
         return match state.manifests.get(&format!("{repository}:{reference}")) {
-            Some(blob) => {
-                Reply::new(200, blob.bytes.clone()).with("content-type", blob.media_type.clone())
-            }
+            Some(blob) => Reply::new(200, blob.bytes.clone())
+                .with("content-type", blob.media_type.clone())
+                .with("docker-content-digest", blob.digest().to_string()),
             None => Reply::error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
         };
+    }
+    if (kind, reference) == ("tags", "list") {
+        return tags_reply(&state, repository, query);
     }
     match state.blobs.get(reference) {
         Some(bytes) => blob_reply(call, bytes),
         None => Reply::error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
+    }
+}
+
+/// A page of a repository's tags, with a link to the next.
+fn tags_reply(state: &State, repository: &str, query: &str) -> Reply {
+    let parameter = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    };
+    let count: usize = parameter("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
+    let last = parameter("last").unwrap_or_default();
+    let prefix = format!("{repository}:");
+    let mut tags: Vec<&str> = state
+        .manifests
+        .keys()
+        .filter_map(|key| key.strip_prefix(&prefix))
+        .filter(|tag| !tag.contains(':') && *tag > last.as_str())
+        .collect();
+    tags.sort_unstable();
+    // As some registries do, fewer than were asked for.
+    let page = &tags[..tags.len().min(count).min(100)];
+    let body = serde_json::json!({ "name": repository, "tags": page }).to_string();
+    let reply = Reply::new(200, body).with("content-type", "application/json");
+    match page.last() {
+        Some(last) if page.len() < tags.len() => {
+            let next = format!("</v2/{repository}/tags/list?last={last}&n={count}>; rel=\"next\"");
+            reply.with("link", next)
+        }
+        _ => reply,
     }
 }
 

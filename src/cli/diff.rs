@@ -1,0 +1,41 @@
+//! `n2c diff`: what changed between two lockfiles.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use n2c::difference::Difference;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::report::Report;
+use super::{difference, lockfiles, rows};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The lockfile as it was, also from a pipe: `<(git show HEAD:alpine.json)`
+    old: PathBuf,
+
+    /// The lockfile as it is
+    new: PathBuf,
+
+    #[command(flatten)]
+    form: rows::Form,
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let (old, new) = (lockfiles::read(&options.old)?, lockfiles::read(&options.new)?);
+    let difference = Difference::between(&old, &new);
+    let file = options.new.display().to_string();
+    Report::text(&if options.form.json {
+        let line = json!({
+            "version": rows::VERSION, "command": "diff", "file": file,
+            "status": if difference.is_empty() { "same" } else { "different" },
+            "difference": difference,
+        });
+        format!("{line}\n")
+    } else if options.form.markdown {
+        difference::markdown(&file, &difference)
+    } else {
+        difference::text(&difference)
+    })
+}

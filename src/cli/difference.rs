@@ -1,0 +1,218 @@
+//! How a difference is shown: to people, and in the body of a pull request.
+//!
+//! Images are made by strangers, and a pull request is read by people with rights:
+//! all that an image says stands in code there, where it links to nothing and
+//! calls nobody.
+
+use std::fmt::Write as _;
+
+use indicatif::BinaryBytes;
+use n2c::difference::{Change, Difference, LayersDifference, PlatformDifference};
+use serde_json::Value;
+
+/// The longest value that is shown, in characters.
+const LONGEST: usize = 200;
+
+/// One fact: what it is about, and what it was and is.
+struct Line {
+    what: String,
+    old: Option<String>,
+    new: Option<String>,
+}
+
+impl Line {
+    fn new<T>(what: impl Into<String>, change: &Change<T>, show: impl Fn(&T) -> String) -> Self {
+        Self {
+            what: what.into(),
+            old: change.old.as_ref().map(&show),
+            new: change.new.as_ref().map(&show),
+        }
+    }
+}
+
+/// A difference for a terminal.
+pub(crate) fn text(difference: &Difference) -> String {
+    if difference.is_empty() {
+        return "nothing changed\n".to_owned();
+    }
+    let mut text = String::new();
+    let mut put = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    if let Some(reference) = &difference.reference {
+        put(&plain(&Line::new("reference", reference, String::clone)));
+    }
+    for platform in &difference.gained {
+        put(&format!("+ platform {platform}"));
+    }
+    for platform in &difference.lost {
+        put(&format!("- platform {platform}"));
+    }
+    for platform in &difference.platforms {
+        put(&heading(platform));
+        for line in lines(platform) {
+            put(&format!("  {}", plain(&line)));
+        }
+        put(&format!("  {}", layers(&platform.layers)));
+        if let Some(page) = &platform.compare {
+            put(&format!("  {page}"));
+        }
+    }
+    text
+}
+
+fn heading(platform: &PlatformDifference) -> String {
+    platform.platform.as_ref().map_or_else(|| "image".to_owned(), ToString::to_string)
+}
+
+fn layers(layers: &LayersDifference) -> String {
+    format!(
+        "layers: {} kept, {} added, {} removed, {} to download",
+        layers.kept,
+        layers.added.len(),
+        layers.removed.len(),
+        BinaryBytes(layers.download)
+    )
+}
+
+fn plain(line: &Line) -> String {
+    let shown = |value: &Option<String>| value.as_deref().map(|text| shorten(&one_line(text)));
+    match (shown(&line.old), shown(&line.new)) {
+        (Some(old), Some(new)) => format!("{}: {old} → {new}", line.what),
+        (None, Some(new)) => format!("+ {}: {new}", line.what),
+        (Some(old), None) => format!("- {}: {old}", line.what),
+        (None, None) => line.what.clone(),
+    }
+}
+
+/// A difference for a pull request, below a heading of its file.
+pub(crate) fn markdown(file: &str, difference: &Difference) -> String {
+    let mut text = format!("### {}\n\n", code(file));
+    if difference.is_empty() {
+        text.push_str("Nothing changed.\n");
+        return text;
+    }
+    let mut put = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    if let Some(reference) = &difference.reference {
+        put(&item(&Line::new("reference", reference, String::clone)));
+    }
+    for platform in &difference.gained {
+        put(&format!("- gained the platform {}", code(&platform.to_string())));
+    }
+    for platform in &difference.lost {
+        put(&format!("- **lost the platform** {}", code(&platform.to_string())));
+    }
+    for platform in &difference.platforms {
+        put(&format!("\n#### {}\n", code(&heading(platform))));
+        for line in lines(platform) {
+            put(&item(&line));
+        }
+        put(&format!("- {}", layers(&platform.layers)));
+        if let Some(page) = &platform.compare {
+            put(&format!("- [changes in the source]({page})"));
+        }
+    }
+    text
+}
+
+fn item(line: &Line) -> String {
+    let what = if line.what.contains(' ') {
+        let (kind, name) = line.what.split_once(' ').unwrap_or_default();
+        format!("{kind} {}", code(name))
+    } else {
+        line.what.clone()
+    };
+    match (line.old.as_deref().map(code), line.new.as_deref().map(code)) {
+        (Some(old), Some(new)) => format!("- {what}: {old} → {new}"),
+        (None, Some(new)) => format!("- {what}: added {new}"),
+        (Some(old), None) => format!("- {what}: removed {old}"),
+        (None, None) => format!("- {what}"),
+    }
+}
+
+/// All that changed of a platform, but for its layers.
+fn lines(platform: &PlatformDifference) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let texts = [
+        ("version", &platform.version),
+        ("revision", &platform.revision),
+        ("created", &platform.created),
+    ];
+    for (what, change) in texts {
+        lines.extend(change.as_ref().map(|change| Line::new(what, change, String::clone)));
+    }
+    let manifest = platform.manifest.as_ref();
+    lines.extend(manifest.map(|change| Line::new("manifest", change, ToString::to_string)));
+    for (key, change) in &platform.config {
+        lines.push(Line::new(key, change, Value::to_string));
+    }
+    for (name, change) in &platform.env {
+        lines.push(Line::new(format!("Env {name}"), change, String::clone));
+    }
+    for (kind, set) in [("port", &platform.exposed_ports), ("volume", &platform.volumes)] {
+        let there = |name: &String| (format!("{kind} {name}"), "yes".to_owned());
+        for (what, yes) in set.added.iter().map(there) {
+            lines.push(Line { what, old: None, new: Some(yes) });
+        }
+        for (what, yes) in set.removed.iter().map(there) {
+            lines.push(Line { what, old: Some(yes), new: None });
+        }
+    }
+    for (key, change) in &platform.labels {
+        lines.push(Line::new(format!("label {key}"), change, String::clone));
+    }
+    lines
+}
+
+/// Text as code that nothing in it ends: between more backticks than it has.
+pub(crate) fn code(text: &str) -> String {
+    let text = shorten(&one_line(text));
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad =
+        if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            // Writing to a string can't fail.
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_gets_out_of_code() {
+        for (text, expected) in [
+            ("1.2", "`1.2`"),
+            ("a`b", "``a`b``"),
+            ("`` ` ", "``` `` `  ```"),
+            ("", "`  `"),
+            ("a\n\n@everyone ![x](y)", "`a\\n\\n@everyone ![x](y)`"),
+        ] {
+            assert_eq!(code(text), expected);
+        }
+        assert_eq!(code(&"é".repeat(300)), format!("`{}…`", "é".repeat(200)));
+    }
+}

@@ -1,0 +1,188 @@
+//! Reports with a line for each lockfile, for people and for programs. The JSON
+//! is described by `examples/report.schema.json`.
+
+use clap::Args;
+use n2c::Kind;
+use n2c::difference::Difference;
+use n2c::update::Outcome;
+use n2c::{Diagnose, error_chain};
+use serde_json::{Value, json};
+
+use super::difference;
+use super::lockfiles::Found;
+use super::report::Report;
+
+/// The version of the JSON reports.
+pub(crate) const VERSION: u32 = 1;
+
+/// How a report is written.
+#[derive(Args)]
+#[command(next_help_heading = "Report options")]
+pub(crate) struct Form {
+    /// Print JSON, one line for each lockfile
+    #[arg(long, conflicts_with = "markdown")]
+    pub(crate) json: bool,
+
+    /// Print Markdown, for the body of a pull request
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+/// What became of a lockfile, in words that programs rely on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Status {
+    Fresh,
+    Pinned,
+    IndexMoved,
+    Stale,
+    Updated,
+    Failed,
+}
+
+impl Status {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Pinned => "pinned",
+            Self::IndexMoved => "index-moved",
+            Self::Stale => "stale",
+            Self::Updated => "updated",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is reported of a lockfile.
+pub(crate) struct Row {
+    pub(crate) file: String,
+    pub(crate) status: Status,
+    old: Option<String>,
+    new: Option<String>,
+    difference: Option<Difference>,
+    error: Option<Value>,
+    pub(crate) kind: Option<Kind>,
+}
+
+impl Row {
+    /// A row of what could be read and looked at.
+    pub(crate) fn of(found: &Found, outcome: &Outcome) -> Self {
+        let old = found.lockfile.location().map(ToString::to_string);
+        let mut row = Self {
+            file: found.path.display().to_string(),
+            status: Status::Fresh,
+            new: old.clone(),
+            old,
+            difference: None,
+            error: None,
+            kind: None,
+        };
+        match outcome {
+            Outcome::Fresh => {}
+            Outcome::Pinned => row.status = Status::Pinned,
+            Outcome::IndexMoved(new) | Outcome::Stale(new) => {
+                row.status = match outcome {
+                    Outcome::IndexMoved(_) => Status::IndexMoved,
+                    _ => Status::Stale,
+                };
+                row.new = new.location().map(ToString::to_string);
+                row.difference = Some(Difference::between(&found.lockfile, new));
+            }
+            Outcome::Failed(error) => return Self::failed(&row.file, &**error),
+        }
+        row
+    }
+
+    /// A row of a failure.
+    pub(crate) fn failed(file: &str, error: &dyn Diagnose) -> Self {
+        Self {
+            file: file.to_owned(),
+            status: Status::Failed,
+            old: None,
+            new: None,
+            difference: None,
+            error: Some(error_json(error)),
+            kind: Some(error.kind()),
+        }
+    }
+
+    pub(crate) fn json(&self, command: &str) -> Value {
+        json!({
+            "version": VERSION,
+            "command": command,
+            "file": self.file,
+            "status": self.status.name(),
+            "reference": { "old": self.old, "new": self.new },
+            "difference": self.difference,
+            "error": self.error,
+        })
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let status = self.status.name();
+        let message = self.error.as_ref().and_then(|error| error["message"].as_str());
+        let detail = match (message, &self.old, &self.new) {
+            (Some(message), ..) => message.to_owned(),
+            (None, Some(old), Some(new)) if old != new => format!("{old} → {new}"),
+            (None, old, _) => old.clone().unwrap_or_default(),
+        };
+        format!("{status:<11}  {}  {detail}", self.file)
+    }
+
+    fn markdown(&self) -> String {
+        match (&self.difference, &self.error) {
+            (Some(difference), _) => difference::markdown(&self.file, difference),
+            (None, Some(error)) => {
+                let message = error["message"].as_str().unwrap_or_default();
+                format!(
+                    "### {}\n\nNot updated: {}\n",
+                    difference::code(&self.file),
+                    difference::code(message)
+                )
+            }
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// An error for programs.
+pub(crate) fn error_json(error: &dyn Diagnose) -> Value {
+    json!({
+        "kind": kind_name(error.kind()),
+        "exitCode": error.kind().exit_code(),
+        "message": error_chain(&error),
+        "hint": error.hint(),
+    })
+}
+
+/// A kind of failure, in a word that programs rely on.
+pub(crate) const fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Other => "error",
+        Kind::Usage => "usage",
+        Kind::Stale => "stale",
+        Kind::NotFound => "gone",
+        Kind::Denied => "denied",
+        Kind::RateLimited => "rate-limited",
+        Kind::Network => "unreachable",
+        Kind::Verification => "wrong",
+    }
+}
+
+/// The whole report.
+pub(crate) fn print(
+    rows: &[Row],
+    command: &str,
+    form: &Form,
+) -> Result<(), super::failure::Failure> {
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| match (form.json, form.markdown) {
+            (true, _) => row.json(command).to_string(),
+            (_, true) => row.markdown(),
+            _ => row.text(),
+        })
+        .filter(|line| !line.is_empty())
+        .collect();
+    let text = lines.join("\n");
+    Report::text(&if text.is_empty() { text } else { format!("{text}\n") })
+}

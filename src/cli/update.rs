@@ -1,0 +1,173 @@
+//! `n2c update` and `n2c refresh`: lockfiles brought up to date.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use futures_util::{StreamExt as _, stream};
+use n2c::Kind;
+use n2c::lockfile::Lockfile;
+use n2c::update::{Outcome, PlatformsLost, TagPolicy, Updater};
+use n2c::version::Bump;
+
+use super::RegistryOptions;
+use super::failure::{Failed, Failure, Outdated};
+use super::lockfiles::{self, Found};
+use super::report::Report;
+use super::rows::{self, Form, Row, Status};
+
+#[derive(Args)]
+pub(crate) struct Update {
+    #[command(flatten)]
+    common: Common,
+
+    /// Change nothing; exit with 3 if a lockfile is out of date
+    #[arg(long)]
+    check: bool,
+
+    /// Take a lockfile as fresh whose index moved while its platforms' images did not
+    #[arg(long)]
+    ignore_index: bool,
+
+    /// Move tags that are versions too: to the newest with the same `major.minor`, `major`, or to any
+    #[arg(long, value_name = "HOW-FAR")]
+    bump: Option<How>,
+
+    /// With `--bump`, move to versions that are not released yet too
+    #[arg(long, requires = "bump")]
+    pre_releases: bool,
+
+    /// What to do about platforms that are no longer there
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    platforms_lost: Lost,
+}
+
+#[derive(Args)]
+pub(crate) struct Refresh {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Common {
+    /// Lockfiles, or directories with lockfiles at any depth
+    #[arg(default_value = "lockfiles", value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// How many requests to make to one registry at once
+    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+
+    #[command(flatten)]
+    form: Form,
+
+    #[command(flatten)]
+    registry: RegistryOptions,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum How {
+    /// `3.19.1` to `3.19.4`
+    Patch,
+    /// `3.19` to `3.20`
+    Minor,
+    /// `3.19` to `4.0`
+    Major,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Lost {
+    /// Leave the lockfile as it is, and fail
+    Fail,
+    /// Drop them from the lockfile
+    Drop,
+}
+
+impl From<How> for Bump {
+    fn from(how: How) -> Self {
+        match how {
+            How::Patch => Self::Patch,
+            How::Minor => Self::Minor,
+            How::Major => Self::Major,
+        }
+    }
+}
+
+pub(crate) async fn update(options: Update, report: &Arc<Report>) -> Result<(), Failure> {
+    let Common { paths, jobs, form, registry } = options.common;
+    let (found, mut rows) = lockfiles::find(&paths, report)?;
+    let client = registry.client(report.clone())?;
+    let mut updater = Updater::new(&client, &**report, jobs.into());
+    updater.tags =
+        options.bump.map(|how| TagPolicy { bump: how.into(), pre_releases: options.pre_releases });
+    updater.platforms_lost = match options.platforms_lost {
+        Lost::Fail => PlatformsLost::Fail,
+        Lost::Drop => PlatformsLost::Drop,
+    };
+    let lockfiles: Vec<&Lockfile> = found.iter().map(|found| &found.lockfile).collect();
+    let outcomes = updater.update(&lockfiles).await;
+    for (found, outcome) in found.iter().zip(outcomes) {
+        let outcome = match outcome {
+            Outcome::IndexMoved(_) if options.ignore_index => Outcome::Fresh,
+            outcome => outcome,
+        };
+        rows.push(settle(found, &outcome, !options.check));
+    }
+    finish(rows, "update", &form, report)
+}
+
+pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<(), Failure> {
+    let Common { paths, jobs, form, registry } = options.common;
+    let (found, mut rows) = lockfiles::find(&paths, report)?;
+    let client = registry.client(report.clone())?;
+    let updater = Updater::new(&client, &**report, jobs.into());
+    let outcomes: Vec<Outcome> = stream::iter(&found)
+        .map(async |found| match updater.refresh(&found.lockfile).await {
+            // What a formatter or an editor did to the file is undone.
+            Outcome::Fresh if found.lockfile.to_text().as_bytes() != found.text => {
+                Outcome::Stale(Box::new(found.lockfile.clone()))
+            }
+            outcome => outcome,
+        })
+        .buffered(usize::from(jobs) * 2)
+        .collect()
+        .await;
+    for (found, outcome) in found.iter().zip(&outcomes) {
+        rows.push(settle(found, outcome, true));
+    }
+    finish(rows, "refresh", &form, report)
+}
+
+/// Writes what is new, where that is wanted, and tells of it.
+fn settle(found: &Found, outcome: &Outcome, write: bool) -> Row {
+    let mut row = Row::of(found, outcome);
+    if let (Outcome::IndexMoved(new) | Outcome::Stale(new), true) = (outcome, write) {
+        match n2c::fs::write(&found.path, new.to_text().as_bytes()) {
+            Ok(()) => row.status = Status::Updated,
+            Err(error) => return Row::failed(&row.file, &error),
+        }
+    }
+    row
+}
+
+/// Prints the report; the exit code is that of the first failure, else 3 where
+/// something is out of date.
+fn finish(mut rows: Vec<Row>, command: &str, form: &Form, report: &Report) -> Result<(), Failure> {
+    rows.sort_by(|a, b| a.file.cmp(&b.file));
+    rows::print(&rows, command, form)?;
+    let count =
+        |statuses: &[Status]| rows.iter().filter(|row| statuses.contains(&row.status)).count();
+    let updated = count(&[Status::Updated]);
+    if updated > 0 {
+        report.note(&format!("{updated} of {} lockfiles changed", rows.len()));
+    }
+    let failed = count(&[Status::Failed]);
+    if failed > 0 {
+        let kind = rows.iter().find_map(|row| row.kind).unwrap_or(Kind::Other);
+        return Err(Failed { count: failed, total: rows.len(), kind }.into());
+    }
+    match count(&[Status::Stale, Status::IndexMoved]) {
+        0 => Ok(()),
+        stale => Err(Outdated { stale, total: rows.len() }.into()),
+    }
+}

@@ -1,0 +1,115 @@
+//! `n2c verify`: is all that lockfiles pin still served?
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use n2c::digest::Digest;
+use n2c::verify::{self, Check};
+use n2c::{Diagnose as _, Kind};
+use serde_json::{Value, json};
+
+use super::RegistryOptions;
+use super::failure::{Failed, Failure};
+use super::lockfiles;
+use super::report::Report;
+use super::rows::{VERSION, error_json, kind_name};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Lockfiles, or directories with lockfiles at any depth
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Print JSON, one line for each lockfile
+    #[arg(long)]
+    json: bool,
+
+    /// Ask nobody: say what can be told from the file alone
+    #[arg(long)]
+    offline: bool,
+
+    /// How many requests to make at once
+    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+
+    #[command(flatten)]
+    registry: RegistryOptions,
+}
+
+pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
+    let (found, unreadable) = lockfiles::find(&options.paths, report)?;
+    let client = options.registry.client(report.clone())?;
+    let mut lines = Vec::new();
+    let (mut failed, total) = (unreadable.len(), unreadable.len() + found.len());
+    let mut kind = unreadable.first().and_then(|row| row.kind);
+    for row in unreadable {
+        let line = if options.json { row.json("verify").to_string() } else { row.text() };
+        lines.push((row.file, line));
+    }
+    for found in found {
+        let checks = if options.offline {
+            verify::offline(&found.lockfile)
+        } else {
+            verify::online(&found.lockfile, &client, options.jobs.into()).await
+        };
+        let first = checks.iter().find_map(|check| Some(check.result.as_ref().err()?.kind()));
+        failed += usize::from(first.is_some());
+        kind = kind.or(first);
+        let file = found.path.display().to_string();
+        let line =
+            if options.json { json(&file, &checks).to_string() } else { text(&file, &checks) };
+        lines.push((file, line));
+    }
+    lines.sort();
+    let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
+    Report::text(&format!("{}\n", lines.join("\n")))?;
+    match failed {
+        0 => Ok(()),
+        failed => Err(Failed { count: failed, total, kind: kind.unwrap_or(Kind::Other) }.into()),
+    }
+}
+
+fn status(check: &Check) -> &'static str {
+    match &check.result {
+        Ok(()) => "ok",
+        Err(error) => kind_name(error.kind()),
+    }
+}
+
+fn text(file: &str, checks: &[Check]) -> String {
+    let mut lines = vec![file.to_owned()];
+    for check in checks {
+        let platform = check.platform.as_ref().map(|platform| format!("  {platform}"));
+        let digest = check.digest.as_ref().map(|digest| format!("  {}", digest.short()));
+        let message =
+            check.result.as_ref().err().map(|error| format!("  {}", n2c::error_chain(error)));
+        lines.push(format!(
+            "  {:<12} {}{}{}{}",
+            status(check),
+            check.subject,
+            platform.unwrap_or_default(),
+            digest.unwrap_or_default(),
+            message.unwrap_or_default()
+        ));
+    }
+    lines.join("\n")
+}
+
+fn json(file: &str, checks: &[Check]) -> Value {
+    let all = checks.iter().all(|check| check.result.is_ok());
+    let checks: Vec<Value> = checks
+        .iter()
+        .map(|check| {
+            json!({
+                "subject": check.subject,
+                "digest": check.digest.as_ref().map(Digest::to_string),
+                "platform": check.platform.as_ref().map(ToString::to_string),
+                "status": status(check),
+                "error": check.result.as_ref().err().map(|error| error_json(error)),
+            })
+        })
+        .collect();
+    let status = if all { "ok" } else { "failed" };
+    json!({ "version": VERSION, "command": "verify", "file": file, "status": status, "checks": checks })
+}

@@ -1,0 +1,68 @@
+//! Questions that need no body: where a tag points to, and whether a blob is
+//! there. Docker Hub counts a GET of a manifest as a pull, and a HEAD as nothing.
+
+use reqwest::header;
+use reqwest::{Method, StatusCode};
+
+use super::connection::{Connection, Request};
+use super::error::Error;
+use super::http;
+use crate::digest::{self, Digest};
+
+/// The digest that the registry tells for a manifest. `None` where it tells none
+/// without a GET (protocol rule 41). It is a hint: not verified.
+pub(super) async fn manifest_digest(
+    connection: &Connection,
+    request: &Request<'_>,
+) -> Result<Option<Digest>, Error> {
+    let request = Request { method: Method::HEAD, ..*request };
+    match connection.ask_once(&request).await {
+        Ok(response) => {
+            let told = http::text_header(response.headers(), &http::CONTENT_DIGEST);
+            Ok(told.and_then(|digest| digest.parse().ok()))
+        }
+        Err(error) if refuses_method(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the registry has a blob: it must say so, by HEAD, or by a GET of one
+/// byte where it refuses that (protocol rules 21 and 51).
+pub(super) async fn blob_is_served(
+    connection: &Connection,
+    request: &Request<'_>,
+    size: u64,
+) -> Result<(), Error> {
+    let head = Request { method: Method::HEAD, ..*request };
+    let response = match connection.ask_once(&head).await {
+        Err(error) if refuses_method(&error) => {
+            // An empty blob has no first byte.
+            let range = (size > 0).then_some((0, Some(0)));
+            let get = Request { method: Method::GET, range, ..*request };
+            return connection.ask_once(&get).await.map(drop);
+        }
+        result => result?,
+    };
+    let length = http::text_header(response.headers(), &header::CONTENT_LENGTH);
+    // Some tell a length of nothing, and mean nothing by it.
+    match length.and_then(|length| length.parse().ok()).filter(|length| *length > 0) {
+        Some(length) => Ok(digest::check_size(&request.subject, length, Some(size))?),
+        None => Ok(()),
+    }
+}
+
+/// Whether an error is about the method: then a GET says what is the matter.
+fn refuses_method(error: &Error) -> bool {
+    let refusals = [
+        StatusCode::BAD_REQUEST,
+        StatusCode::FORBIDDEN,
+        StatusCode::UNAUTHORIZED,
+        StatusCode::METHOD_NOT_ALLOWED,
+        StatusCode::NOT_IMPLEMENTED,
+    ];
+    match error {
+        Error::Status { status, .. } => refusals.contains(status),
+        Error::Denied(denial) => refusals.contains(&denial.status),
+        _ => false,
+    }
+}

@@ -1,0 +1,299 @@
+//! Lockfiles brought up to date: what each tag leads to now, and what of that is
+//! new.
+//!
+//! A tag is asked for by HEAD, which no registry counts as a pull, and once for
+//! all lockfiles that lock it. Only where its digest moved is anything fetched,
+//! and of images only those whose own manifest changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
+
+use crate::error::{Diagnose, Kind};
+use crate::location::Location;
+use crate::lockfile::Lockfile;
+use crate::observer::{Event, Observer};
+use crate::platform::{self, Platform};
+use crate::reference::Reference;
+use crate::registry::{self, Client};
+use crate::resolve::{self, Resolution};
+use crate::version::{Bump, TagVersion};
+
+/// How many references are looked at at once, whatever their hosts are.
+const CONCURRENCY: usize = 64;
+
+/// Why a lockfile could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The registry does not tell where its tag leads, or lists no tags.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// What the tag leads to is no image for one of its platforms.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    /// Platforms that it locks are no longer there.
+    #[error("`{reference}` no longer has {}", platform::list(lost))]
+    Lost {
+        /// What was looked at.
+        reference: String,
+        /// The platforms.
+        lost: Vec<Platform>,
+    },
+    /// One of several lockfiles of the same image: it failed for all.
+    #[error(transparent)]
+    Shared(Arc<Self>),
+    /// It does not say what it locks.
+    #[error("it does not say which image it locks")]
+    Nameless,
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::Resolve(error) => error.kind(),
+            Self::Shared(error) => error.kind(),
+            Self::Lost { .. } => Kind::NotFound,
+            Self::Nameless => Kind::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Resolve(error) => error.hint(),
+            Self::Shared(error) => error.hint(),
+            Self::Lost { .. } => Some(
+                "wait for the image to be complete, or pass `--platforms-lost=drop`".to_owned(),
+            ),
+            Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
+        }
+    }
+}
+
+/// What became of a lockfile.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is what its reference leads to.
+    Fresh,
+    /// Its reference has no tag, so nothing can move.
+    Pinned,
+    /// The index moved, and the images of all its platforms are the same.
+    IndexMoved(Box<Lockfile>),
+    /// Something in it changed.
+    Stale(Box<Lockfile>),
+    /// There is no telling.
+    Failed(Box<Error>),
+}
+
+/// What is done about platforms that are no longer there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PlatformsLost {
+    /// The lockfile stays as it is, and that is an error.
+    #[default]
+    Fail,
+    /// The lockfile loses them too.
+    Drop,
+}
+
+/// To which tag a lockfile may move.
+#[derive(Clone, Copy, Debug)]
+pub struct TagPolicy {
+    /// How far.
+    pub bump: Bump,
+    /// Whether to versions that are not released yet.
+    pub pre_releases: bool,
+}
+
+/// Brings lockfiles up to date.
+pub struct Updater<'a> {
+    client: &'a Client,
+    observer: &'a dyn Observer,
+    /// How many requests go to one host at once.
+    jobs: usize,
+    /// Whether tags move too.
+    pub tags: Option<TagPolicy>,
+    /// What is done about platforms that are no longer there.
+    pub platforms_lost: PlatformsLost,
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl<'a> Updater<'a> {
+    /// At most `jobs` references of one registry are looked at at once.
+    #[must_use]
+    pub fn new(client: &'a Client, observer: &'a dyn Observer, jobs: usize) -> Self {
+        let (tags, platforms_lost, hosts) = (None, PlatformsLost::default(), Mutex::default());
+        Self { client, observer, jobs, tags, platforms_lost, hosts }
+    }
+
+    /// What each lockfile is now, by what its tag leads to. In their order.
+    pub async fn update(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = lockfiles.iter().map(|_| None).collect();
+        let mut groups: BTreeMap<String, (Location, Vec<usize>)> = BTreeMap::new();
+        for (index, lockfile) in lockfiles.iter().enumerate() {
+            match lockfile.location().map(Location::unpinned) {
+                None => outcomes[index] = Some(Outcome::Failed(Box::new(Error::Nameless))),
+                Some(location) if !location.can_move() => outcomes[index] = Some(Outcome::Pinned),
+                Some(location) => {
+                    let group = groups.entry(location.to_string());
+                    group.or_insert_with(|| (location, Vec::new())).1.push(index);
+                }
+            }
+        }
+        let found: Vec<Vec<(usize, Outcome)>> = stream::iter(groups.into_values())
+            .map(async |(location, members)| {
+                let _permit = self.permit(&location).await;
+                let group: Vec<&Lockfile> = members.iter().map(|index| lockfiles[*index]).collect();
+                let outcomes = self.update_group(location, &group).await;
+                members.into_iter().zip(outcomes).collect()
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (index, outcome) in found.into_iter().flatten() {
+            outcomes[index] = Some(outcome);
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+
+    /// Makes the rest of a lockfile match the reference that stands in it. The
+    /// digest there is what counts; that the tag leads elsewhere is said.
+    pub async fn refresh(&self, lockfile: &Lockfile) -> Outcome {
+        let Some(location) = lockfile.location() else {
+            return Outcome::Failed(Box::new(Error::Nameless));
+        };
+        let _permit = self.permit(location).await;
+        if let Some(reference) = location.reference()
+            && let (Some(_), Some(digest)) = (reference.tag(), reference.digest())
+        {
+            match self.client.tag_digest(reference).await {
+                Ok(now) if now == *digest => {}
+                Ok(now) => self.note(&format!("the tag of `{reference}` leads to `{now}` now")),
+                Err(error) => self.note(&crate::error_chain(&error)),
+            }
+        }
+        match self.relock(lockfile, location).await {
+            Ok(fresh) => compare(lockfile, fresh),
+            Err(error) => Outcome::Failed(Box::new(error)),
+        }
+    }
+
+    async fn update_group(&self, location: Location, group: &[&Lockfile]) -> Vec<Outcome> {
+        match self.update_location(location, group).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                let error = Arc::new(error);
+                let failed = |_| Outcome::Failed(Box::new(Error::Shared(error.clone())));
+                group.iter().map(failed).collect()
+            }
+        }
+    }
+
+    async fn update_location(
+        &self,
+        mut location: Location,
+        group: &[&Lockfile],
+    ) -> Result<Vec<Outcome>, Error> {
+        if let (Location::Registry(reference), Some(policy)) = (&location, self.tags) {
+            location = Location::Registry(self.bumped(reference, policy).await?);
+        }
+        if let Some(reference) = location.reference() {
+            let digest = self.client.tag_digest(reference).await?;
+            let locked = location.pinned(digest);
+            if group.iter().all(|lockfile| lockfile.location() == Some(&locked)) {
+                return Ok(group.iter().map(|_| Outcome::Fresh).collect());
+            }
+        }
+        let resolution = Resolution::open(&location, self.client, self.observer).await?;
+        let mut outcomes = Vec::new();
+        for lockfile in group {
+            outcomes.push(match self.lock_from(lockfile, &resolution).await {
+                Ok(fresh) => compare(lockfile, fresh),
+                Err(error) => Outcome::Failed(Box::new(error)),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// The reference with the newest tag that it may move to.
+    async fn bumped(&self, reference: &Reference, policy: TagPolicy) -> Result<Reference, Error> {
+        let Some(Ok(version)) = reference.tag().map(str::parse::<TagVersion>) else {
+            self.note(&format!("the tag of `{reference}` is no version, and stays"));
+            return Ok(reference.clone());
+        };
+        let tags = self.client.tags(reference.repository()).await?;
+        Ok(match version.newest(&tags, policy.bump, policy.pre_releases) {
+            Some(newest) => reference.tagged(&newest.to_string()),
+            None => reference.clone(),
+        })
+    }
+
+    /// The lockfile that its own reference leads to.
+    async fn relock(&self, lockfile: &Lockfile, location: &Location) -> Result<Lockfile, Error> {
+        // Without an index the reference is the manifest's own.
+        if let (Location::Registry(reference), [entry]) = (location, lockfile.entries())
+            && let Some(pin) = entry.pin()
+            && reference.digest() == Some(&pin.manifest)
+        {
+            return Ok(lockfile.clone());
+        }
+        let resolution = Resolution::open(location, self.client, self.observer).await?;
+        self.lock_from(lockfile, &resolution).await
+    }
+
+    /// A lockfile of the same platforms, from what was found.
+    async fn lock_from(
+        &self,
+        lockfile: &Lockfile,
+        resolution: &Resolution<'_>,
+    ) -> Result<Lockfile, Error> {
+        let (mut entries, mut lost) = (Vec::new(), Vec::new());
+        for old in lockfile.entries() {
+            let Some(pin) = old.pin() else { return Err(Error::Nameless) };
+            match resolution.entry(&pin.platform, old).await {
+                Ok(entry) => entries.push(entry),
+                Err(resolve::Error::NoPlatform { .. }) => lost.push(pin.platform.clone()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let reference = resolution.location();
+        if !lost.is_empty() {
+            let error = Error::Lost { reference: reference.to_string(), lost: lost.clone() };
+            if self.platforms_lost == PlatformsLost::Fail || entries.is_empty() {
+                return Err(error);
+            }
+            self.observer.observe(&Event::Warning(&error.to_string()));
+        }
+        Ok(lockfile.with(reference.clone(), entries))
+    }
+
+    async fn permit(&self, location: &Location) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let host = location.reference().map(|reference| reference.repository().host());
+        let host = host.unwrap_or_default().to_owned();
+        let semaphore = {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.jobs))).clone()
+        };
+        semaphore.acquire_owned().await.ok()
+    }
+
+    fn note(&self, text: &str) {
+        self.observer.observe(&Event::Note(text));
+    }
+}
+
+/// What `fresh` changes of `lockfile`.
+fn compare(lockfile: &Lockfile, fresh: Lockfile) -> Outcome {
+    let is_same = lockfile.has_same_entries(&fresh);
+    if is_same && lockfile.location() == fresh.location() {
+        return Outcome::Fresh;
+    }
+    let unpinned = |lockfile: &Lockfile| lockfile.location().map(Location::unpinned);
+    if is_same && unpinned(lockfile) == unpinned(&fresh) {
+        Outcome::IndexMoved(Box::new(fresh))
+    } else {
+        Outcome::Stale(Box::new(fresh))
+    }
+}

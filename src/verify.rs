@@ -1,0 +1,236 @@
+//! Is all that a lockfile pins still served, and is it what it says?
+//!
+//! Index, manifest and config are fetched, so that an edited lockfile is caught;
+//! of layers it is asked whether they are there, and nothing is transferred.
+
+use futures_util::{StreamExt as _, stream};
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::error::{Diagnose, Kind};
+use crate::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
+use crate::location::Location;
+use crate::lockfile::{Entry, Lockfile, Pin};
+use crate::manifest::{Descriptor, Document};
+use crate::observer::Silent;
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::registry::{self, Client};
+use crate::resolve::{self, Resolution};
+use crate::{image, manifest};
+
+/// Why something is not as the lockfile says.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not served, or there is no telling.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The index can't be looked into.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    /// What is served is no manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// What is served is no config.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The lockfile says something else than what is served.
+    #[error("the lockfile has {what} than {truth}")]
+    Edited {
+        /// What differs: "other layers".
+        what: &'static str,
+        /// What it differs from: "the manifest that it pins".
+        truth: &'static str,
+    },
+    /// It is no lockfile of an image in a registry.
+    #[error("it does not say which image it locks")]
+    Nameless,
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::Resolve(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Edited { .. } | Self::Nameless => Kind::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Resolve(error) => error.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Edited { .. } => Some("run `n2c refresh` on it, or lock it anew".to_owned()),
+            Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
+        }
+    }
+}
+
+/// What was found out about one thing that a lockfile pins.
+#[derive(Debug)]
+pub struct Check {
+    /// What it is: `reference`, `manifest`, `config`, `layer 1`.
+    pub subject: String,
+    /// Its digest, where it has one.
+    pub digest: Option<Digest>,
+    /// Of which platform it is a part.
+    pub platform: Option<Platform>,
+    /// Whether it is served as the lockfile says.
+    pub result: Result<(), Error>,
+}
+
+/// Asks the registry for all that `lockfile` pins, `jobs` at once.
+pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Check> {
+    let Some(Location::Registry(reference)) = lockfile.location() else {
+        return vec![Check {
+            subject: "reference".to_owned(),
+            digest: None,
+            platform: None,
+            result: Err(Error::Nameless),
+        }];
+    };
+    let mut checks = vec![Check {
+        subject: "reference".to_owned(),
+        digest: reference.digest().cloned(),
+        platform: None,
+        result: verify_reference(lockfile, reference, client).await,
+    }];
+    let entries = stream::iter(lockfile.entries())
+        .map(|entry| verify_entry(entry, reference, client, jobs))
+        .buffered(jobs.max(1));
+    checks.extend(entries.collect::<Vec<_>>().await.into_iter().flatten());
+    checks
+}
+
+/// What can be said of a lockfile from itself alone.
+#[must_use]
+pub fn offline(lockfile: &Lockfile) -> Vec<Check> {
+    let reference = lockfile.location().and_then(Location::reference);
+    let check = |platform, subject: &str, result| Check {
+        subject: subject.to_owned(),
+        digest: None,
+        platform,
+        result,
+    };
+    let has_digest = reference.is_some_and(|reference| reference.digest().is_some());
+    let named = if has_digest { Ok(()) } else { Err(Error::Nameless) };
+    let mut checks = vec![check(None, "reference", named)];
+    for entry in lockfile.entries() {
+        let Some(pin) = entry.pin() else { continue };
+        checks.push(check(Some(pin.platform.clone()), "config", platform_fits(pin)));
+    }
+    checks
+}
+
+/// Whether the config is for the platform that the entry stands for.
+fn platform_fits(pin: &Pin) -> Result<(), Error> {
+    let text = |key: &str| pin.image.get(key).and_then(Value::as_str).unwrap_or_default();
+    let built = Platform::served(text("os"), text("architecture"), text("variant"));
+    match built {
+        Some(built)
+            if built.os() == pin.platform.os()
+                && built.architecture() == pin.platform.architecture() =>
+        {
+            Ok(())
+        }
+        _ => Err(Error::Edited { what: "another platform", truth: "its own config" }),
+    }
+}
+
+/// The index is still there, and leads to the locked manifests.
+async fn verify_reference(
+    lockfile: &Lockfile,
+    reference: &Reference,
+    client: &Client,
+) -> Result<(), Error> {
+    let location = Location::Registry(reference.clone());
+    let resolution = Resolution::open(&location, client, &Silent).await?;
+    for entry in lockfile.entries() {
+        let Some(pin) = entry.pin() else { return Err(Error::Nameless) };
+        if resolution.digest_for(&pin.platform).await? != pin.manifest {
+            return Err(Error::Edited {
+                what: "another manifest",
+                truth: "its reference leads to",
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn verify_entry(
+    entry: &Entry,
+    reference: &Reference,
+    client: &Client,
+    jobs: usize,
+) -> Vec<Check> {
+    let Some(pin) = entry.pin() else { return Vec::new() };
+    let repository = reference.repository();
+    let check = |subject: String, digest: &Digest, result| Check {
+        subject,
+        digest: Some(digest.clone()),
+        platform: Some(pin.platform.clone()),
+        result,
+    };
+    let config = &entry.manifest().config().digest;
+    let mut checks = vec![
+        check(
+            "manifest".to_owned(),
+            &pin.manifest,
+            verify_manifest(entry, pin, reference, client).await,
+        ),
+        check("config".to_owned(), config, verify_config(entry, pin, reference, client).await),
+    ];
+    let mut distinct: Vec<&Descriptor> = Vec::new();
+    for layer in entry.manifest().layers() {
+        if distinct.iter().all(|other| other.digest != layer.digest) {
+            distinct.push(layer);
+        }
+    }
+    let layers = stream::iter(distinct.into_iter().enumerate())
+        .map(async |(index, layer)| {
+            let result = client.has_blob(repository, layer).await.map_err(Error::from);
+            check(format!("layer {}", index + 1), &layer.digest, result)
+        })
+        .buffered(jobs.max(1));
+    checks.extend(layers.collect::<Vec<_>>().await);
+    checks
+}
+
+async fn verify_manifest(
+    entry: &Entry,
+    pin: &Pin,
+    reference: &Reference,
+    client: &Client,
+) -> Result<(), Error> {
+    let pinned = reference.pinned(pin.manifest.clone());
+    let served = client.resolve(&pinned).await?;
+    let subject = format!("manifest `{pinned}`");
+    match Document::parse(&subject, served.raw, served.content_type.as_deref())? {
+        Document::Manifest(manifest) if manifest.has_same_blobs(entry.manifest()) => Ok(()),
+        _ => Err(Error::Edited { what: "other layers", truth: "the manifest that it pins" }),
+    }
+}
+
+async fn verify_config(
+    entry: &Entry,
+    pin: &Pin,
+    reference: &Reference,
+    client: &Client,
+) -> Result<(), Error> {
+    let descriptor = entry.manifest().config();
+    let raw = client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?;
+    let subject = format!("`{reference}`");
+    let config = ImageConfig::parse(&subject, &raw)?;
+    let image = Image::new(&subject, entry.manifest().clone(), config)?;
+    let fresh = Entry::new(pin.platform.clone(), &image);
+    let is_same =
+        fresh.pin().is_some_and(|fresh| fresh.diff_ids == pin.diff_ids && fresh.image == pin.image);
+    if is_same {
+        return Ok(());
+    }
+    Err(Error::Edited { what: "another config", truth: "the one that it pins" })
+}

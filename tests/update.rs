@@ -1,0 +1,717 @@
+//! Lockfiles that live: `update`, `refresh`, `diff` and `verify`, what they ask of a
+//! registry, and what they do when it does not answer as it should.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use support::images::{self, Blob, Image};
+use support::program::{Run, n2c_in};
+use support::registry::{Registry, Reply};
+
+/// A directory with lockfiles.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("lockfiles")).expect("a folder");
+        Self(directory)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        n2c_in(self.0.path(), arguments)
+    }
+
+    fn lock(&self, reference: &str, file: &str, more: &[&str]) {
+        let path = format!("lockfiles/{file}");
+        let run = self.run(&[&["lock", reference, "-q", "-o", &path], more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+
+    fn path(&self, file: &str) -> std::path::PathBuf {
+        self.0.path().join("lockfiles").join(file)
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path(file)).expect("a lockfile")
+    }
+
+    /// Rewrites a part of a file.
+    fn edit(&self, file: &str, from: &str, to: &str) {
+        let text = self.read(file);
+        assert!(text.contains(from), "no `{from}` in {text}");
+        std::fs::write(self.path(file), text.replace(from, to)).expect("written");
+    }
+}
+
+/// The lines of a report, each of which fits the schema.
+fn report(run: &Run) -> Vec<Value> {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/report.schema.json");
+    let schema: Value =
+        serde_json::from_slice(&std::fs::read(schema).expect("a schema")).expect("JSON");
+    let schema = jsonschema::validator_for(&schema).expect("a valid schema");
+    let text = std::str::from_utf8(&run.stdout).expect("text");
+    text.lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            let errors: Vec<String> =
+                schema.iter_errors(&line).map(|error| format!("{error:?}")).collect();
+            assert_eq!(errors, [""; 0], "{line:#}");
+            line
+        })
+        .collect()
+}
+
+fn statuses(run: &Run) -> Vec<String> {
+    report(run).iter().map(|line| line["status"].as_str().expect("a status").to_owned()).collect()
+}
+
+const AMD64: [&str; 2] = ["--platform", "linux/amd64"];
+
+/// Puts an index of these images under `app:1`.
+fn put_index(registry: &Registry, images: &[&Image], extra: &str) -> Blob {
+    let entries: Vec<Value> = images
+        .iter()
+        .map(|image| {
+            let config: Value = serde_json::from_slice(&image.config.bytes).expect("a config");
+            let text = |key: &str| config[key].as_str().expect("a string").to_owned();
+            image.manifest.entry(&format!("{}/{}", text("os"), text("architecture")))
+        })
+        .collect();
+    let mut index = images::index(&entries);
+    // White space changes the digest, and nothing else.
+    index.bytes.extend(extra.as_bytes());
+    for image in images {
+        registry.put_image("app", &image.manifest.digest().to_string(), image);
+    }
+    registry.put_manifest("app", &index.digest().to_string(), &index);
+    registry.put_manifest("app", "1", &index);
+    index
+}
+
+fn images_of(text: &str) -> [Image; 2] {
+    ["linux/amd64", "linux/arm64"]
+        .map(|platform| Image::new(platform, &["base", &format!("{text} for {platform}")]))
+}
+
+#[test]
+fn a_hundred_fresh_lockfiles_cost_a_hundred_heads() {
+    for wants_token in [false, true] {
+        let registry = Registry::start();
+        let project = Project::new();
+        for number in 0..50 {
+            let image = Image::new("linux/amd64", &[&format!("image {number}")]);
+            for tag in ["1", "2"] {
+                registry.put_image(&format!("app{number}"), tag, &image);
+                let reference = registry.reference(&format!("app{number}:{tag}"));
+                project.lock(&reference, &format!("{number}-{tag}.json"), &AMD64);
+            }
+        }
+        if wants_token {
+            registry.want_token();
+        }
+        let asked = registry.log().len();
+        let run = project.run(&["update", "--check", "--json"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert_eq!(statuses(&run), ["fresh"; 100]);
+        let log = registry.log().split_off(asked);
+        let count = |start: &str| log.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!(count("GET /v2/"), 0, "no manifest is fetched");
+        if wants_token {
+            assert_eq!(count("GET /token"), 50, "one token for each repository");
+        } else {
+            assert_eq!(count("HEAD "), 100);
+        }
+        let files = report(&run);
+        let files = files.iter().map(|line| line["file"].as_str().expect("a file"));
+        assert!(files.is_sorted(), "the order is stable");
+    }
+}
+
+#[test]
+fn one_image_in_several_lockfiles_is_asked_for_once() {
+    let registry = Registry::start();
+    let [amd64, arm64] = images_of("old");
+    put_index(&registry, &[&amd64, &arm64], "");
+    let project = Project::new();
+    let reference = registry.reference("app:1");
+    project.lock(&reference, "a.json", &AMD64);
+    project.lock(&reference, "b.json", &["--platform", "linux/arm64"]);
+    project.lock(&reference, "c.json", &["--all-platforms"]);
+    let asked = registry.log().len();
+    assert_eq!(project.run(&["update", "--check"]).code, 0);
+    let log = registry.log().split_off(asked);
+    assert_eq!(log, ["HEAD /v2/app/manifests/1"]);
+
+    let [amd64, arm64] = images_of("new");
+    put_index(&registry, &[&amd64, &arm64], "");
+    let old = project.read("c.json");
+    let run = project.run(&["update", "--check", "--json"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert_eq!(statuses(&run), ["stale"; 3]);
+    assert!(run.stderr.contains("3 of 3 lockfiles are out of date"), "{}", run.stderr);
+    assert_eq!(project.read("c.json"), old, "`--check` changes nothing");
+    let run = project.run(&["update", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(statuses(&run), ["updated"; 3]);
+    // An updated file is what a fresh lock is.
+    let updated = ["a.json", "b.json", "c.json"].map(|file| project.read(file));
+    project.lock(&reference, "a.json", &AMD64);
+    project.lock(&reference, "b.json", &["--platform", "linux/arm64"]);
+    project.lock(&reference, "c.json", &["--all-platforms"]);
+    assert_eq!(updated, ["a.json", "b.json", "c.json"].map(|file| project.read(file)));
+    assert_eq!(statuses(&project.run(&["update", "--json"])), ["fresh"; 3]);
+    // For people.
+    let text = project.run(&["update", "lockfiles/a.json"]);
+    assert!(text.text().starts_with("fresh        lockfiles/a.json  "), "{}", text.text());
+}
+
+#[test]
+fn an_index_that_moved_alone_is_told_as_that() {
+    let registry = Registry::start();
+    let [amd64, arm64] = images_of("same");
+    put_index(&registry, &[&amd64], "");
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    put_index(&registry, &[&amd64, &arm64], "");
+    let asked = registry.log().len();
+    let run = project.run(&["update", "--check", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (3, vec!["index-moved".to_owned()]));
+    let log = registry.log().split_off(asked);
+    assert_eq!(log, ["HEAD /v2/app/manifests/1", "GET /v2/app/manifests/1"]);
+    let run = project.run(&["update", "--check", "--json", "--ignore-index"]);
+    assert_eq!((run.code, statuses(&run)), (0, vec!["fresh".to_owned()]));
+    assert_eq!(statuses(&project.run(&["update", "--json"])), ["updated"]);
+    let updated = project.read("a.json");
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    assert_eq!(project.read("a.json"), updated);
+}
+
+#[test]
+fn a_platform_that_disappeared_is_an_error() {
+    let registry = Registry::start();
+    let [amd64, arm64] = images_of("old");
+    put_index(&registry, &[&amd64, &arm64], "");
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "all.json", &["--all-platforms"]);
+    let old = project.read("all.json");
+    let [amd64, _] = images_of("new");
+    put_index(&registry, &[&amd64], "");
+    for arguments in [&["update", "--check", "--json"][..], &["update", "--json"]] {
+        let run = project.run(arguments);
+        assert_eq!(run.code, 4, "{}", run.stderr);
+        let line = &report(&run)[0];
+        let message = line["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("no longer has linux/arm64"), "{message}");
+        assert_eq!(project.read("all.json"), old);
+    }
+    let run = project.run(&["update", "--platforms-lost=drop"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("warning: ") && run.stderr.contains("linux/arm64"),
+        "{}",
+        run.stderr
+    );
+    let lock: Value = serde_json::from_str(&project.read("all.json")).expect("JSON");
+    let platforms = lock["n2c"]["platforms"].as_object().expect("platforms");
+    assert_eq!(platforms.keys().collect::<Vec<_>>(), ["linux/amd64"]);
+}
+
+#[test]
+fn no_failure_is_ever_up_to_date() {
+    let project = Project::new();
+    let registry = Registry::start();
+    registry.put_image("good", "1", &Image::new("linux/amd64", &["good"]));
+    registry.put_image("bad", "1", &Image::new("linux/amd64", &["bad"]));
+    project.lock(&registry.reference("bad:1"), "bad.json", &AMD64);
+    project.lock(&registry.reference("good:1"), "good.json", &AMD64);
+    let old = project.read("bad.json");
+    registry.put_image("good", "1", &Image::new("linux/amd64", &["better"]));
+    for (status, code, kind) in [
+        (401, 5, "denied"),
+        (403, 5, "denied"),
+        (404, 4, "gone"),
+        (410, 4, "gone"),
+        (429, 6, "rate-limited"),
+    ] {
+        registry.hook(move |call| {
+            call.target
+                .starts_with("/v2/bad/")
+                .then(|| Reply::error(status, "X", "no").with("retry-after", "3600"))
+        });
+        let run = project.run(&["update", "--check", "--json"]);
+        assert_eq!(run.code, code, "{status}: {}", run.stderr);
+        assert_eq!(statuses(&run), ["failed", "stale"], "{status}");
+        assert_eq!(report(&run)[0]["error"]["kind"], kind);
+        assert_eq!(report(&run)[0]["error"]["exitCode"], code);
+    }
+    // What can be updated is, and the rest is as it was.
+    let run = project.run(&["update"]);
+    assert_eq!(run.code, 6, "{}", run.stderr);
+    assert!(run.stderr.contains("error: 1 of 2 lockfiles failed"), "{}", run.stderr);
+    assert_eq!(project.read("bad.json"), old);
+    let good: Value = serde_json::from_str(&project.read("good.json")).expect("JSON");
+    assert!(good["n2c"]["ref"].as_str().expect("a ref").contains("/good:1@"), "{good}");
+    // Nobody is there, and nobody has that name.
+    drop(registry);
+    let run = project.run(&["update", "--check", "--json", "lockfiles/bad.json"]);
+    assert_eq!((run.code, statuses(&run)), (7, vec!["failed".to_owned()]), "{}", run.stderr);
+    project.edit("bad.json", "127.0.0.1", "none-such.invalid");
+    let run = project.run(&["update", "--check", "--json", "lockfiles/bad.json"]);
+    assert_eq!((run.code, statuses(&run)), (7, vec!["failed".to_owned()]), "{}", run.stderr);
+}
+
+#[test]
+fn a_registry_that_tells_no_digest_is_asked_with_a_get() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    for refusal in [405, 403, 400, 501, 200] {
+        // A head without the digest, or no head at all (protocol rule 41).
+        registry.hook(move |call| (call.method == "HEAD").then(|| Reply::new(refusal, "")));
+        let run = project.run(&["update", "--check"]);
+        assert_eq!(run.code, 0, "{refusal}: {}", run.stderr);
+    }
+    registry.hook(|call| {
+        // A head that lies costs a request, and no more.
+        let lie = format!("sha256:{}", "0".repeat(64));
+        (call.method == "HEAD").then(|| Reply::new(200, "").with("docker-content-digest", lie))
+    });
+    assert_eq!(statuses(&project.run(&["update", "--check", "--json"])), ["fresh"]);
+}
+
+#[test]
+fn what_can_not_be_brought_up_to_date_is_said() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let project = Project::new();
+    let run = project.run(&["update"]);
+    assert!(run.error(4).contains("there are no lockfiles in `lockfiles`"), "{}", run.stderr);
+    project.run(&["update", "none"]).error_with_report(1);
+
+    let reference = registry.reference("app:1");
+    project.lock(&reference, "app.json", &AMD64);
+    let digest = image.manifest.digest();
+    project.lock(&registry.reference(&format!("app@{digest}")), "pinned.json", &AMD64);
+    std::fs::create_dir(project.path("deep")).expect("a folder");
+    std::fs::write(project.path("deep/package.json"), "{\"name\": \"x\"}").expect("written");
+    std::fs::write(project.path("deep/broken.json"), "{").expect("written");
+    std::fs::write(project.path("notes.md"), "\"n2c\"").expect("written");
+    let run = project.run(&["update", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(statuses(&run), ["fresh", "pinned"]);
+    for passed in ["deep/package.json", "deep/broken.json"] {
+        assert!(
+            run.stderr.contains(&format!("`lockfiles/{passed}` is no lockfile")),
+            "{}",
+            run.stderr
+        );
+    }
+
+    let whole = project.read("app.json");
+    for (from, to, expected) in [
+        ("\"version\": 1", "\"version\": 2", "this n2c reads up to 1"),
+        ("{\n  \"schemaVersion\"", "<<<<<<< HEAD\n{\n  \"schemaVersion\"", "invalid lockfile"),
+        ("\"manifest\"", "\"manifests\"", "missing field `manifest`"),
+        ("\"diffIds\"", "\"diffids\"", "missing field `diffIds`"),
+    ] {
+        project.edit("app.json", from, to);
+        let edited = project.read("app.json");
+        let run = project.run(&["update", "--json"]);
+        assert_eq!((run.code, statuses(&run)), (8, vec!["failed".into(), "pinned".into()]), "{to}");
+        assert!(report(&run)[0]["error"]["message"].as_str().expect("text").contains(expected));
+        assert_eq!(project.read("app.json"), edited, "a file that is not understood is kept");
+        std::fs::write(project.path("app.json"), &whole).expect("written");
+    }
+
+    // An image that became something else.
+    let artifact = Blob::json(
+        n2c::media_type::OCI_MANIFEST,
+        &json!({
+            "schemaVersion": 2, "mediaType": n2c::media_type::OCI_MANIFEST,
+            "artifactType": "application/vnd.example+json",
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
+                        "digest": n2c::digest::Digest::sha256(b"{}").to_string() },
+            "layers": [],
+        }),
+    );
+    registry.put_manifest("app", "1", &artifact);
+    let run = project.run(&["update", "lockfiles/app.json", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (8, vec!["failed".to_owned()]));
+    assert_eq!(project.read("app.json"), whole);
+    // A plain manifest that was named.
+    std::fs::write(project.path("plain.json"), &image.manifest.bytes).expect("written");
+    let run = project.run(&["update", "lockfiles/plain.json", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (8, vec!["failed".to_owned()]));
+}
+
+#[test]
+fn unknown_keys_stay_with_the_manifest_that_they_belong_to() {
+    let registry = Registry::start();
+    let [old, _] = images_of("old");
+    put_index(&registry, &[&old], "");
+    let project = Project::new();
+    let reference = registry.reference("app:1");
+    project.lock(&reference, "a.json", &AMD64);
+    project.edit(
+        "a.json",
+        "\"schemaVersion\": 2,",
+        "\"schemaVersion\": 2,\n  \"x-note\": \"mine\",",
+    );
+    put_index(&registry, &[&old], "\n");
+    assert_eq!(project.run(&["update"]).code, 0);
+    assert!(project.read("a.json").contains("x-note"));
+    let [new, _] = images_of("new");
+    put_index(&registry, &[&new], "");
+    assert_eq!(project.run(&["update"]).code, 0);
+    assert!(!project.read("a.json").contains("x-note"));
+}
+
+#[test]
+fn tags_that_are_versions_move_as_far_as_they_may() {
+    let registry = Registry::start();
+    let image = |text: &str| Image::new("linux/amd64", &[text]);
+    for tag in ["3.19", "3.19.4", "3.20", "4.0", "3.20_rc1", "edge", "20260101", "3.19-slim"] {
+        registry.put_image("app", tag, &image(tag));
+    }
+    // More tags than a page holds.
+    for number in 0..250 {
+        registry.put_image("app", &format!("nightly-{number:03}"), &image("x"));
+    }
+    let project = Project::new();
+    let reference = |tag: &str| registry.reference(&format!("app:{tag}"));
+    for (bump, expected) in [("patch", "3.19.4"), ("minor", "3.20"), ("major", "4.0")] {
+        project.lock(&reference("3.19"), "a.json", &AMD64);
+        let run = project.run(&["update", "--bump", bump, "--json"]);
+        assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
+        let updated = project.read("a.json");
+        project.lock(&reference(expected), "a.json", &AMD64);
+        assert_eq!(project.read("a.json"), updated, "{bump}");
+    }
+    project.lock(&reference("3.19-slim"), "a.json", &AMD64);
+    assert_eq!(statuses(&project.run(&["update", "--bump=major", "--json"])), ["fresh"]);
+    project.lock(&reference("edge"), "a.json", &AMD64);
+    let run = project.run(&["update", "--bump=major", "--json"]);
+    assert!(run.stderr.contains("is no version, and stays"), "{}", run.stderr);
+    assert_eq!(statuses(&run), ["fresh"]);
+
+    // A list that never ends, and one in a circle.
+    project.lock(&reference("3.19"), "a.json", &AMD64);
+    registry.hook(|call| {
+        let is_list = call.target.contains("/tags/list");
+        let link = "</v2/app/tags/list?last=a&n=1>; rel=\"next\"";
+        is_list.then(|| Reply::new(200, "{\"tags\":[\"a\"]}").with("link", link))
+    });
+    let run = project.run(&["update", "--bump=major", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (8, vec!["failed".to_owned()]), "{}", run.stderr);
+}
+
+#[test]
+fn a_hundred_thousand_tags_are_read() {
+    let registry = Registry::start();
+    registry.put_image("app", "1.0", &Image::new("linux/amd64", &["old"]));
+    registry.put_image("app", "1.9", &Image::new("linux/amd64", &["new"]));
+    registry.hook(|call| {
+        let (_, query) = call.target.split_once("/tags/list?")?;
+        let last = query.split('&').find_map(|pair| pair.strip_prefix("last="));
+        let page: usize = last.map_or(0, |last| last.parse().expect("a number"));
+        let tags: Vec<String> = (0..1000).map(|tag| format!("x{page:03}{tag:03}")).collect();
+        let (mut tags, next) = (tags, page + 1);
+        if page == 99 {
+            tags.push("1.9".to_owned());
+        }
+        let reply = Reply::new(200, json!({ "tags": tags }).to_string());
+        let link = format!("</v2/app/tags/list?last={next}&n=1000>; rel=\"next\"");
+        Some(if page < 99 { reply.with("link", link) } else { reply })
+    });
+    let project = Project::new();
+    project.lock(&registry.reference("app:1.0"), "a.json", &AMD64);
+    let run = project.run(&["update", "--bump=minor", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(project.read("a.json").contains("/app:1.9@"));
+}
+
+#[test]
+fn two_updates_at_once_corrupt_nothing() {
+    let registry = Registry::start();
+    let [old, _] = images_of("old");
+    put_index(&registry, &[&old], "");
+    let project = Project::new();
+    let files: Vec<String> = (0..10).map(|number| format!("{number}.json")).collect();
+    for file in &files {
+        project.lock(&registry.reference("app:1"), file, &AMD64);
+    }
+    let [new, _] = images_of("new");
+    put_index(&registry, &[&new], "");
+    std::thread::scope(|scope| {
+        let runs = [(); 3].map(|()| scope.spawn(|| project.run(&["update"])));
+        for run in runs {
+            let run = run.join().expect("a run");
+            assert_eq!(run.code, 0, "{}", run.stderr);
+        }
+    });
+    let updated: Vec<String> = files.iter().map(|file| project.read(file)).collect();
+    project.lock(&registry.reference("app:1"), "0.json", &AMD64);
+    assert!(updated.iter().all(|text| *text == project.read("0.json")));
+    assert_eq!(std::fs::read_dir(project.path("")).expect("a folder").count(), files.len());
+}
+
+#[test]
+fn refresh_follows_the_line_that_a_bot_edited() {
+    let registry = Registry::start();
+    let [old, _] = images_of("old");
+    let first = put_index(&registry, &[&old], "");
+    let project = Project::new();
+    let reference = registry.reference("app:1");
+    project.lock(&reference, "a.json", &AMD64);
+    let stale = project.read("a.json");
+    let [new, _] = images_of("new");
+    let second = put_index(&registry, &[&new], "");
+    // What Renovate does: tag and digest, and nothing else.
+    project.edit("a.json", &first.digest().to_string(), &second.digest().to_string());
+    let run = project.run(&["refresh", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
+    let refreshed = project.read("a.json");
+    project.lock(&reference, "a.json", &AMD64);
+    assert_eq!(project.read("a.json"), refreshed);
+
+    // Nothing to do: the index alone is looked at, and the file is not touched.
+    let modified =
+        || project.path("a.json").metadata().expect("metadata").modified().expect("a time");
+    let (before, asked) = (modified(), registry.log().len());
+    assert_eq!(statuses(&project.run(&["refresh", "--json"])), ["fresh"]);
+    assert_eq!(modified(), before);
+    let log = registry.log().split_off(asked);
+    let index = format!("GET /v2/app/manifests/{}", second.digest());
+    assert_eq!(log, ["HEAD /v2/app/manifests/1".to_owned(), index]);
+
+    // The digest counts; that the tag is elsewhere is said.
+    std::fs::write(project.path("a.json"), &stale).expect("written");
+    let run = project.run(&["refresh", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (0, vec!["fresh".to_owned()]), "{}", run.stderr);
+    let said = format!("leads to `{}` now", second.digest());
+    assert!(run.stderr.contains(&said), "{}", run.stderr);
+    // A tag that was deleted is said, and harms nothing.
+    registry
+        .hook(|call| call.target.ends_with("/manifests/1").then(|| Reply::error(404, "X", "gone")));
+    let run = project.run(&["refresh", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (0, vec!["fresh".to_owned()]), "{}", run.stderr);
+    assert!(run.stderr.contains("note: ") && run.stderr.contains("HTTP 404"), "{}", run.stderr);
+
+    // What a formatter did is undone, without a request for content.
+    let compact: Value = serde_json::from_str(&stale).expect("JSON");
+    std::fs::write(project.path("a.json"), compact.to_string()).expect("written");
+    assert_eq!(statuses(&project.run(&["refresh", "--json"])), ["updated"]);
+    assert_eq!(project.read("a.json"), stale);
+    // A digest that is nowhere.
+    project.edit("a.json", &first.digest().to_string(), &format!("sha256:{}", "0".repeat(64)));
+    let edited = project.read("a.json");
+    let run = project.run(&["refresh", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (4, vec!["failed".to_owned()]));
+    assert_eq!(project.read("a.json"), edited);
+}
+
+/// An image whose config says these things, on a layer that all share.
+fn labelled(config: &Value, layer: &str) -> Image {
+    let layers: Vec<_> = ["base", layer].iter().map(|text| images::layer(text)).collect();
+    let diff_ids: Vec<String> = layers.iter().map(|(_, diff_id)| diff_id.to_string()).collect();
+    let config = json!({
+        "os": "linux", "architecture": "amd64", "config": config,
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    Image::from_parts(&config, layers.into_iter().map(|(layer, _)| layer).collect())
+}
+
+#[test]
+fn a_difference_says_what_a_reviewer_wants_to_know() {
+    let registry = Registry::start();
+    let source = "https://github.com/acme/app";
+    let labels = |version: &str, revision: &str| {
+        json!({
+            "org.opencontainers.image.version": version, "org.opencontainers.image.revision": revision,
+            "org.opencontainers.image.source": source, "evil": format!("` @everyone\n<img> {version}"),
+        })
+    };
+    let old = labelled(
+        &json!({ "Env": ["PATH=/bin", "OLD=1"], "Entrypoint": ["/a"], "User": "0",
+                 "ExposedPorts": { "80/tcp": {} }, "Labels": labels("1.0", "0123456789abcdef") }),
+        "old",
+    );
+    let new = labelled(
+        &json!({ "Env": ["PATH=/bin:/usr/bin", "NEW=2"], "Entrypoint": ["/b"], "WorkingDir": "/app",
+                 "ExposedPorts": { "443/tcp": {} }, "Volumes": { "/data": {} },
+                 "Labels": labels("1.1", "fedcba9876543210") }),
+        "new",
+    );
+    registry.put_image("app", "1.0", &old);
+    registry.put_image("app", "1.1", &new);
+    let project = Project::new();
+    project.lock(&registry.reference("app:1.0"), "old.json", &AMD64);
+    project.lock(&registry.reference("app:1.1"), "new.json", &AMD64);
+    let arguments = ["diff", "lockfiles/old.json", "lockfiles/new.json"];
+    let line = report(&project.run(&[&arguments[..], &["--json"]].concat())).remove(0);
+    assert_eq!(line["status"], "different");
+    let platform = &line["difference"]["platforms"][0];
+    let size = new.layers[1].bytes.len();
+    assert_eq!(platform["layers"]["kept"], 1);
+    assert_eq!(platform["layers"]["download"], size);
+    assert_eq!(platform["layers"]["added"][0]["digest"], new.layers[1].digest().to_string());
+    assert_eq!(platform["layers"]["removed"][0]["digest"], old.layers[1].digest().to_string());
+    assert_eq!(platform["version"], json!({ "old": "1.0", "new": "1.1" }));
+    assert_eq!(platform["env"]["PATH"], json!({ "old": "/bin", "new": "/bin:/usr/bin" }));
+    assert_eq!(platform["env"]["OLD"], json!({ "old": "1", "new": null }));
+    assert_eq!(platform["env"]["NEW"], json!({ "old": null, "new": "2" }));
+    assert_eq!(platform["config"]["Entrypoint"], json!({ "old": ["/a"], "new": ["/b"] }));
+    assert_eq!(platform["config"]["User"], json!({ "old": "0", "new": null }));
+    assert_eq!(platform["config"]["WorkingDir"], json!({ "old": null, "new": "/app" }));
+    assert_eq!(platform["exposedPorts"], json!({ "added": ["443/tcp"], "removed": ["80/tcp"] }));
+    assert_eq!(platform["volumes"], json!({ "added": ["/data"], "removed": [] }));
+    let page = format!("{source}/compare/0123456789abcdef...fedcba9876543210");
+    assert_eq!(platform["compare"], page);
+
+    let markdown = project.run(&[&arguments[..], &["--markdown"]].concat());
+    for expected in [
+        "### `lockfiles/new.json`\n",
+        "- version: `1.0` → `1.1`\n",
+        "- Env `OLD`: removed `1`\n",
+        "- Entrypoint: `[\"/a\"]` → `[\"/b\"]`\n",
+        "- layers: 1 kept, 1 added, 1 removed, ",
+        &format!("- [changes in the source]({page})\n"),
+        "- label `evil`: ``` ` @everyone\\n<img> 1.0 ```".replace("```", "``").as_str(),
+    ] {
+        assert!(markdown.text().contains(expected), "no `{expected}` in\n{}", markdown.text());
+    }
+    let text = project.run(&arguments);
+    assert!(text.text().contains("  Env PATH: /bin → /bin:/usr/bin\n"), "{}", text.text());
+    assert!(text.text().contains("- Env OLD: 1"), "{}", text.text());
+    assert!(text.text().contains(&page), "{}", text.text());
+
+    // Nothing, and platforms.
+    let same = ["diff", "lockfiles/old.json", "lockfiles/old.json"];
+    assert_eq!(project.run(&same).text(), "nothing changed\n");
+    let [amd64, arm64] = images_of("x");
+    put_index(&registry, &[&amd64, &arm64], "");
+    project.lock(&registry.reference("app:1"), "one.json", &AMD64);
+    project.lock(&registry.reference("app:1"), "two.json", &["--all-platforms"]);
+    let gained = project.run(&["diff", "lockfiles/one.json", "lockfiles/two.json"]);
+    assert_eq!(gained.text(), "+ platform linux/arm64\n");
+    let lost = project.run(&["diff", "lockfiles/two.json", "lockfiles/one.json", "--markdown"]);
+    assert!(lost.text().contains("- **lost the platform** `linux/arm64`"), "{}", lost.text());
+}
+
+#[test]
+fn two_plain_manifests_are_compared_by_their_layers() {
+    let lockfiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("lockfiles");
+    let arguments = ["diff", "nginx-1.22-manifest.json", "nginx-1.23.1-manifest.json", "--json"];
+    let line = report(&n2c_in(&lockfiles, &arguments)).remove(0);
+    let layers = &line["difference"]["platforms"][0]["layers"];
+    assert_eq!(layers["kept"], 1);
+    assert_eq!(layers["added"].as_array().map(Vec::len), Some(5));
+    // The sizes in the newer manifest, but for the shared layer.
+    assert_eq!(layers["download"], 25_348_083 + 603 + 891 + 664 + 1391);
+}
+
+#[test]
+fn an_update_writes_the_body_of_its_pull_request() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &labelled(&json!({ "User": "a" }), "old"));
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    project.lock(&registry.reference("app:1"), "b.json", &AMD64);
+    registry.put_image("app", "1", &labelled(&json!({ "User": "b" }), "new"));
+    let run = project.run(&["update", "--markdown", "lockfiles/a.json"]);
+    assert!(run.text().starts_with("### `lockfiles/a.json`\n\n- reference: `"), "{}", run.text());
+    assert!(run.text().contains("- User: `\"a\"` → `\"b\"`\n"), "{}", run.text());
+    let run = project.run(&["update", "--markdown", "lockfiles/a.json"]);
+    assert_eq!(run.text(), "", "nothing changed, nothing to say");
+}
+
+#[test]
+fn verify_tells_what_is_gone_and_what_was_edited() {
+    let registry = Registry::start();
+    let [amd64, arm64] = images_of("x");
+    put_index(&registry, &[&amd64, &arm64], "");
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &["--all-platforms"]);
+    let whole = project.read("a.json");
+    let checks = |arguments: &[&str]| {
+        let run = project.run(&[&["verify", "lockfiles", "--json"], arguments].concat());
+        let line = report(&run).remove(0);
+        let found = line["checks"].as_array().expect("checks").iter().filter(|check| {
+            assert_eq!(check["status"] == "ok", check["error"].is_null());
+            check["status"] != "ok"
+        });
+        let found: Vec<String> = found
+            .map(|check| {
+                let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+                format!("{} {} {}", text("subject"), text("platform"), text("status"))
+            })
+            .collect();
+        (run.code, found)
+    };
+    let asked = registry.log().len();
+    assert_eq!(checks(&[]), (0, vec![]));
+    let log = registry.log().split_off(asked);
+    let layers = log.iter().filter(|line| line.starts_with("HEAD ")).count();
+    assert_eq!(layers, 4, "no layer is transferred: {log:?}");
+    // The tag does not matter.
+    assert!(log.iter().all(|line| !line.ends_with("/manifests/1")), "{log:?}");
+
+    let layer = arm64.layers[1].digest();
+    for (status, code, kind) in [(404, 4, "gone"), (401, 5, "denied"), (429, 6, "rate-limited")] {
+        let target = format!("/blobs/{layer}");
+        registry.hook(move |call| {
+            call.target
+                .ends_with(&target)
+                .then(|| Reply::error(status, "X", "no").with("retry-after", "99"))
+        });
+        assert_eq!(checks(&[]), (code, vec![format!("layer 2 linux/arm64 {kind}")]));
+    }
+    // A registry that knows no HEAD of blobs (protocol rule 21).
+    registry
+        .hook(|call| (call.method == "HEAD").then(|| Reply::error(401, "UNAUTHORIZED", "no head")));
+    assert_eq!(checks(&[]), (0, vec![]));
+    registry.hook(|_| None);
+
+    // Whoever edits one thing alone is found out.
+    let digest = |blob: &Blob| blob.digest().to_string();
+    for (from, to, expected) in [
+        (digest(&amd64.layers[1]), digest(&arm64.layers[1]), vec!["manifest linux/amd64 wrong"]),
+        (
+            digest(&amd64.manifest),
+            digest(&arm64.manifest),
+            vec!["reference  wrong", "manifest linux/amd64 wrong"],
+        ),
+        (
+            "LANG=C.UTF-8".to_owned(),
+            "LANG=C".to_owned(),
+            vec!["config linux/amd64 wrong", "config linux/arm64 wrong"],
+        ),
+    ] {
+        project.edit("a.json", &from, &to);
+        assert_eq!(checks(&[]), (8, expected.iter().map(ToString::to_string).collect()), "{from}");
+        std::fs::write(project.path("a.json"), &whole).expect("written");
+    }
+
+    // Without a network.
+    drop(registry);
+    assert_eq!(checks(&[]).0, 7);
+    assert_eq!(checks(&["--offline"]), (0, vec![]));
+    project.edit("a.json", "\"architecture\": \"arm64\"", "\"architecture\": \"amd64\"");
+    assert_eq!(checks(&["--offline"]), (8, vec!["config linux/arm64 wrong".to_owned()]));
+    let text = project.run(&["verify", "lockfiles", "--offline"]);
+    assert_eq!(text.code, 8);
+    let text = String::from_utf8(text.stdout).expect("text");
+    assert!(
+        text.contains("  wrong        config  linux/arm64  the lockfile has another platform"),
+        "{text}"
+    );
+}
