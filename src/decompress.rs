@@ -19,6 +19,8 @@ const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// A zstd stream may begin with a frame to be skipped, `0x184D2A5?`.
 const ZSTD_SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
+/// What other tools take and no specification allows: xz, bzip2.
+const OTHER_MAGIC: [(&[u8], &str); 2] = [(&[0xfd, b'7', b'z', b'X'], "xz"), (b"BZh", "bzip2")];
 /// How many bytes are needed to know.
 const MAGIC_LENGTH: usize = 4;
 /// Takes a layer as it is served, and gives its uncompressed bytes to `S`.
@@ -119,6 +121,10 @@ impl<S: Sink> Decompressor<S> {
 
     /// Decides by how the layer starts, and passes that on.
     fn begin(&mut self, start: &[u8]) -> io::Result<()> {
+        let other = OTHER_MAGIC.iter().find(|(magic, _)| start.starts_with(magic));
+        if let Some((_, name)) = other {
+            return Err(io::Error::other(format!("it is {name}, which is no layer's compression")));
+        }
         let output = self.output.clone();
         let is_skippable = start.first().is_some_and(|byte| byte & 0xf0 == 0x50)
             && start.get(1..MAGIC_LENGTH) == Some(ZSTD_SKIPPABLE);

@@ -1,5 +1,6 @@
 //! Files: read whole with a bound, written whole or not at all.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,6 +63,17 @@ impl Error {
     }
 }
 
+/// How the names of temporary files begin and end, which `kill -9` leaves.
+const TEMPORARY_PREFIX: &str = ".n2c-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Whether a name is that of a temporary file of this program.
+#[must_use]
+pub fn is_temporary(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(TEMPORARY_PREFIX.as_bytes()) && name.ends_with(TEMPORARY_SUFFIX.as_bytes())
+}
+
 /// Reads a whole file, or a pipe such as `<(…)`.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     read_at_most(path, SIZE_LIMIT)
@@ -86,15 +98,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     output.commit()
 }
 
+/// Writes a whole file in a directory that is this program's own: whatever has
+/// its name there is replaced, also a link, which may lead anywhere.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut output = OutputFile::replacing(path)?;
+    output.write_all(bytes)?;
+    output.commit()
+}
+
 /// Writes a whole file that only its owner can read, whoever could read what
 /// was there before.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut output = OutputFile::create(path)?;
-    if let Destination::Beside { temporary, .. } = &output.destination {
-        temporary
-            .as_file()
-            .set_permissions(Permissions::from_mode(0o600))
-            .map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    if let Destination::Beside { .. } = &output.destination {
+        output.set_mode(0o600)?;
     }
     output.write_all(bytes)?;
     output.commit()
@@ -121,6 +138,27 @@ impl OutputFile {
     /// Prepares to write `path`. What is there is not touched yet.
     pub fn create(path: &Path) -> Result<Self, Error> {
         Self::open(path).map_err(|source| Error::Write { path: path.to_owned(), source })
+    }
+
+    /// Prepares to write a file in a directory of this program's own, where a
+    /// link of that name is not followed.
+    pub fn replacing(path: &Path) -> Result<Self, Error> {
+        let temporary = Self::beside(path, Permissions::from_mode(0o666));
+        match temporary {
+            Ok(temporary) => Ok(Self {
+                path: path.to_owned(),
+                destination: Destination::Beside { temporary, target: path.to_owned() },
+            }),
+            Err(source) => Err(Error::Write { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Sets the mode that the file will have.
+    pub fn set_mode(&mut self, mode: u32) -> Result<(), Error> {
+        let path = self.path.clone();
+        self.file()
+            .set_permissions(Permissions::from_mode(mode))
+            .map_err(|source| Error::Write { path, source })
     }
 
     /// Prepares to write the output of a Nix derivation, which is written where
@@ -153,19 +191,24 @@ impl OutputFile {
             }
             Err(error) => return Err(error),
         };
+        let temporary = Self::beside(&target, permissions)?;
+        Ok(Self { path, destination: Destination::Beside { temporary, target } })
+    }
+
+    /// A temporary file in the directory of `target`.
+    fn beside(target: &Path, permissions: Permissions) -> io::Result<NamedTempFile> {
         let directory = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         fs::metadata(directory)?;
-        let temporary = tempfile::Builder::new()
-            .prefix(".n2c-")
-            .suffix(".tmp")
+        tempfile::Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .suffix(TEMPORARY_SUFFIX)
             .permissions(permissions)
             .tempfile_in(directory)
             // Without the temporary name, which tells the user nothing.
-            .map_err(|error| io::Error::from(error.kind()))?;
-        Ok(Self { path, destination: Destination::Beside { temporary, target } })
+            .map_err(|error| io::Error::from(error.kind()))
     }
 
     /// Where the file belongs.

@@ -7,6 +7,18 @@ use std::str::FromStr;
 use crate::digest::Digest;
 use crate::reference::{Error, Reference};
 
+/// What skopeo reads from and n2c does not. To docker, these are images of Docker
+/// Hub with such names; there are none.
+const OTHER_TRANSPORTS: [&str; 7] = [
+    "containers-storage:",
+    "dir:",
+    "docker-archive:",
+    "docker-daemon:",
+    "lock:",
+    "nix:",
+    "oci-archive:",
+];
+
 /// Where an image is: in a registry, or in an OCI layout on disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Location {
@@ -20,6 +32,9 @@ impl FromStr for Location {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(transport) = OTHER_TRANSPORTS.iter().find(|name| text.starts_with(**name)) {
+            return Err(Error::Transport { text: text.escape_default().to_string(), transport });
+        }
         match text.strip_prefix("oci:") {
             // `oci:3.19` and `oci` alone are images of Docker Hub to docker;
             // here, as for skopeo, `oci:` is a transport.
@@ -111,6 +126,12 @@ impl LayoutReference {
         Ok(Self { directory: directory.into(), tag: tag.map(str::to_owned), digest })
     }
 
+    /// The layout in `directory`, whatever is in its name, without a tag.
+    #[must_use]
+    pub const fn of_directory(directory: PathBuf) -> Self {
+        Self { directory, tag: None, digest: None }
+    }
+
     /// The directory that holds `oci-layout` and `index.json`.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -161,6 +182,7 @@ mod tests {
             };
             assert_eq!(layout.directory(), Path::new(directory));
             assert_eq!(layout.tag(), tag);
+            assert!("dir:x".parse::<Location>().is_err());
             let pinned = Location::OciLayout(layout).pinned(DIGEST.parse().expect("valid"));
             assert_eq!(pinned.to_string(), format!("{given}@{DIGEST}"));
             assert_eq!(pinned.to_string().parse::<Location>().expect("valid"), pinned);

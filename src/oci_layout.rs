@@ -84,7 +84,7 @@ pub enum Error {
     },
     /// A copy of a blob can't be written.
     #[error(transparent)]
-    Write(#[from] fs::Error),
+    Copy(#[from] CopyError),
     /// A blob has another digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
@@ -99,7 +99,7 @@ impl Diagnose for Error {
             Self::NoSuchImage { .. } => Kind::NotFound,
             Self::Shape { .. } | Self::TooLarge { .. } => Kind::Verification,
             Self::Several { .. } => Kind::Usage,
-            Self::Write(error) => error.kind(),
+            Self::Copy(error) => error.kind(),
             Self::Digest(error) => error.kind(),
         }
     }
@@ -199,6 +199,11 @@ impl OciLayout {
         self.read(&entry.digest, Some(entry.size), manifest::SIZE_LIMIT)
     }
 
+    /// A manifest or index, verified.
+    pub fn document(&self, digest: &Digest) -> Result<Verified, Error> {
+        self.read(digest, None, manifest::SIZE_LIMIT)
+    }
+
     /// A blob of at most `limit` bytes, verified.
     pub fn blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Verified, Error> {
         self.read(&descriptor.digest, Some(descriptor.size), limit)
@@ -214,8 +219,7 @@ impl OciLayout {
                     digest: digest.clone(),
                     source,
                 },
-                CopyError::Write(error) => Error::Write(error),
-                CopyError::Digest(error) => Error::Digest(error),
+                error => Error::Copy(error),
             }
         })
     }

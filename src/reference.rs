@@ -32,6 +32,14 @@ pub enum Error {
         #[source]
         source: digest::Error,
     },
+    /// The image is somewhere that n2c does not read from.
+    #[error("`{text}` is in `{transport}`, which is not read from here")]
+    Transport {
+        /// What was given, with control characters escaped.
+        text: String,
+        /// What it begins with.
+        transport: &'static str,
+    },
     /// A repository was asked for and a tag or digest came with it.
     #[error("invalid repository `{text}`: it has a tag or a digest")]
     NotARepository {
@@ -61,6 +69,12 @@ impl Diagnose for Error {
             }
             Self::Invalid { .. } => {
                 Some("a reference looks like `alpine:3.19` or `ghcr.io/owner/image:tag`".to_owned())
+            }
+            Self::Transport { transport: "lock:", .. } => {
+                Some("`n2c pull` reads lockfiles by `lock:`".to_owned())
+            }
+            Self::Transport { .. } => {
+                Some("images are read from registries, and from `oci:DIR[:TAG]`".to_owned())
             }
             Self::Digest { source, .. } => source.hint(),
             Self::NotARepository { repository, .. } => Some(format!("try `{repository}`")),

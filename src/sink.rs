@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::digest::{self, Digest, Hasher};
 use crate::error::{Diagnose, Kind};
@@ -41,18 +41,30 @@ pub struct Region<'a> {
     file: &'a File,
     start: u64,
     length: u64,
+    /// Where something else begins.
+    limit: Option<u64>,
 }
 
 impl<'a> Region<'a> {
     /// The part of `file` that begins at `start`.
     #[must_use]
     pub const fn new(file: &'a File, start: u64) -> Self {
-        Self { file, start, length: 0 }
+        Self { file, start, length: 0, limit: None }
+    }
+
+    /// A part of `limit` bytes, and no more.
+    #[must_use]
+    pub const fn bounded(file: &'a File, start: u64, limit: u64) -> Self {
+        Self { file, start, length: 0, limit: Some(limit) }
     }
 }
 
 impl Write for Region<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = self.length.saturating_add(bytes.len() as u64);
+        if self.limit.is_some_and(|limit| end > limit) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let count = self.file.write_at(bytes, self.start + self.length)?;
         self.length += count as u64;
         Ok(count)
@@ -135,9 +147,15 @@ pub enum CopyError {
     /// It can't be read.
     #[error(transparent)]
     Read(fs::Error),
-    /// It can't be written.
-    #[error(transparent)]
-    Write(fs::Error),
+    /// It can't be written where it is to go.
+    #[error("failed to write a copy of `{}`", path.display())]
+    Write {
+        /// What was copied.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// It has another digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
@@ -146,7 +164,8 @@ pub enum CopyError {
 impl Diagnose for CopyError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Read(error) | Self::Write(error) => error.kind(),
+            Self::Read(error) => error.kind(),
+            Self::Write { .. } => Kind::Other,
             Self::Digest(error) => error.kind(),
         }
     }
@@ -169,9 +188,8 @@ pub fn copy_blob(
             break;
         }
         hasher.update(&buffer[..count]);
-        sink.write_all(&buffer[..count]).map_err(|source| {
-            CopyError::Write(fs::Error::Write { path: path.to_owned(), source })
-        })?;
+        sink.write_all(&buffer[..count])
+            .map_err(|source| CopyError::Write { path: path.to_owned(), source })?;
         total += count as u64;
     }
     let subject = format!("blob `{}`", path.display());

@@ -404,3 +404,358 @@ fn a_full_disk_and_a_place_that_is_not_mine_are_errors() {
         assert!(!stderr.contains(".n2c-") && !stderr.contains("panicked"), "{stderr}");
     }
 }
+
+/// Every way to get at an image's bytes.
+const DESTINATIONS: [&str; 4] = ["dir:d", "oci:o", "oci-archive:o.tar", "docker-archive:d.tar"];
+
+/// How many ways there are: the four transports, and both hashes.
+const WAYS: usize = DESTINATIONS.len() + 2;
+
+/// Runs what reads an image in one of these ways.
+fn one_way(registry: &Registry, way: usize) -> Run {
+    let directory = tempfile::tempdir().expect("a directory");
+    if let Some(destination) = DESTINATIONS.get(way) {
+        return pull(directory.path(), registry, destination);
+    }
+    let reference = registry.reference("app:1");
+    let purpose = if way == DESTINATIONS.len() { "nix2container" } else { "dockerTools" };
+    n2c_in(directory.path(), &["hash", &reference, "--for", purpose, "--arch=amd64"])
+}
+
+fn all_ways(registry: &Registry) -> Vec<Run> {
+    (0..WAYS).map(|way| one_way(registry, way)).collect()
+}
+
+/// Answers for a layer, whatever else the registry has.
+fn serve_layer(
+    registry: &Registry,
+    digest: &Digest,
+    reply: impl Fn() -> Reply + Send + Sync + 'static,
+) {
+    let end = format!("/blobs/{digest}");
+    registry.hook(move |call| call.target.ends_with(&end).then(&reply));
+}
+
+#[test]
+fn a_size_that_lies_is_refused_in_every_way() {
+    let text = [9; 4000];
+    for (claimed, is_encoded) in [(9000, false), (3000, false), (3000, true), (9000, true)] {
+        let layer = Blob::new(GZIP, gzip(&text));
+        let actual = layer.bytes.len();
+        let mut image = image(vec![layer.clone()], &[Digest::sha256(&text)]);
+        let manifest = String::from_utf8(image.manifest.bytes.clone()).expect("text");
+        let size = format!("\"size\":{actual}");
+        assert!(manifest.contains(&size));
+        image.manifest.bytes = manifest.replace(&size, &format!("\"size\":{claimed}")).into();
+        let registry = registry_with(&image);
+        let bytes = layer.bytes.clone();
+        // In pieces, so that no header tells of the length.
+        serve_layer(&registry, &layer.digest(), move || {
+            let pieces = Box::new(std::iter::once(bytes.clone().into()));
+            let body = support::registry::ReplyBody::Pieces { pieces, broken: false };
+            let reply = Reply { body, ..Reply::new(200, "") };
+            if is_encoded { reply.with("content-encoding", "gzip") } else { reply }
+        });
+        for run in all_ways(&registry) {
+            assert!(run.error(8).contains("mismatch"), "{claimed}: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn sizes_that_no_file_has_are_refused() {
+    for size in [u64::MAX, 1 << 63, i64::MAX.unsigned_abs()] {
+        let layer = Blob::new(GZIP, gzip(b"x"));
+        let actual = format!("\"size\":{}", layer.bytes.len());
+        let mut image = image(vec![layer], &[Digest::sha256(b"x")]);
+        let manifest = String::from_utf8(image.manifest.bytes.clone()).expect("text");
+        image.manifest.bytes = manifest.replace(&actual, &format!("\"size\":{size}")).into();
+        for run in all_ways(&registry_with(&image)) {
+            assert!([1, 8].contains(&run.code), "{size}: {}", run.stderr);
+            assert!(!run.stderr.contains("panicked") && run.stdout.is_empty(), "{}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn rule_57_what_is_encoded_for_the_way_arrives_in_every_way() {
+    let text = [7; 9000];
+    let layer = Blob::new(GZIP, gzip(&text));
+    let registry = registry_with(&image(vec![layer.clone()], &[Digest::sha256(&text)]));
+    let expected: Vec<Vec<u8>> = all_ways(&registry).into_iter().map(|run| run.stdout).collect();
+    let encoded = gzip(&layer.bytes);
+    serve_layer(&registry, &layer.digest(), move || {
+        Reply::new(200, encoded.clone()).with("content-encoding", "gzip")
+    });
+    for (run, expected) in all_ways(&registry).into_iter().zip(expected) {
+        assert_eq!((run.code, run.stdout), (0, expected), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn pieces_that_were_wrong_leave_no_trace() {
+    // Two members; in the first try the second one is another, and brings more
+    // bytes than there are in the end, or is no gzip at all.
+    let bytes = [gzip(&[1; 100]), gzip(&[3; 200])].concat();
+    let text = [vec![1; 100], vec![3; 200]].concat();
+    let layer = Blob::new(GZIP, bytes.clone());
+    let registry = registry_with(&image(vec![layer.clone()], &[Digest::sha256(&text)]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let archive = || {
+        let run = pull(directory.path(), &registry, "docker-archive:a.tar");
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let bytes = std::fs::read(directory.path().join("a.tar")).expect("an archive");
+        std::fs::remove_file(directory.path().join("a.tar")).expect("removed");
+        bytes
+    };
+    let clean: Vec<Vec<u8>> = all_ways(&registry).into_iter().map(|run| run.stdout).collect();
+    let whole = archive();
+    for second in [gzip(&vec![2; 30_000]), vec![0xff; 40]] {
+        let mut first = [gzip(&[1; 100]), second].concat();
+        first.truncate(bytes.len() - 1);
+        let stumble = || {
+            let (first, bytes) = (first.clone(), bytes.clone());
+            let (end, tries) =
+                (format!("/blobs/{}", layer.digest()), std::sync::atomic::AtomicUsize::new(0));
+            registry.hook(move |call| {
+                let is_layer = call.target.ends_with(&end) && call.header("range").is_none();
+                let is_first =
+                    is_layer && tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+                is_first.then(|| Reply::broken(200, first.clone(), bytes.len()))
+            });
+        };
+        stumble();
+        assert!(archive() == whole, "the archives differ");
+        for (way, clean) in clean.iter().enumerate() {
+            stumble();
+            let run = one_way(&registry, way);
+            assert_eq!((run.code, &run.stdout), (0, clean), "{way}: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_pull_that_fails_leaves_the_image_that_was_there() {
+    let old = Image::new("linux/amd64", &["one", "two"]);
+    let registry = registry_with(&old);
+    let directory = tempfile::tempdir().expect("a directory");
+    assert_eq!(pull(directory.path(), &registry, "dir:d").code, 0);
+    let before = names(&directory.path().join("d"));
+    let new = Image::new("linux/amd64", &["three", "two"]);
+    registry.put_image("app", "1", &new);
+    serve_layer(&registry, &new.layers[0].digest(), || Reply::new(404, ""));
+    pull(directory.path(), &registry, "dir:d").error(4);
+    let after = names(&directory.path().join("d"));
+    assert!(before.iter().all(|name| after.contains(name)), "{before:?} {after:?}");
+    let manifest = std::fs::read(directory.path().join("d/manifest.json")).expect("read");
+    assert_eq!(manifest, old.manifest.bytes);
+    registry.hook(|_| None);
+    assert_eq!(pull(directory.path(), &registry, "dir:d").code, 0);
+    assert_eq!(names(&directory.path().join("d")).len(), 5, "what is left over goes");
+    // A directory of another version may hold anything.
+    std::fs::write(directory.path().join("d/version"), "Directory Transport Version: 2.0\n")
+        .expect("written");
+    pull(directory.path(), &registry, "dir:d").error(1);
+    assert_eq!(names(&directory.path().join("d")).len(), 5);
+}
+
+#[test]
+fn links_in_a_destination_are_not_followed() {
+    let image = Image::new("linux/amd64", &["one"]);
+    let registry = registry_with(&image);
+    for (destination, folder) in [("dir:d", "d"), ("oci:o", "o/blobs/sha256")] {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(pull(directory.path(), &registry, destination).code, 0);
+        let victim = directory.path().join("victim");
+        std::fs::write(&victim, "mine").expect("written");
+        std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+        let blob = directory.path().join(folder).join(image.layers[0].digest().hex());
+        std::fs::remove_file(&blob).expect("removed");
+        std::os::unix::fs::symlink(&victim, &blob).expect("a link");
+        assert_eq!(pull(directory.path(), &registry, destination).code, 0);
+        assert_eq!(std::fs::read_to_string(&victim).expect("read"), "mine");
+        let mode = victim.metadata().expect("metadata").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        assert_eq!(std::fs::read(&blob).expect("read"), image.layers[0].bytes);
+    }
+}
+
+#[test]
+fn a_layout_keeps_the_images_of_all_who_pull_into_it() {
+    let registry = Registry::start();
+    for tag in 0..6 {
+        registry.put_image(
+            "app",
+            &tag.to_string(),
+            &Image::new("linux/amd64", &[&tag.to_string()]),
+        );
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    std::thread::scope(|scope| {
+        for tag in 0..6 {
+            let (reference, directory) =
+                (registry.reference(&format!("app:{tag}")), directory.path());
+            scope.spawn(move || {
+                let run = n2c_in(
+                    directory,
+                    &["pull", &reference, &format!("oci:o:{tag}"), "--arch=amd64"],
+                );
+                assert_eq!(run.code, 0, "{}", run.stderr);
+            });
+        }
+    });
+    for tag in 0..6 {
+        let run = n2c_in(directory.path(), &["lock", &format!("oci:o:{tag}"), "--arch=amd64"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    let index = directory.path().join("o/index.json");
+    std::fs::write(&index, "{\"manifests\": {}}").expect("written");
+    let reference = registry.reference("app:1");
+    let run = n2c_in(directory.path(), &["pull", &reference, "oci:o:1", "--arch=amd64"]);
+    assert!(run.error(8).contains("invalid `index.json`"), "{}", run.stderr);
+    assert_eq!(std::fs::read_to_string(&index).expect("read"), "{\"manifests\": {}}");
+}
+
+#[test]
+fn a_layout_with_wrong_bytes_is_found_out() {
+    let image = Image::new("linux/amd64", &["one"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path().join("layout");
+    support::images::write_layout(
+        &layout,
+        &[("1", &image.manifest)],
+        &[&image.config, &image.layers[0]],
+    );
+    let blob = layout.join("blobs/sha256").join(image.layers[0].digest().hex());
+    std::fs::write(blob, vec![0; image.layers[0].bytes.len()]).expect("written");
+    for destination in DESTINATIONS {
+        let run = n2c_in(directory.path(), &["pull", "oci:layout:1", destination, "--arch=amd64"]);
+        assert!(run.error(8).contains("digest mismatch"), "{}", run.stderr);
+    }
+    // A layout whose name has a colon, by its path.
+    let odd = directory.path().join("a:b");
+    support::images::write_layout(
+        &odd,
+        &[("1", &image.manifest)],
+        &[&image.config, &image.layers[0]],
+    );
+    let run = n2c_in(directory.path(), &["image-from-dir", "out.json", "a:b"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    // What skopeo reads and n2c does not.
+    for source in ["dir:layout", "docker-archive:x.tar", "lock:x.json"] {
+        let run = n2c_in(directory.path(), &["lock", source]);
+        assert!(run.error(2).contains("is not read from here"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_lockfile_is_pulled_as_it_was_locked() {
+    let image = Image::new("linux/amd64", &["one", "two"]);
+    let registry = registry_with(&image);
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    let n2c = |arguments: &[&str]| n2c_in(directory.path(), arguments);
+    n2c(&["lock", &reference, "--arch=amd64", "-o", "a.json"]).text();
+    let whole = std::fs::read_to_string(directory.path().join("a.json")).expect("read");
+    // The tag moves on.
+    registry.put_image("app", &image.manifest.digest().to_string(), &image);
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["other"]));
+    assert_eq!(n2c(&["pull", "lock:a.json", "dir:d"]).code, 0);
+    let manifest = std::fs::read(directory.path().join("d/manifest.json")).expect("read");
+    assert_eq!(manifest, image.manifest.bytes);
+    let digest = |blob: &Blob| blob.digest().to_string();
+    let other = Digest::sha256(b"other").to_string();
+    for (from, destinations) in [
+        // Another layer is not the manifest's, another diff ID not the config's.
+        (digest(&image.layers[1]), &["dir:x", "oci:x", "oci-archive:x"][..]),
+        (diff_id_of("two"), &DESTINATIONS[..]),
+    ] {
+        std::fs::write(directory.path().join("b.json"), whole.replace(&from, &other))
+            .expect("written");
+        for destination in destinations {
+            let run = n2c(&["pull", "lock:b.json", destination]);
+            assert!([1, 8].contains(&run.code), "{destination}: {}", run.stderr);
+            assert!(
+                run.error(run.code).contains("is not what its manifest and config say")
+                    || run.stderr.contains("is not empty")
+                    || run.stderr.contains("exists"),
+                "{}",
+                run.stderr
+            );
+        }
+    }
+    let run = n2c(&["pull", "lock:b.json", "docker-archive:y.tar"]);
+    assert!(run.error(8).contains("is not what its manifest and config say"), "{}", run.stderr);
+    // One that was locked from a layout.
+    n2c(&["pull", &reference, "oci:layout:1", "--arch=amd64"]);
+    n2c(&["lock", "oci:layout:1", "--arch=amd64", "-o", "l.json"]).text();
+    assert_eq!(n2c(&["pull", "lock:l.json", "docker-archive:z.tar"]).code, 0);
+    assert_eq!(n2c(&["pull", "lock:l.json", "oci-archive:z2.tar"]).code, 0);
+}
+
+/// The diff ID of a layer of [`Image::new`].
+fn diff_id_of(text: &str) -> String {
+    support::images::layer(text).1.to_string()
+}
+
+#[test]
+fn what_the_store_holds_is_verified_too() {
+    let image = Image::new("linux/amd64", &["one"]);
+    let registry = registry_with(&image);
+    registry.put_image("app", &image.manifest.digest().to_string(), &image);
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    n2c_in(directory.path(), &["lock", &reference, "--arch=amd64", "-o", "a.json"]).text();
+    let store = directory.path().join("store");
+    std::fs::create_dir(&store).expect("a folder");
+    let store_directory =
+        n2c::store::StoreDirectory::new(store.to_str().expect("a path")).expect("absolute");
+    let pull = |destination: &str| {
+        let output = command(directory.path(), &["pull", "lock:a.json", destination])
+            .env("NIX_STORE_DIR", &store)
+            .output()
+            .expect("a run");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (name, blob) in
+        [("layer", &image.layers[0]), ("config", &image.config), ("manifest", &image.manifest)]
+    {
+        let path = store_directory.blob_path(&blob.digest()).to_string();
+        // The right number of bytes, and valid JSON.
+        let wrong = format!("{{}}{}", " ".repeat(blob.bytes.len() - 2));
+        std::fs::write(&path, wrong).expect("written");
+        let (code, stderr) = pull("dir:d");
+        assert_eq!(code, Some(8), "{name}: {stderr}");
+        assert!(stderr.contains("digest mismatch"), "{name}: {stderr}");
+        std::fs::write(&path, &blob.bytes).expect("written");
+    }
+    // All is there: nobody is asked.
+    let asked = registry.log().len();
+    assert_eq!(pull("dir:d").0, Some(0));
+    assert_eq!(registry.log().len(), asked);
+}
+
+#[test]
+fn hash_names_the_platforms_own_manifest() {
+    let all = ["linux/amd64", "linux/arm64"].map(|platform| Image::new(platform, &[platform]));
+    let index = support::images::index(&[
+        all[0].manifest.entry("linux/amd64"),
+        all[1].manifest.entry("linux/arm64"),
+    ]);
+    let registry = Registry::start();
+    for image in &all {
+        registry.put_image("app", &image.manifest.digest().to_string(), image);
+    }
+    registry.put_manifest("app", "1", &index);
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    let hash = n2c_in(directory.path(), &["hash", &reference, "--arch=arm64", "--json"]).json();
+    assert_eq!(hash["imageDigest"], all[1].manifest.digest().to_string());
+    for arguments in [
+        &["--final-image-name", "x"][..],
+        &["--for=dockerTools", "--final-image-name", "x:1"],
+        &["--platform=linux/amd64", "--platform=linux/arm64"],
+    ] {
+        n2c_in(directory.path(), &[&["hash", &reference], arguments].concat()).error(2);
+    }
+}

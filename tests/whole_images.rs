@@ -321,6 +321,49 @@ fn several_platforms_go_into_one_layout() {
     }
 }
 
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn all_platforms_bring_what_belongs_to_them() {
+    let layout = tempfile::tempdir().expect("a directory");
+    let all = ["linux/amd64", "linux/arm64"].map(|platform| Image::new(platform, &[platform]));
+    let (provenance, entry) = images::attestation(&all[1]);
+    // Nested, as some build tools leave it, and with an attestation.
+    let nested = images::index(&[all[1].manifest.entry("linux/arm64"), entry]);
+    let index = images::index(&[all[0].manifest.entry("linux/amd64"), nested.descriptor()]);
+    let mut blobs = vec![&nested];
+    for image in all.iter().chain([&provenance]) {
+        blobs.extend([&image.manifest, &image.config]);
+        blobs.extend(&image.layers);
+    }
+    images::write_layout(layout.path(), &[("1", &index)], &blobs);
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = format!("oci:{}:1", layout.path().display());
+    for destination in ["oci:all:1", "oci-archive:all.tar:1"] {
+        let run = n2c_in(directory.path(), &["pull", &source, destination, "--all-platforms"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    let copied = tree(&directory.path().join("all"));
+    assert_eq!(
+        copied.len(),
+        blobs.len() + 3,
+        "all blobs, the index, and two files: {:?}",
+        copied.keys()
+    );
+    let archive = directory.path().join("unpacked");
+    std::fs::create_dir(&archive).expect("a folder");
+    let tar = directory.path().join("all.tar").display().to_string();
+    run("tar", &["-xf", &tar, "-C", archive.to_str().expect("a path")]);
+    assert_eq!(tree(&archive), copied);
+    // The nested index is not one that skopeo follows; what is beside it, it copies.
+    let amd64 = format!("dir:{}", directory.path().join("amd64").display());
+    skopeo_copy(&format!("oci:{}:1", directory.path().join("all").display()), &amd64, &[]);
+    // A part of the platforms leaves the index as it is, and says so.
+    let platforms = ["--platform=linux/amd64", "--platform=linux/arm64"];
+    let run = n2c_in(directory.path(), &[&["pull", &source, "oci:two:1"], &platforms[..]].concat());
+    assert!(run.stderr.contains("note: the index is kept as it is"), "{}", run.stderr);
+    assert_eq!(tree(&directory.path().join("two")).len(), copied.len() - 3);
+}
+
 /// All files below a directory, by their paths.
 fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();

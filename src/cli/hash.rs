@@ -9,7 +9,7 @@ use n2c::docker_archive::Name;
 use n2c::image::Image;
 use n2c::location::Location;
 use n2c::pull::{self, Pull};
-use n2c::reference::Reference;
+use n2c::reference::{Reference, Repository};
 use n2c::resolve::Resolution;
 use n2c::store::{Ingestion, Store, StoreDirectory, sanitise_name};
 use serde_json::{Map, Value};
@@ -78,6 +78,11 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let hint = "name an image in a registry, which is where `pullImage` pulls from";
         return Err(Usage::new("`pullImage` knows registries only", hint).into());
     };
+    let is_named = options.final_image_name.is_some() || options.final_image_tag.is_some();
+    if is_named && options.purpose != Purpose::DockerTools {
+        let hint = "pass `--for dockerTools`; a directory holds no name";
+        return Err(Usage::new("`--final-image-…` is for dockerTools", hint).into());
+    }
     let mut platforms = options.platforms.named_or_host(report)?;
     let (Some(platform), true) = (platforms.pop(), platforms.is_empty()) else {
         return Err(Usage::new("a hash is of one image", "name one `--platform`").into());
@@ -149,7 +154,8 @@ fn file_hash(path: &Path) -> std::io::Result<Digest> {
 impl Facts {
     /// The name in the archive.
     fn name(&self) -> Result<Name, Failure> {
-        let text = format!("{}:{}", self.final_image_name, self.final_image_tag);
+        let repository = self.final_image_name.parse::<Repository>()?;
+        let text = format!("{repository}:{}", self.final_image_tag);
         Ok(Name::try_from(text.parse::<Reference>()?)?)
     }
 

@@ -36,10 +36,12 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let directory = Path::new(&options.directory);
-    let is_layout = directory.join(MARKER).is_file();
-    let text = if is_layout { &format!("oci:{}", options.directory) } else { &options.directory };
-    if text.starts_with("oci:")
-        && let Location::OciLayout(layout) = text.parse()?
+    if directory.join(MARKER).is_file() {
+        let layout = LayoutReference::of_directory(directory.to_owned());
+        return from_layout(&options, &layout, report).await;
+    }
+    if options.directory.starts_with("oci:")
+        && let Location::OciLayout(layout) = options.directory.parse()?
     {
         return from_layout(&options, &layout, report).await;
     }

@@ -15,15 +15,15 @@ pub(crate) struct PlatformOptions {
     platforms: Vec<String>,
 
     /// Operating system [default: linux]
-    #[arg(long)]
+    #[arg(long, alias = "override-os")]
     os: Option<String>,
 
     /// Architecture, in the spelling of Go, of the kernel or of Nix [default: this machine's]
-    #[arg(long)]
+    #[arg(long, alias = "override-arch")]
     arch: Option<String>,
 
     /// Variant of the architecture, such as `v7`
-    #[arg(long, requires = "arch")]
+    #[arg(long, alias = "override-variant", requires = "arch")]
     variant: Option<String>,
 }
 

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use n2c::digest::Verified;
 use n2c::docker_archive::Name;
 use n2c::fs::OutputFile;
 use n2c::image::Image;
 use n2c::location::Location;
 use n2c::lockfile::Lockfile;
-use n2c::manifest::Document;
+use n2c::manifest::{self, Descriptor, Document};
 use n2c::platform::Platform;
 use n2c::pull::{self, Destination, Images, Pull};
 use n2c::reference::Reference;
@@ -55,7 +56,9 @@ struct Found {
     images: Vec<Image>,
     /// The index that lists them, where there is more than one to list.
     index: Option<Document>,
-    between: Vec<n2c::digest::Verified>,
+    /// What else it lists, and its blobs.
+    others: Vec<Verified>,
+    other_blobs: Vec<Descriptor>,
 }
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
@@ -68,6 +71,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let hint = "only a `docker-archive:` has several names for an image";
         return Err(Usage::new("`--additional-tag` does not fit the destination", hint).into());
     }
+    destination.check()?;
     match options.image.strip_prefix("lock:") {
         Some(file) => {
             let lockfile = lockfiles::read(Path::new(file))?;
@@ -88,7 +92,7 @@ async fn pull_resolved(
     let named = if is_all { None } else { Some(options.platforms.named_or_host(report)?) };
     let client = options.registry.client(report.clone())?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
-    let found = find(&resolution, named).await?;
+    let found = find(&resolution, named, report).await?;
     let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
     write(&pull, found, destination, tags).await
 }
@@ -118,13 +122,18 @@ async fn pull_locked(
         Destination::DockerArchive { .. } => locked.image(entry).await?,
         _ => locked.served_image(entry).await?,
     };
-    let found = Found { images: vec![image], index: None, between: Vec::new() };
+    let found =
+        Found { images: vec![image], index: None, others: Vec::new(), other_blobs: Vec::new() };
     let pull = Pull { blobs: &locked, jobs: options.jobs.get(), observer: &**report };
     write(&pull, found, destination, tags).await
 }
 
 /// The images for the platforms that were named, or for all.
-async fn find(resolution: &Resolution<'_>, named: Option<Vec<Platform>>) -> Result<Found, Failure> {
+async fn find(
+    resolution: &Resolution<'_>,
+    named: Option<Vec<Platform>>,
+    report: &Report,
+) -> Result<Found, Failure> {
     let is_all = named.is_none();
     let platforms = match named {
         Some(platforms) => platforms,
@@ -140,8 +149,19 @@ async fn find(resolution: &Resolution<'_>, named: Option<Vec<Platform>>) -> Resu
     }
     let root = resolution.root();
     let lists = matches!(root, Document::Index(_)) && (is_all || images.len() > 1);
-    let between = if lists { resolution.nested_indexes().await? } else { Vec::new() };
-    Ok(Found { images, index: lists.then(|| root.clone()), between })
+    let (mut others, mut other_blobs) = (Vec::new(), Vec::new());
+    if lists {
+        others = resolution.nested_indexes().await?;
+    }
+    if lists && is_all {
+        let attachments = resolution.attachments().await?;
+        other_blobs = attachments.iter().flat_map(manifest::blobs_of_any).collect();
+        others.extend(attachments);
+    } else if lists {
+        let text = "the index is kept as it is, and lists platforms that were not asked for";
+        report.note(text);
+    }
+    Ok(Found { images, index: lists.then(|| root.clone()), others, other_blobs })
 }
 
 async fn write<B: Blobs>(
@@ -155,13 +175,15 @@ async fn write<B: Blobs>(
         Some(document) => Images {
             root: document.raw(),
             media_type: document.media_type(),
-            between: &found.between,
+            others: &found.others,
+            other_blobs: &found.other_blobs,
             images: &found.images,
         },
         None => Images {
             root: first.manifest().raw(),
             media_type: first.manifest().media_type(),
-            between: &[],
+            others: &[],
+            other_blobs: &[],
             images: &found.images,
         },
     };

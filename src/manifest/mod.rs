@@ -7,7 +7,7 @@ mod index;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::digest::{Digest, Verified};
@@ -115,7 +115,18 @@ pub struct Descriptor {
     /// The digest that the content must have.
     pub digest: Digest,
     /// The size in bytes that the content must have.
+    #[serde(deserialize_with = "size")]
     pub size: u64,
+}
+
+/// A size as the specification has it: a signed number of 64 bits that is not
+/// negative (OCI image-spec, descriptor.md).
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    if i64::try_from(size).is_err() {
+        return Err(serde::de::Error::custom(format!("a size of {size} bytes")));
+    }
+    Ok(size)
 }
 
 /// What a reference or a digest leads to.
@@ -250,6 +261,23 @@ struct RawManifest {
     layers: Vec<Descriptor>,
     #[serde(default)]
     artifact_type: Option<String>,
+}
+
+/// What a manifest of any kind points to: config, layers, blobs. Nothing, where
+/// the bytes are none.
+#[must_use]
+pub fn blobs_of_any(raw: &Verified) -> Vec<Descriptor> {
+    #[derive(Default, Deserialize)]
+    struct Links {
+        #[serde(default)]
+        config: Option<Descriptor>,
+        #[serde(default)]
+        layers: Vec<Descriptor>,
+        #[serde(default)]
+        blobs: Vec<Descriptor>,
+    }
+    let Links { config, layers, blobs } = serde_json::from_slice(raw.bytes()).unwrap_or_default();
+    config.into_iter().chain(layers).chain(blobs).collect()
 }
 
 /// The manifest of one image, as served.

@@ -15,8 +15,8 @@ use crate::resolve::Blobs;
 /// What skopeo writes into `version`.
 pub(crate) const VERSION: &str = "Directory Transport Version: 1.1\n";
 
-/// Writes `image` into `directory`. The manifest comes last, so a directory that
-/// has one is complete.
+/// Writes `image` into `directory`. An image that is there stays whole until this
+/// one is: blobs come first, then the manifest, and last goes what is left over.
 pub(super) async fn write<B: Blobs>(
     pull: &Pull<'_, B>,
     image: &Image,
@@ -24,9 +24,9 @@ pub(super) async fn write<B: Blobs>(
 ) -> Result<(), Error> {
     let manifest = image.manifest();
     let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
+    check(directory)?;
     fs::create_dir_all(directory).map_err(prepare)?;
-    tidy(directory, image)?;
-    files::write(&directory.join("version"), VERSION.as_bytes())?;
+    files::replace(&directory.join("version"), VERSION.as_bytes())?;
     let missing = missing(manifest.blobs(), |blob| {
         let is_there = is_whole(&directory.join(blob.digest.hex()), blob);
         if is_there {
@@ -38,15 +38,18 @@ pub(super) async fn write<B: Blobs>(
         pull.fetch_to_file(blob, &directory.join(blob.digest.hex())).await
     })
     .await?;
-    files::write(&directory.join("manifest.json"), manifest.raw().bytes())?;
-    Ok(())
+    files::replace(&directory.join("manifest.json"), manifest.raw().bytes())?;
+    tidy(directory, image)
 }
 
-/// Removes what does not belong to the image.
-fn tidy(directory: &Path, image: &Image) -> Result<(), Error> {
-    let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
-    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let entries = entries.map_err(prepare)?;
+/// Refuses a directory with something else in it.
+pub(super) fn check(directory: &Path) -> Result<(), Error> {
+    let entries = match entries(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries,
+    };
+    let entries =
+        entries.map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
     let is_ours = match files::read(&directory.join("version")) {
         Ok(text) => text == VERSION.as_bytes(),
         Err(_) => entries.is_empty(),
@@ -55,10 +58,21 @@ fn tidy(directory: &Path, image: &Image) -> Result<(), Error> {
     if !is_ours || entries.iter().any(is_folder) {
         return Err(Error::NotOurs { path: directory.to_owned() });
     }
-    for entry in entries {
+    Ok(())
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    fs::read_dir(directory).and_then(Iterator::collect)
+}
+
+/// Removes what does not belong to the image.
+fn tidy(directory: &Path, image: &Image) -> Result<(), Error> {
+    let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
+    for entry in entries(directory).map_err(prepare)? {
         let name = entry.file_name();
-        let belongs =
-            name == "version" || image.manifest().blobs().any(|blob| name == *blob.digest.hex());
+        let belongs = name == "version"
+            || name == "manifest.json"
+            || image.manifest().blobs().any(|blob| name == *blob.digest.hex());
         if !belongs {
             fs::remove_file(entry.path()).map_err(prepare)?;
         }

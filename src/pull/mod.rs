@@ -11,10 +11,9 @@ mod hash;
 mod oci;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -134,7 +133,7 @@ impl Diagnose for Error {
         Some(match self {
             Self::Destination { .. } => {
                 "write `dir:PATH`, `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]` \
-                                         or `docker-archive:PATH[:NAME:TAG]`"
+                                         or `docker-archive:PATH[:NAME[:TAG]]`"
                     .to_owned()
             }
             Self::NotOurs { .. } => "name a new directory, or empty this one".to_owned(),
@@ -219,12 +218,11 @@ impl<B: Blobs> Pull<'_, B> {
 
     /// Fetches a blob into a file of its own.
     async fn fetch_to_file(&self, blob: &Descriptor, path: &Path) -> Result<(), Error> {
-        let mut output = OutputFile::create(path)?;
+        let mut output = OutputFile::replacing(path)?;
         self.blobs.fetch_blob(blob, output.file()).await?;
-        output.commit()?;
         // skopeo sets this mode whatever the umask is.
-        fs::set_permissions(path, Permissions::from_mode(0o644))
-            .map_err(|source| Error::Prepare { path: path.to_owned(), source })
+        output.set_mode(0o644)?;
+        Ok(output.commit()?)
     }
 
     fn tell(&self, blob: &Descriptor, was_there: bool) {
@@ -233,11 +231,27 @@ impl<B: Blobs> Pull<'_, B> {
     }
 }
 
-/// Prepares to write an archive where there is none.
-pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
+impl Destination {
+    /// Refuses a place where something else is, before anything is fetched for it.
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Directory(path) => directory::check(path),
+            Self::OciLayout { directory, .. } => oci::check(directory),
+            Self::OciArchive { file, .. } | Self::DockerArchive { file, .. } => check_archive(file),
+        }
+    }
+}
+
+fn check_archive(path: &Path) -> Result<(), Error> {
     if fs::metadata(path).is_ok_and(|found| found.is_dir() || found.is_file() && found.len() > 0) {
         return Err(Error::Exists { path: path.to_owned() });
     }
+    Ok(())
+}
+
+/// Prepares to write an archive where there is none.
+pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
+    check_archive(path)?;
     Ok(OutputFile::create(path)?)
 }
 

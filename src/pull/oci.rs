@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
 
@@ -32,8 +33,11 @@ pub struct Images<'a> {
     pub root: &'a Verified,
     /// Its media type.
     pub media_type: &'a str,
-    /// The indexes between the root and the images.
-    pub between: &'a [Verified],
+    /// Further documents that the root leads to: the indexes between it and the
+    /// images, and what belongs to them, such as attestations.
+    pub others: &'a [Verified],
+    /// The blobs of those.
+    pub other_blobs: &'a [Descriptor],
     /// The images.
     pub images: &'a [Image],
 }
@@ -43,7 +47,7 @@ impl Images<'_> {
     fn documents(&self) -> BTreeMap<&Digest, &[u8]> {
         let manifests = self.images.iter().map(|image| image.manifest().raw());
         std::iter::once(self.root)
-            .chain(self.between)
+            .chain(self.others)
             .chain(manifests)
             .map(|document| (document.digest(), document.bytes()))
             .collect()
@@ -51,7 +55,7 @@ impl Images<'_> {
 
     /// The configs and layers.
     fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        self.images.iter().flat_map(|image| image.manifest().blobs())
+        self.images.iter().flat_map(|image| image.manifest().blobs()).chain(self.other_blobs)
     }
 
     /// Others convert Docker's manifests, which then have another digest.
@@ -79,6 +83,32 @@ impl Images<'_> {
     }
 }
 
+/// Refuses a directory with something else in it.
+pub(super) fn check(directory: &Path) -> Result<(), Error> {
+    let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
+    let is_temporary = |entry: &fs::DirEntry| files::is_temporary(&entry.file_name());
+    let is_empty = match fs::read_dir(directory) {
+        // Another pull may just be making the layout.
+        Ok(mut entries) => entries.all(|entry| entry.as_ref().is_ok_and(is_temporary)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(prepare(error)),
+    };
+    if !is_empty && !directory.join(MARKER).is_file() {
+        return Err(Error::NotOurs { path: directory.to_owned() });
+    }
+    read_index(directory).map(drop)
+}
+
+/// What is in a layout's `index.json`, or in that of a new one.
+fn read_index(directory: &Path) -> Result<Index, Error> {
+    match files::read(&directory.join(INDEX)) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|source| Error::Index { path: directory.to_owned(), source }),
+        Err(error) if error.is_missing() => Ok(Index::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Adds `images` to the layout in `directory`, which is made where there is
 /// none. `index.json` comes last, so what it names is there.
 pub(super) async fn write_layout<B: Blobs>(
@@ -89,20 +119,11 @@ pub(super) async fn write_layout<B: Blobs>(
 ) -> Result<(), Error> {
     images.warn(pull.observer);
     let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
-    let index_file = directory.join(INDEX);
+    check(directory)?;
     fs::create_dir_all(directory).map_err(prepare)?;
-    let is_empty = fs::read_dir(directory).map_err(prepare)?.next().is_none();
-    if !is_empty && !directory.join(MARKER).is_file() {
-        return Err(Error::NotOurs { path: directory.to_owned() });
-    }
-    let index = match files::read(&index_file) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map_err(|source| Error::Index { path: directory.to_owned(), source })?,
-        Err(error) if error.is_missing() => Map::new(),
-        Err(error) => return Err(error.into()),
-    };
-    if is_empty {
-        files::write(&directory.join(MARKER), VERSION.as_bytes())?;
+    let marker = directory.join(MARKER);
+    if !marker.exists() {
+        files::replace(&marker, VERSION.as_bytes())?;
     }
     let place = |digest: &Digest| blob_path(directory, digest);
     for digest in images.documents().into_keys().chain(images.blobs().map(|blob| &blob.digest)) {
@@ -120,18 +141,28 @@ pub(super) async fn write_layout<B: Blobs>(
     pull.fetch_all(missing, async |blob| pull.fetch_to_file(blob, &place(&blob.digest)).await)
         .await?;
     for (digest, bytes) in images.documents() {
-        files::write(&place(digest), bytes)?;
+        files::replace(&place(digest), bytes)?;
     }
-    Ok(files::write(&index_file, &with_entry(index, images.entry(name)))?)
+    // Another pull may add its image to the layout at the same time.
+    let lock = fs::File::open(directory).and_then(|layout| layout.lock().map(|()| layout));
+    let _lock = lock.map_err(prepare)?;
+    let index = read_index(directory)?;
+    Ok(files::replace(&directory.join(INDEX), &with_entry(index, images.entry(name)))?)
+}
+
+/// `index.json`, of which only the list is understood.
+#[derive(Default, Deserialize)]
+struct Index {
+    #[serde(default)]
+    manifests: Vec<Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 /// `index.json` with `entry` in it, instead of one of the same name.
-fn with_entry(mut index: Map<String, Value>, entry: Value) -> Vec<u8> {
+fn with_entry(index: Index, entry: Value) -> Vec<u8> {
     let name = |entry: &Value| entry.get("annotations").and_then(|all| all.get(REF_NAME)).cloned();
-    let mut entries = match index.remove("manifests") {
-        Some(Value::Array(entries)) => entries,
-        _ => Vec::new(),
-    };
+    let Index { manifests: mut entries, rest: mut index } = index;
     entries.retain(|old| {
         let is_same = name(old) == name(&entry);
         !is_same || name(&entry).is_none() && old.get("digest") != entry.get("digest")
@@ -177,14 +208,17 @@ pub(super) async fn write_archive<B: Blobs>(
                 places.insert(&blob.digest, (position, blob));
             }
         }
-        position += size + padding(size) as u64;
+        let end = position.checked_add(size + padding(size) as u64);
+        // Where no file can be so long, there is no use in beginning.
+        let too_large = || write_error(io::ErrorKind::FileTooLarge.into());
+        position = end.filter(|end| i64::try_from(*end).is_ok()).ok_or_else(too_large)?;
     }
     // Two blocks of zeros end it; what is between the files is zero as well.
     file.set_len(position + 1024).map_err(write_error)?;
     let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
     pull.fetch_all(blobs, async |blob| {
         let start = places[&blob.digest].0;
-        Ok(pull.blobs.fetch_blob(blob, &mut Region::new(file, start)).await?)
+        Ok(pull.blobs.fetch_blob(blob, &mut Region::bounded(file, start, blob.size)).await?)
     })
     .await?;
     Ok(output.commit()?)
@@ -196,7 +230,7 @@ fn contents<'a>(
     name: Option<&str>,
 ) -> BTreeMap<String, Option<Content<'a>>> {
     let mut contents = BTreeMap::new();
-    let index = with_entry(Map::new(), images.entry(name));
+    let index = with_entry(Index::default(), images.entry(name));
     contents.insert(INDEX.to_owned(), Some(Content::Here(index)));
     contents.insert(MARKER.to_owned(), Some(Content::Here(VERSION.into())));
     contents.insert("blobs/".to_owned(), None);
@@ -241,7 +275,7 @@ mod tests {
             }
             entry
         };
-        let mut index = Map::new();
+        let mut index = Index::default();
         for (new, expected) in [
             (entry("a", Some("1")), vec![entry("a", Some("1"))]),
             (entry("b", Some("2")), vec![entry("a", Some("1")), entry("b", Some("2"))]),
@@ -257,8 +291,8 @@ mod tests {
         ] {
             let text = with_entry(index, new);
             index = serde_json::from_slice(&text).expect("JSON");
-            assert_eq!(index["manifests"], Value::from(expected));
+            assert_eq!(index.manifests, expected);
         }
-        assert_eq!(index["schemaVersion"], 2);
+        assert_eq!(index.rest["schemaVersion"], 2);
     }
 }

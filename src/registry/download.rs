@@ -1,6 +1,9 @@
 //! A blob, streamed to where it goes: hashed on the way, and resumed where the
 //! connection breaks.
 
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode};
 
@@ -32,6 +35,9 @@ struct Progress<'a> {
     /// Whether it is said to be compressed for the way.
     is_encoded: bool,
     sink: &'a mut dyn Sink,
+    /// What holds an encoded body until it is known which bytes are meant, where
+    /// the sink itself can't.
+    spool: Option<File>,
 }
 
 /// Fetches the blob `digest` into `sink`, over whatever is in it, and returns
@@ -52,6 +58,7 @@ pub(super) async fn download(
         is_pieced: false,
         is_encoded: false,
         sink,
+        spool: None,
     };
     progress.restart(request.subject)?;
     let (mut failures, mut furthest, mut was_wrong) = (0, 0, false);
@@ -120,7 +127,7 @@ impl Progress<'_> {
     fn restart(&mut self, subject: &str) -> Result<(), Error> {
         self.hasher = Hasher::new(self.digest.algorithm());
         (self.done, self.announced) = (0, None);
-        (self.is_pieced, self.is_encoded) = (false, false);
+        (self.is_pieced, self.is_encoded, self.spool) = (false, false, None);
         let write = |source| Error::Write { subject: subject.to_owned(), source };
         self.sink.restart().map_err(write)
     }
@@ -189,6 +196,10 @@ impl Progress<'_> {
             Some(size) if self.is_encoded => Some(size.saturating_add(ENCODING_SLACK)),
             size => size,
         };
+        let write = |source| Error::Write { subject: subject.to_owned(), source };
+        if self.is_encoded && self.sink.whole_file().is_none() {
+            self.spool = Some(tempfile::tempfile().map_err(write)?);
+        }
         let (digest, observer) = (self.digest, connection.observer());
         let total = self.total();
         observer.observe(&Event::TransferStarted { subject, digest, done: self.done, total });
@@ -201,8 +212,11 @@ impl Progress<'_> {
                 digest::check_size(&subject, done, self.size)?;
             }
             self.hasher.update(&chunk);
-            let write = |source| Error::Write { subject: subject.to_owned(), source };
-            self.sink.write_all(&chunk).map_err(write)?;
+            match &mut self.spool {
+                Some(spool) => spool.write_all(&chunk),
+                None => self.sink.write_all(&chunk),
+            }
+            .map_err(write)?;
             self.done = done;
             observer.observe(&Event::TransferAdvanced { digest, done });
         }
@@ -211,22 +225,24 @@ impl Progress<'_> {
 
     /// The size of the blob, if it is the one that was asked for.
     fn verify(&mut self, subject: &str) -> Result<u64, Error> {
+        let write = |source| Error::Write { subject: subject.to_owned(), source };
         let actual = self.hasher.clone().finish();
-        if actual == *self.digest {
-            return Ok(self.done);
-        }
-        // Decoding needs all of it once more, which only a file has.
-        if self.is_encoded
-            && let Some(file) = self.sink.whole_file()
-        {
-            let decoded = encoding::decode_file(file, self.digest, self.size)
-                .map_err(|source| Error::Write { subject: subject.to_owned(), source })?;
-            if let Some(total) = decoded {
-                return Ok(total);
+        let mut total = self.done;
+        if actual != *self.digest {
+            let file = self.spool.as_mut().or(self.sink.whole_file()).filter(|_| self.is_encoded);
+            let decoded = file.map(|file| encoding::decode_file(file, self.digest, self.size));
+            match decoded.transpose().map_err(write)?.flatten() {
+                Some(size) => total = size,
+                None => digest::check(&subject, &actual, self.done, self.digest, self.size)?,
             }
         }
-        digest::check(&subject, &actual, self.done, self.digest, self.size)?;
-        Ok(self.done)
+        // A descriptor may lie about the size of the right bytes.
+        digest::check_size(&subject, total, self.size)?;
+        if let Some(mut spool) = self.spool.take() {
+            spool.seek(SeekFrom::Start(0)).map_err(write)?;
+            io::copy(&mut spool, &mut self.sink).map_err(write)?;
+        }
+        Ok(total)
     }
 }
 

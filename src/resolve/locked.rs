@@ -10,6 +10,7 @@ use crate::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
 use crate::location::Location;
 use crate::lockfile::{Entry, Lockfile};
 use crate::manifest::{self, Descriptor, Document, ImageManifest};
+use crate::oci_layout::OciLayout;
 use crate::reference::Repository;
 use crate::registry::Client;
 use crate::sink::{self, Sink};
@@ -43,6 +44,8 @@ impl<'a> Locked<'a> {
         let subject = format!("`{}`", pin.manifest);
         let bytes = if let Some(path) = self.in_store(&pin.manifest) {
             fs::read_at_most(&path, manifest::SIZE_LIMIT)?
+        } else if let Some(layout) = self.layout() {
+            layout.document(&pin.manifest)?.into_bytes()
         } else {
             let repository = self.repository(&pin.manifest)?;
             self.client.manifest_bytes(repository, &pin.manifest, None).await?
@@ -62,6 +65,8 @@ impl<'a> Locked<'a> {
         let raw = if let Some(path) = self.in_store(&descriptor.digest) {
             let bytes = fs::read_at_most(&path, CONFIG_SIZE_LIMIT)?;
             Verified::check(&subject, bytes, &descriptor.digest, Some(descriptor.size))?
+        } else if let Some(layout) = self.layout() {
+            layout.blob(descriptor, CONFIG_SIZE_LIMIT)?
         } else {
             let repository = self.repository(&descriptor.digest)?;
             self.client.blob(repository, descriptor, CONFIG_SIZE_LIMIT).await?
@@ -79,6 +84,14 @@ impl<'a> Locked<'a> {
         path.is_file().then_some(path)
     }
 
+    /// The layout that the image was locked from, if it was.
+    fn layout(&self) -> Option<OciLayout> {
+        match self.lockfile.location()? {
+            Location::OciLayout(reference) => Some(OciLayout::new(reference.clone())),
+            Location::Registry(_) => None,
+        }
+    }
+
     fn repository(&self, digest: &Digest) -> Result<&Repository, Error> {
         let reference = self.lockfile.location().and_then(Location::reference);
         reference.map(crate::reference::Reference::repository).ok_or_else(|| Error::Nowhere {
@@ -93,6 +106,9 @@ impl Blobs for Locked<'_> {
         let digest = &descriptor.digest;
         if let Some(path) = self.in_store(digest) {
             return Ok(sink::copy_blob(&path, digest, descriptor.size, sink)?);
+        }
+        if let Some(layout) = self.layout() {
+            return Ok(layout.copy_blob(descriptor, sink)?);
         }
         let repository = self.repository(digest)?;
         self.client.download(repository, digest, Some(descriptor.size), sink).await?;

@@ -154,16 +154,42 @@ impl<'a> Resolution<'a> {
     /// The indexes in the index, as served: what an image that is listed in one
     /// of them is found by.
     pub async fn nested_indexes(&self) -> Result<Vec<Verified>, Error> {
+        let is_index = |seen: &Seen| media_type::is_index(&seen.descriptor.media_type);
+        self.documents(is_index).await
+    }
+
+    /// What the index lists beside images and indexes, such as attestations, as
+    /// served.
+    pub async fn attachments(&self) -> Result<Vec<Verified>, Error> {
         let search = self.search().await?;
-        let mut indexes = Vec::new();
-        for seen in &search.seen {
-            let descriptor = &seen.descriptor;
-            if media_type::is_index(&descriptor.media_type) && !search.missing.contains(descriptor)
-            {
-                indexes.push(self.source.child(descriptor).await?.raw);
+        let is_other = |seen: &Seen| {
+            let is = |candidate: &Candidate| candidate.descriptor.digest == seen.descriptor.digest;
+            !media_type::is_index(&seen.descriptor.media_type) && !search.candidates.iter().any(is)
+        };
+        self.documents(is_other).await
+    }
+
+    /// What the index and those in it list and `is_wanted`, as served; nothing of
+    /// what is not there.
+    async fn documents(&self, is_wanted: impl Fn(&Seen) -> bool) -> Result<Vec<Verified>, Error> {
+        let search = self.search().await?;
+        let mut documents = Vec::new();
+        for seen in search.seen.iter().filter(|seen| is_wanted(seen)) {
+            if search.missing.contains(&seen.descriptor) {
+                continue;
+            }
+            if documents.len() >= LOOKUP_LIMIT {
+                return Err(Error::TooMany { subject: self.subject.clone() });
+            }
+            match self.source.child(&seen.descriptor).await {
+                Ok(served) => documents.push(served.raw),
+                Err(error) if error.kind() == Kind::NotFound => {
+                    self.observer.observe(&Event::Warning(&crate::error_chain(&error)));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(indexes)
+        Ok(documents)
     }
 
     /// What becomes of each entry of the index when `wanted` is asked for.

@@ -7,16 +7,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// The variables that a fetch reads, and where it matters that the daemon has them.
-const VARIABLES: [&str; 7] = [
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "N2C_MIRRORS",
-];
+/// The variables that a fetch reads. Those of proxies count in either case.
+const VARIABLES: [&str; 5] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "N2C_MIRRORS"];
 
 /// Variables and their values. The values may hold passwords.
 pub(super) type Environment = BTreeMap<String, String>;
@@ -32,9 +24,11 @@ pub(super) async fn of_daemon() -> Option<Environment> {
 
 /// The variables that this user has and `daemon` has not.
 pub(super) fn missing(daemon: &Environment) -> Vec<&'static str> {
-    let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    let has = |name: &str| daemon.get(name).is_some_and(|value| !value.is_empty());
-    VARIABLES.into_iter().filter(|name| is_set(name) && !has(name)).collect()
+    let either = |name: &str| [name.to_owned(), name.to_uppercase()];
+    let is_set = |name: &String| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    let has = |name: &String| daemon.get(name).is_some_and(|value| !value.is_empty());
+    let is_missing = |name: &&str| either(name).iter().any(is_set) && !either(name).iter().any(has);
+    VARIABLES.into_iter().filter(is_missing).collect()
 }
 
 /// A daemon forks for each client; the oldest process is the one to look at.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use n2c::store::Store;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -39,13 +40,12 @@ impl Settings {
             .output();
         let settings: Value = serde_json::from_slice(&output.await.ok()?.stdout).ok()?;
         let value = |name: &str| settings.get(name)?.get("value");
-        let paths = value("sandbox-paths").and_then(Value::as_array).cloned().unwrap_or_default();
         let directory = std::env::var_os("NIX_CONF_DIR").filter(|path| !path.is_empty());
         Some(Self {
             // `relaxed` builds fixed-output derivations outside.
             sandbox: value("sandbox")? == &Value::Bool(true),
-            paths: paths.iter().filter_map(Value::as_str).map(Mount::parse).collect(),
-            build_users_group: value("build-users-group")?.as_str()?.to_owned(),
+            paths: value("sandbox-paths").map(mounts).unwrap_or_default(),
+            build_users_group: build_users_group(value("build-users-group")?.as_str()?),
             file: PathBuf::from(directory.unwrap_or_else(|| "/etc/nix".into())).join("nix.conf"),
         })
     }
@@ -63,6 +63,27 @@ impl Settings {
     }
 }
 
+/// What is mounted: a list of texts, or of late an object, target → source.
+fn mounts(paths: &Value) -> Vec<Mount> {
+    match paths {
+        Value::Array(paths) => paths.iter().filter_map(Value::as_str).map(Mount::parse).collect(),
+        Value::Object(paths) => paths
+            .iter()
+            .map(|(target, mount)| {
+                let source = mount.get("source").and_then(Value::as_str).unwrap_or(target);
+                Mount { target: target.into(), source: source.into() }
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// To who is not root, Nix says that there is no group; the daemon is root.
+fn build_users_group(told: &str) -> String {
+    let is_daemon = matches!(Store::of_environment(), Store::Daemon(_));
+    if told.is_empty() && is_daemon { "nixbld".to_owned() } else { told.to_owned() }
+}
+
 impl Mount {
     fn parse(text: &str) -> Self {
         let text = text.strip_suffix('?').unwrap_or(text);
@@ -74,6 +95,16 @@ impl Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn both_forms_of_mounts_are_read() {
+        let list = json!(["/a=/b?", "/c"]);
+        let object =
+            json!({ "/a": { "source": "/b", "optional": true }, "/c": { "source": "/c" } });
+        assert_eq!(mounts(&list), mounts(&object));
+        assert_eq!(mounts(&list)[0], Mount { target: "/a".into(), source: "/b".into() });
+    }
 
     #[test]
     fn a_path_is_followed_out_of_the_sandbox() {
