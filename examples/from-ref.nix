@@ -1,10 +1,10 @@
 # A base image from a reference with a digest: no lockfile, no other hash. An
-# update bot edits tag and digest, and all is done.
+# update bot edits tag and digest, and all is done: `bots/renovate.json` does.
 #
-#   nix-build examples/from-ref.nix --arg n2c <n2c> --argstr ref docker.io/library/alpine:3.19@sha256:…
+#   nix-build examples/from-ref.nix --arg n2c <n2c>
 {
   n2c,
-  ref,
+  ref ? "docker.io/library/nginx:1.23.1@sha256:790711e34858c9b0741edffef6ed3d8199d8faa33f2870dea5db70f16384df79",
   system ? builtins.currentSystem,
 }:
 (import ../nix { inherit n2c system; }).fromRef ref
