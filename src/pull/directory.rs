@@ -35,7 +35,8 @@ pub(super) async fn write<B: Blobs>(
         is_there
     });
     pull.fetch_all(missing, async |blob| {
-        pull.fetch_to_file(blob, &directory.join(blob.digest.hex())).await
+        let path = directory.join(blob.digest.hex());
+        pull.fetch_to_file(std::slice::from_ref(image), blob, &path).await
     })
     .await?;
     files::replace(&directory.join("manifest.json"), manifest.raw().bytes())?;

@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 
 use crate::digest::{self, Digest, Hasher};
 use crate::error::{Diagnose, Kind};
@@ -29,6 +29,11 @@ use crate::sink::Region;
 use crate::{docker_archive, reference};
 pub use destination::Destination;
 pub use oci::Images;
+
+/// Blobs below this size are small, in bytes.
+const SMALL: u64 = 1 << 20;
+/// How many small blobs are fetched in the place of a large one.
+const SMALL_AT_ONCE: usize = 6;
 
 /// Why an image is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -205,24 +210,48 @@ impl<B: Blobs> Pull<'_, B> {
         blobs: impl IntoIterator<Item = &'d Descriptor>,
         fetch: impl Fn(&'d Descriptor) -> F,
     ) -> Result<(), Error> {
-        stream::iter(blobs)
-            .map(async |blob| {
-                fetch(blob).await?;
-                self.tell(blob, false);
-                Ok(())
-            })
-            .buffer_unordered(self.jobs.max(1))
-            .try_collect()
-            .await
+        let all = |blobs: Vec<&'d Descriptor>, jobs: usize| {
+            stream::iter(blobs)
+                .map(async |blob| {
+                    fetch(blob).await?;
+                    self.tell(blob, false);
+                    Ok::<(), Error>(())
+                })
+                .buffer_unordered(jobs)
+                .try_collect::<()>()
+        };
+        if self.jobs <= 1 {
+            return all(blobs.into_iter().collect(), 1).await;
+        }
+        // Small ones wait for answers, not for bytes: more of them at once costs
+        // nobody anything, and they do not wait behind the large ones.
+        let (small, large) = blobs.into_iter().partition(|blob| blob.size < SMALL);
+        let both = (all(large, self.jobs), all(small, self.jobs * SMALL_AT_ONCE));
+        future::try_join(both.0, both.1).await.map(drop)
     }
 
-    /// Fetches a blob into a file of its own.
-    async fn fetch_to_file(&self, blob: &Descriptor, path: &Path) -> Result<(), Error> {
+    /// Fetches a blob into a file of its own. The configs of `images` are here
+    /// already.
+    async fn fetch_to_file(
+        &self,
+        images: &[Image],
+        blob: &Descriptor,
+        path: &Path,
+    ) -> Result<(), Error> {
         let mut output = OutputFile::replacing(path)?;
-        self.blobs.fetch_blob(blob, output.file()).await?;
+        let configs = images.iter().map(|image| image.config().raw());
+        match configs.into_iter().find(|config| *config.digest() == blob.digest) {
+            Some(config) => output.write_all(config.bytes())?,
+            None => self.blobs.fetch_blob(blob, output.file()).await?,
+        }
         // skopeo sets this mode whatever the umask is.
         output.set_mode(0o644)?;
-        Ok(output.commit()?)
+        // The disk takes its time; other blobs go on arriving.
+        let path = output.path().to_owned();
+        match tokio::task::spawn_blocking(move || output.commit()).await {
+            Ok(committed) => Ok(committed?),
+            Err(error) => Err(files::Error::Write { path, source: io::Error::other(error) }.into()),
+        }
     }
 
     fn tell(&self, blob: &Descriptor, was_there: bool) {

@@ -138,8 +138,10 @@ pub(super) async fn write_layout<B: Blobs>(
         }
         is_there
     });
-    pull.fetch_all(missing, async |blob| pull.fetch_to_file(blob, &place(&blob.digest)).await)
-        .await?;
+    pull.fetch_all(missing, async |blob| {
+        pull.fetch_to_file(images.images, blob, &place(&blob.digest)).await
+    })
+    .await?;
     for (digest, bytes) in images.documents() {
         files::replace(&place(digest), bytes)?;
     }

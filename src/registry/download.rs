@@ -2,7 +2,7 @@
 //! connection breaks.
 
 use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Seek as _, SeekFrom};
 
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode};
@@ -11,6 +11,7 @@ use super::connection::{Connection, Request};
 use super::encoding;
 use super::error::Error;
 use super::http;
+use super::writer::Writer;
 use crate::digest::{self, Digest, Hasher};
 use crate::observer::Event;
 use crate::sink::Sink;
@@ -204,23 +205,40 @@ impl Progress<'_> {
         let total = self.total();
         observer.observe(&Event::TransferStarted { subject, digest, done: self.done, total });
         let url = response.url().clone();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|source| http::unreachable(subject, &url, source))?
-        {
-            let done = self.done + chunk.len() as u64;
-            if limit.is_some_and(|limit| done > limit) {
-                digest::check_size(&subject, done, self.size)?;
+        let file = self.spool.as_mut().or(self.sink.whole_file());
+        let writer = match file {
+            Some(file) => {
+                Some(Writer::start(file.try_clone().map_err(write)?, self.hasher.clone()))
             }
-            self.hasher.update(&chunk);
-            match &mut self.spool {
-                Some(spool) => spool.write_all(&chunk),
-                None => self.sink.write_all(&chunk),
+            None => None,
+        };
+        let received: Result<(), Error> = async {
+            while let Some(chunk) =
+                response.chunk().await.map_err(|source| http::unreachable(subject, &url, source))?
+            {
+                let done = self.done + chunk.len() as u64;
+                if limit.is_some_and(|limit| done > limit) {
+                    digest::check_size(&subject, done, self.size)?;
+                }
+                if let Some(writer) = &writer {
+                    if !writer.take(chunk).await {
+                        break;
+                    }
+                } else {
+                    self.hasher.update(&chunk);
+                    self.sink.write_all(&chunk).map_err(write)?;
+                }
+                self.done = done;
+                observer.observe(&Event::TransferAdvanced { digest, done });
             }
-            .map_err(write)?;
-            self.done = done;
-            observer.observe(&Event::TransferAdvanced { digest, done });
+            Ok(())
         }
-        Ok(())
+        .await;
+        // What arrived before a failure is written too, and counts.
+        if let Some(writer) = writer {
+            self.hasher = writer.finish().await.map_err(write)?;
+        }
+        received
     }
 
     /// The size of the blob, if it is the one that was asked for.

@@ -20,6 +20,7 @@ mod retry;
 mod tags;
 mod tls;
 mod token;
+mod writer;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -1,0 +1,49 @@
+//! Hashing and writing beside the network: while one piece of a blob is hashed and
+//! goes to the disk, the next one arrives.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::digest::Hasher;
+
+/// How many pieces wait at most: each has up to half a megabyte.
+const WAITING: usize = 2;
+
+/// A thread that takes the pieces of a blob.
+pub(super) struct Writer {
+    pieces: mpsc::Sender<Bytes>,
+    thread: JoinHandle<(Hasher, io::Result<()>)>,
+}
+
+impl Writer {
+    /// Goes on with `hasher`, at the end of what is in `file`.
+    pub(super) fn start(mut file: File, mut hasher: Hasher) -> Self {
+        let (pieces, mut waiting) = mpsc::channel::<Bytes>(WAITING);
+        let thread = tokio::task::spawn_blocking(move || {
+            while let Some(piece) = waiting.blocking_recv() {
+                hasher.update(&piece);
+                if let Err(error) = file.write_all(&piece) {
+                    return (hasher, Err(error));
+                }
+            }
+            (hasher, Ok(()))
+        });
+        Self { pieces, thread }
+    }
+
+    /// Hands over a piece. `false` where no more are taken: the end says why.
+    pub(super) async fn take(&self, piece: Bytes) -> bool {
+        self.pieces.send(piece).await.is_ok()
+    }
+
+    /// Waits until all pieces are written, and gives back the hash of them.
+    pub(super) async fn finish(self) -> io::Result<Hasher> {
+        drop(self.pieces);
+        let (hasher, result) = self.thread.await.map_err(io::Error::other)?;
+        result.map(|()| hasher)
+    }
+}
