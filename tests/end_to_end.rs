@@ -410,3 +410,45 @@ fn a_pulled_directory_is_skopeos_byte_for_byte() {
 fn run_text(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(run(program, arguments)).expect("text")
 }
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn lockfiles_follow_a_real_registry() {
+    let registry = Distribution::start();
+    let image = |text: &str| Image::new("linux/amd64", &["base", text]);
+    let (old, new) = (image("old"), image("new"));
+    registry.push_image(&old, "live/app:1.0");
+    let directory = tempfile::tempdir().expect("a directory");
+    let n2c = |arguments: &[&str]| n2c_in(directory.path(), arguments);
+    let lock = ["lock", &registry.reference("live/app:1.0"), "--arch=amd64", "-q", "-o", "a.json"];
+    assert_eq!(n2c(&lock).code, 0);
+    let asked = registry.requests_of_n2c().len();
+    assert_eq!(n2c(&["update", "--check", "a.json"]).code, 0);
+    let requests = registry.requests_of_n2c().split_off(asked);
+    assert_eq!(requests, ["HEAD /v2/live/app/manifests/1.0 200"]);
+
+    registry.push_image(&new, "live/app:1.0");
+    let run = n2c(&["update", "--check", "a.json"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    let run = n2c(&["update", "--markdown", "a.json"]);
+    let size = new.layers[1].bytes.len();
+    assert!(run.text().contains("layers: 1 kept, 1 added, 1 removed, "), "{}", run.text());
+    assert!(run.text().contains(&format!("{size} B to download")), "{}", run.text());
+    // Tags come from the registry's own list.
+    for tag in ["1.1", "1.2-slim", "2.0"] {
+        registry.push_image(&old, &format!("live/app:{tag}"));
+    }
+    assert_eq!(n2c(&["update", "--bump=minor", "a.json"]).code, 0);
+    let text = std::fs::read_to_string(directory.path().join("a.json")).expect("read");
+    assert!(text.contains("/live/app:1.1@"), "{text}");
+
+    assert_eq!(n2c(&["verify", "a.json"]).code, 0);
+    registry.remove_tag("live/app", "1.1");
+    assert_eq!(n2c(&["verify", "a.json"]).code, 0, "the tag does not matter");
+    assert_eq!(n2c(&["update", "a.json"]).code, 4, "here it does");
+    registry.remove_blob(&old.layers[1].digest());
+    let run = n2c(&["verify", "a.json"]);
+    assert_eq!(run.code, 4, "{}", run.stderr);
+    let text = String::from_utf8(run.stdout).expect("text");
+    assert!(text.contains("  gone         layer 2  linux/amd64  "), "{text}");
+}
