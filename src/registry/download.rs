@@ -13,7 +13,7 @@ use super::error::Error;
 use super::http;
 use super::writer::Writer;
 use crate::digest::{self, Digest, Hasher};
-use crate::observer::Event;
+use crate::observer::{Event, Observer};
 use crate::sink::Sink;
 
 /// How many new bytes make a failure forgiven: less would let a server keep
@@ -172,7 +172,7 @@ impl Progress<'_> {
         &mut self,
         connection: &Connection,
         request: &Request<'_>,
-        mut response: Response,
+        response: Response,
     ) -> Result<(), Error> {
         let subject = request.subject;
         if self.done > 0 && !continues_at(&response, self.done, self.total()) {
@@ -193,52 +193,69 @@ impl Progress<'_> {
                 digest::check_size(&subject, end, self.size)?;
             }
         }
-        let limit = match self.size {
-            Some(size) if self.is_encoded => Some(size.saturating_add(ENCODING_SLACK)),
-            size => size,
-        };
+        let (digest, done, total) = (self.digest, self.done, self.total());
+        let started = Event::TransferStarted { subject, digest, done, total };
+        connection.observer().observe(&started);
+        self.transfer(connection.observer(), subject, response).await
+    }
+
+    /// Takes a body to its end, hashed and written beside the network where it
+    /// goes to a file.
+    async fn transfer(
+        &mut self,
+        observer: &dyn Observer,
+        subject: &str,
+        mut response: Response,
+    ) -> Result<(), Error> {
         let write = |source| Error::Write { subject: subject.to_owned(), source };
         if self.is_encoded && self.sink.whole_file().is_none() {
             self.spool = Some(tempfile::tempfile().map_err(write)?);
         }
-        let (digest, observer) = (self.digest, connection.observer());
-        let total = self.total();
-        observer.observe(&Event::TransferStarted { subject, digest, done: self.done, total });
-        let url = response.url().clone();
-        let file = self.spool.as_mut().or(self.sink.whole_file());
-        let writer = match file {
-            Some(file) => {
-                Some(Writer::start(file.try_clone().map_err(write)?, self.hasher.clone()))
-            }
-            None => None,
-        };
-        let received: Result<(), Error> = async {
-            while let Some(chunk) =
-                response.chunk().await.map_err(|source| http::unreachable(subject, &url, source))?
-            {
-                let done = self.done + chunk.len() as u64;
-                if limit.is_some_and(|limit| done > limit) {
-                    digest::check_size(&subject, done, self.size)?;
-                }
-                if let Some(writer) = &writer {
-                    if !writer.take(chunk).await {
-                        break;
-                    }
-                } else {
-                    self.hasher.update(&chunk);
-                    self.sink.write_all(&chunk).map_err(write)?;
-                }
-                self.done = done;
-                observer.observe(&Event::TransferAdvanced { digest, done });
-            }
-            Ok(())
-        }
-        .await;
+        let file = self.spool.as_ref().or(self.sink.whole_file().map(|file| &*file));
+        let file = file.map(File::try_clone).transpose().map_err(write)?;
+        let writer = file.map(|file| Writer::start(file, self.hasher.clone()));
+        let received = self.pass_on(observer, subject, &mut response, writer.as_ref()).await;
         // What arrived before a failure is written too, and counts.
         if let Some(writer) = writer {
             self.hasher = writer.finish().await.map_err(write)?;
         }
         received
+    }
+
+    /// Passes pieces on as they arrive.
+    async fn pass_on(
+        &mut self,
+        observer: &dyn Observer,
+        subject: &str,
+        response: &mut Response,
+        writer: Option<&Writer>,
+    ) -> Result<(), Error> {
+        let limit = match self.size {
+            Some(size) if self.is_encoded => Some(size.saturating_add(ENCODING_SLACK)),
+            size => size,
+        };
+        let url = response.url().clone();
+        let broken = |source| http::unreachable(subject, &url, source);
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            let done = self.done + chunk.len() as u64;
+            if limit.is_some_and(|limit| done > limit) {
+                digest::check_size(&subject, done, self.size)?;
+            }
+            if let Some(writer) = writer {
+                if !writer.take(chunk).await {
+                    // Its end says why.
+                    break;
+                }
+            } else {
+                self.hasher.update(&chunk);
+                self.sink
+                    .write_all(&chunk)
+                    .map_err(|source| Error::Write { subject: subject.to_owned(), source })?;
+            }
+            self.done = done;
+            observer.observe(&Event::TransferAdvanced { digest: self.digest, done });
+        }
+        Ok(())
     }
 
     /// The size of the blob, if it is the one that was asked for.
