@@ -59,6 +59,8 @@ pub struct PlatformDifference {
     pub platform: Option<Platform>,
     /// The digest of the manifest.
     pub manifest: Option<Change<Digest>>,
+    /// The digest of the config.
+    pub config_digest: Option<Change<Digest>>,
     /// The version that labels or annotations tell.
     pub version: Option<Change<String>>,
     /// The revision of its source.
@@ -92,6 +94,8 @@ pub struct LayersDifference {
     pub removed: Vec<Blob>,
     /// How many bytes of layers are to be downloaded.
     pub download: u64,
+    /// Whether those that are in both come in another order, or more often.
+    pub reordered: bool,
 }
 
 /// A layer.
@@ -179,9 +183,11 @@ impl PlatformDifference {
         let pinned = |entry: &Entry| entry.pin().map(|pin| pin.manifest.clone());
         let created = |entry: &Entry| text(entry.pin()?.image.get("created")?);
         let revision = told(REVISION);
+        let digest = |entry: &Entry| Some(entry.manifest().config().digest.clone());
         Self {
             platform,
             manifest: Change::between(pinned(old), pinned(new)),
+            config_digest: Change::between(digest(old), digest(new)),
             version: told(VERSION),
             compare: revision.as_ref().and_then(|revision| {
                 compare_page(&label(old, SOURCE)?, &label(new, SOURCE)?, revision)
@@ -199,6 +205,10 @@ impl PlatformDifference {
 
     fn is_empty(&self) -> bool {
         self.manifest.is_none()
+            && self.config_digest.is_none()
+            && self.version.is_none()
+            && self.revision.is_none()
+            && !self.layers.reordered
             && self.created.is_none()
             && self.layers.added.is_empty()
             && self.layers.removed.is_empty()
@@ -223,12 +233,17 @@ impl LayersDifference {
             let blob = |layer: &Descriptor| Blob { digest: layer.digest.clone(), size: layer.size };
             these.iter().filter(is_new).map(blob).collect::<Vec<_>>()
         };
+        let common = |these: &[Descriptor], those: &BTreeSet<Digest>| -> Vec<Digest> {
+            let digests = these.iter().map(|layer| layer.digest.clone());
+            digests.filter(|digest| those.contains(digest)).collect()
+        };
         let (old_digests, new_digests) = (digests(old), digests(new));
         let added = missing_in(new, &old_digests);
         Self {
             kept: new.iter().filter(|layer| old_digests.contains(&layer.digest)).count(),
             download: added.iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
             removed: missing_in(old, &new_digests),
+            reordered: common(old, &new_digests) != common(new, &old_digests),
             added,
         }
     }

@@ -186,10 +186,10 @@ impl Reference {
         Self { digest: None, ..self.clone() }
     }
 
-    /// Another tag of the same repository.
+    /// Another tag of the same repository; none that is not valid.
     #[must_use]
-    pub fn tagged(&self, tag: &str) -> Self {
-        Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() }
+    pub fn tagged(&self, tag: &str) -> Option<Self> {
+        is_tag(tag).then(|| Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
     }
 
     /// Reads a reference without adding a default tag.
@@ -293,7 +293,8 @@ fn is_image_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Whether a reference may have this tag.
+pub(crate) fn is_tag(tag: &str) -> bool {
     (1..=128).contains(&tag.len())
         && !tag.starts_with(['.', '-'])
         && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))

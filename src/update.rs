@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::error::{Diagnose, Kind};
 use crate::location::Location;
-use crate::lockfile::Lockfile;
+use crate::lockfile::{Entry, Lockfile};
 use crate::observer::{Event, Observer};
 use crate::platform::{self, Platform};
 use crate::reference::Reference;
@@ -158,13 +158,38 @@ impl<'a> Updater<'a> {
         outcomes.into_iter().flatten().collect()
     }
 
-    /// Makes the rest of a lockfile match the reference that stands in it. The
-    /// digest there is what counts; that the tag leads elsewhere is said.
-    pub async fn refresh(&self, lockfile: &Lockfile) -> Outcome {
-        let Some(location) = lockfile.location() else {
-            return Outcome::Failed(Box::new(Error::Nameless));
-        };
-        let _permit = self.permit(location).await;
+    /// Makes the rest of lockfiles match the references that stand in them. The
+    /// digest there is what counts; that a tag leads elsewhere is said. In their
+    /// order.
+    pub async fn refresh(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = lockfiles.iter().map(|_| None).collect();
+        let mut groups: BTreeMap<String, (Location, Vec<usize>)> = BTreeMap::new();
+        for (index, lockfile) in lockfiles.iter().enumerate() {
+            match lockfile.location() {
+                None => outcomes[index] = Some(Outcome::Failed(Box::new(Error::Nameless))),
+                Some(location) => {
+                    let group = groups.entry(location.to_string());
+                    group.or_insert_with(|| (location.clone(), Vec::new())).1.push(index);
+                }
+            }
+        }
+        let found: Vec<Vec<(usize, Outcome)>> = stream::iter(groups.into_values())
+            .map(async |(location, members)| {
+                let _permit = self.permit(&location).await;
+                let group: Vec<&Lockfile> = members.iter().map(|index| lockfiles[*index]).collect();
+                let outcomes = self.refresh_group(&location, &group).await;
+                members.into_iter().zip(outcomes).collect()
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (index, outcome) in found.into_iter().flatten() {
+            outcomes[index] = Some(outcome);
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+
+    async fn refresh_group(&self, location: &Location, group: &[&Lockfile]) -> Vec<Outcome> {
         if let Some(reference) = location.reference()
             && let (Some(_), Some(digest)) = (reference.tag(), reference.digest())
         {
@@ -174,10 +199,16 @@ impl<'a> Updater<'a> {
                 Err(error) => self.note(&crate::error_chain(&error)),
             }
         }
-        match self.relock(lockfile, location).await {
-            Ok(fresh) => compare(lockfile, fresh),
-            Err(error) => Outcome::Failed(Box::new(error)),
+        // What is proved needs no request; one resolution serves all others.
+        let resolution: OnceCell<Resolution<'_>> = OnceCell::new();
+        let mut outcomes = Vec::new();
+        for lockfile in group {
+            outcomes.push(match self.relock(lockfile, location, &resolution).await {
+                Ok(fresh) => compare(lockfile, fresh),
+                Err(error) => Outcome::Failed(Box::new(error)),
+            });
         }
+        outcomes
     }
 
     async fn update_group(&self, location: Location, group: &[&Lockfile]) -> Vec<Outcome> {
@@ -209,7 +240,7 @@ impl<'a> Updater<'a> {
         let resolution = Resolution::open(&location, self.client, self.observer).await?;
         let mut outcomes = Vec::new();
         for lockfile in group {
-            outcomes.push(match self.lock_from(lockfile, &resolution).await {
+            outcomes.push(match self.lock_from(lockfile, &resolution, |_| true).await {
                 Ok(fresh) => compare(lockfile, fresh),
                 Err(error) => Outcome::Failed(Box::new(error)),
             });
@@ -224,23 +255,31 @@ impl<'a> Updater<'a> {
             return Ok(reference.clone());
         };
         let tags = self.client.tags(reference.repository()).await?;
-        Ok(match version.newest(&tags, policy.bump, policy.pre_releases) {
-            Some(newest) => reference.tagged(&newest.to_string()),
-            None => reference.clone(),
-        })
+        let newest = version.newest(&tags, policy.bump, policy.pre_releases);
+        let newest = newest.and_then(|newest| reference.tagged(&newest.to_string()));
+        Ok(newest.unwrap_or_else(|| reference.clone()))
     }
 
     /// The lockfile that its own reference leads to.
-    async fn relock(&self, lockfile: &Lockfile, location: &Location) -> Result<Lockfile, Error> {
+    async fn relock<'r>(
+        &'r self,
+        lockfile: &Lockfile,
+        location: &Location,
+        resolution: &OnceCell<Resolution<'r>>,
+    ) -> Result<Lockfile, Error> {
         // Without an index the reference is the manifest's own.
         if let (Location::Registry(reference), [entry]) = (location, lockfile.entries())
             && let Some(pin) = entry.pin()
             && reference.digest() == Some(&pin.manifest)
+            && entry.is_proved()
         {
             return Ok(lockfile.clone());
         }
-        let resolution = Resolution::open(location, self.client, self.observer).await?;
-        self.lock_from(lockfile, &resolution).await
+        let open = || Resolution::open(location, self.client, self.observer);
+        let resolution = resolution.get_or_try_init(open).await?;
+        // What can't be proved from the file itself is locked anew.
+        let is_trusted = Entry::is_proved;
+        self.lock_from(lockfile, resolution, is_trusted).await
     }
 
     /// A lockfile of the same platforms, from what was found.
@@ -248,11 +287,13 @@ impl<'a> Updater<'a> {
         &self,
         lockfile: &Lockfile,
         resolution: &Resolution<'_>,
+        is_trusted: impl Fn(&Entry) -> bool,
     ) -> Result<Lockfile, Error> {
         let (mut entries, mut lost) = (Vec::new(), Vec::new());
         for old in lockfile.entries() {
             let Some(pin) = old.pin() else { return Err(Error::Nameless) };
-            match resolution.entry(&pin.platform, old).await {
+            let trusted = Some(old).filter(|old| is_trusted(old));
+            match resolution.entry(&pin.platform, trusted).await {
                 Ok(entry) => entries.push(entry),
                 Err(resolve::Error::NoPlatform { .. }) => lost.push(pin.platform.clone()),
                 Err(error) => return Err(error.into()),
@@ -291,7 +332,9 @@ fn compare(lockfile: &Lockfile, fresh: Lockfile) -> Outcome {
         return Outcome::Fresh;
     }
     let unpinned = |lockfile: &Lockfile| lockfile.location().map(Location::unpinned);
-    if is_same && unpinned(lockfile) == unpinned(&fresh) {
+    // A reference without a digest is not the index's that moved.
+    let was_pinned = unpinned(lockfile).as_ref() != lockfile.location();
+    if is_same && was_pinned && unpinned(lockfile) == unpinned(&fresh) {
         Outcome::IndexMoved(Box::new(fresh))
     } else {
         Outcome::Stale(Box::new(fresh))

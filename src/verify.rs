@@ -42,7 +42,10 @@ pub enum Error {
         /// What it differs from: "the manifest that it pins".
         truth: &'static str,
     },
-    /// It is no lockfile of an image in a registry.
+    /// It was locked from a layout on disk.
+    #[error("it was locked from a layout on disk, and only registries are asked")]
+    Layout,
+    /// It does not say what it locks.
     #[error("it does not say which image it locks")]
     Nameless,
 }
@@ -54,6 +57,7 @@ impl Diagnose for Error {
             Self::Resolve(error) => error.kind(),
             Self::Manifest(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::Layout => Kind::Usage,
             Self::Edited { .. } | Self::Nameless => Kind::Verification,
         }
     }
@@ -64,7 +68,8 @@ impl Diagnose for Error {
             Self::Resolve(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
-            Self::Edited { .. } => Some("run `n2c refresh` on it, or lock it anew".to_owned()),
+            Self::Edited { .. } => Some("lock it anew with `n2c lock`".to_owned()),
+            Self::Layout => None,
             Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
         }
     }
@@ -90,7 +95,11 @@ pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Ch
             subject: "reference".to_owned(),
             digest: None,
             platform: None,
-            result: Err(Error::Nameless),
+            result: Err(if lockfile.location().is_some() {
+                Error::Layout
+            } else {
+                Error::Nameless
+            }),
         }];
     };
     let mut checks = vec![Check {
@@ -101,7 +110,8 @@ pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Ch
     }];
     let entries = stream::iter(lockfile.entries())
         .map(|entry| verify_entry(entry, reference, client, jobs))
-        .buffered(jobs.max(1));
+        // One after another: the layers of each are asked for at once.
+        .buffered(1);
     checks.extend(entries.collect::<Vec<_>>().await.into_iter().flatten());
     checks
 }
@@ -116,12 +126,17 @@ pub fn offline(lockfile: &Lockfile) -> Vec<Check> {
         platform,
         result,
     };
-    let has_digest = reference.is_some_and(|reference| reference.digest().is_some());
+    let is_layout = matches!(lockfile.location(), Some(Location::OciLayout(_)));
+    let has_digest = is_layout || reference.is_some_and(|reference| reference.digest().is_some());
     let named = if has_digest { Ok(()) } else { Err(Error::Nameless) };
     let mut checks = vec![check(None, "reference", named)];
     for entry in lockfile.entries() {
         let Some(pin) = entry.pin() else { continue };
         checks.push(check(Some(pin.platform.clone()), "config", platform_fits(pin)));
+        // Where it can't be proved, there is nothing to say.
+        if entry.is_proved() {
+            checks.push(check(Some(pin.platform.clone()), "manifest", Ok(())));
+        }
     }
     checks
 }

@@ -8,10 +8,14 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// From this number on, a tag is a day (`20240329`) or a build, not a version.
+/// From this number on, the first one is a year (`2024.1`) or a build.
+const YEAR_LIKE: u64 = 1000;
+/// From this number on, any is a day (`20240329`) or a build.
 const DATE_LIKE: u64 = 10_000;
 /// What a pre-release is called, longest first where one begins another.
 const PRE_RELEASES: [&str; 8] = ["alpha", "beta", "dev", "pre", "rc", "a", "b", "m"];
+/// Those that need a number: `-dev` alone is a kind of image.
+const NUMBERED: [&str; 5] = ["dev", "pre", "a", "b", "m"];
 
 /// How far a tag may move.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,15 +92,18 @@ impl fmt::Display for TagVersion {
 
 /// `-rc.1-slim` → `rc`, 1 and `-slim`.
 fn pre_release(text: &str) -> Option<(String, u64, &str)> {
-    let named = text.strip_prefix(['-', '_', '.', '+']).unwrap_or(text);
+    let named = text.strip_prefix(['-', '_', '.']).unwrap_or(text);
+    let is_apart = named.len() < text.len();
     let lower = named.to_ascii_lowercase();
-    let name = PRE_RELEASES.into_iter().find(|name| lower.starts_with(name))?;
+    // `1.0b5` is a pre-release; `1.0-b5` is build 5.
+    let is_name = |name: &&str| lower.starts_with(*name) && !(is_apart && name.len() == 1);
+    let name = PRE_RELEASES.into_iter().find(is_name)?;
     let behind = &named[name.len()..];
     let digits = behind.strip_prefix(['.', '-']).unwrap_or(behind);
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     // `-alpine` begins with `a`, and `-beta2` is `beta`, not `b`.
     match (end, behind.chars().next()) {
-        (0, None | Some('-' | '_' | '.' | '+')) if name.len() > 1 => {
+        (0, None | Some('-' | '_' | '.')) if !NUMBERED.contains(&name) => {
             Some((name.to_owned(), 0, behind))
         }
         (0, _) => None,
@@ -122,7 +129,9 @@ impl TagVersion {
 
     fn may_become(&self, other: &Self, bump: Bump, pre_releases: bool) -> bool {
         let kept = bump.kept().min(self.numbers.len());
-        let is_version = |version: &Self| version.numbers.iter().all(|part| *part < DATE_LIKE);
+        let is_version = |version: &Self| {
+            version.numbers[0] < YEAR_LIKE && version.numbers.iter().all(|part| *part < DATE_LIKE)
+        };
         self.prefix == other.prefix
             && self.suffix == other.suffix
             && (pre_releases || other.pre_release.is_none())
@@ -162,7 +171,10 @@ mod tests {
 
     #[test]
     fn tags_move_as_far_as_they_may() {
-        let tags = ["3", "3.19", "3.19.4", "3.19.10", "3.20", "3.20.0", "4.0", "20240329", "edge"];
+        let tags = [
+            "3", "3.19", "3.19.4", "3.19.10", "3.20", "3.20.0", "4.0", "20240329", "2024.1",
+            "1043", "edge",
+        ];
         for (from, bump, expected) in [
             ("3.19", Bump::Patch, Some("3.19.10")),
             ("3.19.4", Bump::Patch, Some("3.19.10")),
@@ -173,6 +185,7 @@ mod tests {
             ("3", Bump::Minor, Some("3.20")),
             ("4.0", Bump::Major, None),
             ("20230101", Bump::Major, Some("20240329")),
+            ("2023.4", Bump::Major, Some("2024.1")),
         ] {
             assert_eq!(newest(from, &tags, bump, false).as_deref(), expected, "{from} {bump:?}");
         }
@@ -180,13 +193,23 @@ mod tests {
 
     #[test]
     fn what_kind_of_image_it_is_stays() {
-        let tags =
-            ["1.37", "1.37-slim", "1.37-alpine3.19", "1.37-alpine3.20", "v1.38", "1.36.1-slim"];
+        let tags = [
+            "1.37-dev",
+            "1.37-b9",
+            "1.37",
+            "1.37-slim",
+            "1.37-alpine3.19",
+            "1.37-alpine3.20",
+            "v1.38",
+            "1.36.1-slim",
+        ];
         for (from, expected) in [
             ("1.36-slim", Some("1.37-slim")),
             ("1.36-alpine3.19", Some("1.37-alpine3.19")),
             ("1.36-alpine3.18", None),
             ("v1.36", Some("v1.38")),
+            ("1.36-dev", Some("1.37-dev")),
+            ("1.36-b9", Some("1.37-b9")),
         ] {
             assert_eq!(newest(from, &tags, Bump::Minor, false).as_deref(), expected, "{from}");
         }

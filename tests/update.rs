@@ -184,8 +184,12 @@ fn an_index_that_moved_alone_is_told_as_that() {
     assert_eq!((run.code, statuses(&run)), (3, vec!["index-moved".to_owned()]));
     let log = registry.log().split_off(asked);
     assert_eq!(log, ["HEAD /v2/app/manifests/1", "GET /v2/app/manifests/1"]);
-    let run = project.run(&["update", "--check", "--json", "--ignore-index"]);
-    assert_eq!((run.code, statuses(&run)), (0, vec!["fresh".to_owned()]));
+    let before = project.read("a.json");
+    for more in [&["--check"][..], &[]] {
+        let run = project.run(&[&["update", "--json", "--ignore-index"], more].concat());
+        assert_eq!((run.code, statuses(&run)), (0, vec!["fresh".to_owned()]));
+    }
+    assert_eq!(project.read("a.json"), before);
     assert_eq!(statuses(&project.run(&["update", "--json"])), ["updated"]);
     let updated = project.read("a.json");
     project.lock(&registry.reference("app:1"), "a.json", &AMD64);
@@ -542,7 +546,8 @@ fn a_difference_says_what_a_reviewer_wants_to_know() {
     };
     let old = labelled(
         &json!({ "Env": ["PATH=/bin", "OLD=1"], "Entrypoint": ["/a"], "User": "0",
-                 "ExposedPorts": { "80/tcp": {} }, "Labels": labels("1.0", "0123456789abcdef") }),
+                 "ExposedPorts": { "80/tcp": {} }, "![x](https://evil.example)\n\n## Yes": 1,
+                 "Labels": labels("1.0", "0123456789abcdef") }),
         "old",
     );
     let new = labelled(
@@ -582,10 +587,11 @@ fn a_difference_says_what_a_reviewer_wants_to_know() {
         "### `lockfiles/new.json`\n",
         "- version: `1.0` → `1.1`\n",
         "- Env `OLD`: removed `1`\n",
-        "- Entrypoint: `[\"/a\"]` → `[\"/b\"]`\n",
+        "- config `Entrypoint`: `[\"/a\"]` → `[\"/b\"]`\n",
         "- layers: 1 kept, 1 added, 1 removed, ",
         &format!("- [changes in the source]({page})\n"),
-        "- label `evil`: ``` ` @everyone\\n<img> 1.0 ```".replace("```", "``").as_str(),
+        "- config `![x](https://evil.example)⟨a⟩⟨a⟩## Yes`: removed `1`\n",
+        "- label `evil`: ``` ` @everyone⟨a⟩<img> 1.0 ```".replace("```", "``").as_str(),
     ] {
         assert!(markdown.text().contains(expected), "no `{expected}` in\n{}", markdown.text());
     }
@@ -629,7 +635,7 @@ fn an_update_writes_the_body_of_its_pull_request() {
     registry.put_image("app", "1", &labelled(&json!({ "User": "b" }), "new"));
     let run = project.run(&["update", "--markdown", "lockfiles/a.json"]);
     assert!(run.text().starts_with("### `lockfiles/a.json`\n\n- reference: `"), "{}", run.text());
-    assert!(run.text().contains("- User: `\"a\"` → `\"b\"`\n"), "{}", run.text());
+    assert!(run.text().contains("- config `User`: `\"a\"` → `\"b\"`\n"), "{}", run.text());
     let run = project.run(&["update", "--markdown", "lockfiles/a.json"]);
     assert_eq!(run.text(), "", "nothing changed, nothing to say");
 }
@@ -714,4 +720,170 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
         text.contains("  wrong        config  linux/arm64  the lockfile has another platform"),
         "{text}"
     );
+    // A reference without a digest pins nothing, and no platform at all neither.
+    std::fs::write(project.path("a.json"), &whole).expect("written");
+    let digest = whole.split_once("app:1@").and_then(|(_, rest)| rest.split_once('"'));
+    let digest = digest.expect("a ref").0;
+    project.edit("a.json", &format!("app:1@{digest}"), "app:1");
+    assert_eq!(checks(&["--offline"]), (8, vec!["reference  wrong".to_owned()]));
+    let empty = r#"{"n2c":{"version":1,"ref":"h.io/a:1","platforms":{}}}"#;
+    std::fs::write(project.path("b.json"), empty).expect("written");
+    let run = project.run(&["verify", "lockfiles/b.json", "--offline"]);
+    assert_eq!(run.code, 8, "{}", run.stderr);
+}
+
+#[test]
+fn verify_asks_no_more_than_it_must() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["twice", "twice"]));
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    let verify = || project.run(&["verify", "lockfiles/a.json"]);
+    let asked = registry.calls().len();
+    let run = verify();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let log = registry.log().split_off(asked);
+    let heads = log.iter().filter(|line| line.starts_with("HEAD")).count();
+    assert_eq!(heads, 1, "one layer, listed twice: {log:?}");
+    // Where HEAD is refused, one byte is fetched.
+    registry.hook(|call| (call.method == "HEAD").then(|| Reply::new(405, "")));
+    let asked = registry.calls().len();
+    assert_eq!(verify().code, 0);
+    let calls = registry.calls().split_off(asked);
+    let ranges: Vec<&str> = calls.iter().filter_map(|call| call.header("range")).collect();
+    assert_eq!(ranges, ["bytes=0-0"]);
+    // A blob of another length is another blob.
+    registry.hook(|call| (call.method == "HEAD").then(|| Reply::new(200, "another length")));
+    assert_eq!(verify().code, 8);
+}
+
+#[test]
+fn a_line_that_moved_alone_is_found_by_refresh() {
+    let registry = Registry::start();
+    let [old, _] = images_of("old");
+    let first = put_index(&registry, &[&old], "");
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    let [new, _] = images_of("new");
+    let second = put_index(&registry, &[&new], "");
+    project.edit("a.json", &first.digest().to_string(), &second.digest().to_string());
+    let edited = project.read("a.json");
+    let run = project.run(&["refresh", "--check", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (3, vec!["stale".to_owned()]), "{}", run.stderr);
+    assert_eq!(project.read("a.json"), edited);
+    assert_eq!(project.run(&["refresh"]).code, 0);
+    assert_eq!(project.run(&["refresh", "--check"]).code, 0);
+    // A layer that was edited: with an index, and without.
+    registry.put_image("plain", "1", &new);
+    registry.put_image("plain", &new.manifest.digest().to_string(), &new);
+    for reference in [registry.reference("app:1"), registry.reference("plain:1")] {
+        project.lock(&reference, "a.json", &AMD64);
+        let whole = project.read("a.json");
+        let layer = |image: &Image| image.layers[1].digest().to_string();
+        project.edit("a.json", &layer(&new), &layer(&old));
+        let run = project.run(&["refresh", "--json"]);
+        assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
+        assert_eq!(project.read("a.json"), whole);
+    }
+    // Without an index, what is proved needs one question; several lockfiles of
+    // one image need no more.
+    std::fs::copy(project.path("a.json"), project.path("b.json")).expect("a copy");
+    let asked = registry.log().len();
+    assert_eq!(project.run(&["refresh"]).code, 0);
+    assert_eq!(registry.log().split_off(asked), ["HEAD /v2/plain/manifests/1"]);
+}
+
+#[test]
+fn tags_come_from_where_images_come_from() {
+    let registry = Registry::start();
+    let [old, _] = images_of("x");
+    for tag in ["1.0", "1.1"] {
+        registry.put_image("hub/app", tag, &old);
+    }
+    // Tags that no reference may have.
+    registry.put_image("hub/app", &format!("{}1.9", "0".repeat(150)), &old);
+    registry.put_image("hub/app", "1.8+rc1", &old);
+    let project = Project::new();
+    let mirror = format!("registry.example=http://{}/hub", registry.host());
+    let through = ["--mirror", &mirror];
+    project.lock("registry.example/app:1.0", "a.json", &[&AMD64[..], &through].concat());
+    let bump = [&["update", "--bump=major", "--pre-releases", "--json"], &through[..]].concat();
+    // The registry itself has no such name; the mirror answers. The same image
+    // under another tag is a change all the same.
+    let run = project.run(&bump);
+    assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
+    assert!(project.read("a.json").contains("registry.example/app:1.1@"));
+    assert_eq!(statuses(&project.run(&bump)), ["fresh"]);
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["old"]));
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "real", &AMD64);
+    std::os::unix::fs::symlink("real", project.path("link.json")).expect("a link");
+    std::os::unix::fs::symlink("nowhere", project.path("dangling.json")).expect("a link");
+    std::fs::create_dir(project.path(".git")).expect("a folder");
+    let write = |file: &str, text: &str| std::fs::write(project.path(file), text).expect("written");
+    write(".git/x.json", r#"{"n2c":{"version":9}}"#);
+    write("sources.json", r#"{"pins":{"n2c":{"type":"Git"}}}"#);
+    support::tools::run("mkfifo", &[project.path("pipe.json").to_str().expect("a path")]);
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["new"]));
+    let run = project.run(&["update", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
+    assert!(project.path("link.json").symlink_metadata().expect("metadata").is_symlink());
+    assert_eq!(project.read("real"), project.read("link.json"));
+}
+
+#[test]
+fn the_first_failure_decides_and_all_are_told() {
+    let registry = Registry::start();
+    let project = Project::new();
+    let [image, _] = images_of("x");
+    for name in ["a", "b"] {
+        registry.put_image(name, "1", &image);
+        project.lock(&registry.reference(&format!("{name}:1")), &format!("{name}.json"), &AMD64);
+    }
+    registry.hook(|call| match call.target.split('/').nth(2) {
+        Some("a") => Some(Reply::error(404, "X", "`gone` @all")),
+        Some("b") => Some(Reply::error(401, "X", "no")),
+        _ => None,
+    });
+    let run = project.run(&["update", "--markdown"]);
+    assert_eq!(run.code, 4, "{}", run.stderr);
+    let text = String::from_utf8(run.stdout).expect("text");
+    assert_eq!(text.matches("Not updated: `").count(), 2, "{text}");
+    assert_eq!(project.run(&["verify", "lockfiles"]).code, 4);
+    // The only platform that there was is not dropped.
+    registry.hook(|_| None);
+    put_index(&registry, &[&image], "");
+    project.lock(&registry.reference("app:1"), "c.json", &AMD64);
+    let old = project.read("c.json");
+    let [_, other] = images_of("y");
+    put_index(&registry, &[&other], "");
+    let run = project.run(&["update", "lockfiles/c.json", "--platforms-lost=drop"]);
+    assert_eq!(run.code, 4, "{}", run.stderr);
+    assert_eq!(project.read("c.json"), old);
+}
+
+#[test]
+fn a_body_is_never_longer_than_a_pull_request_takes() {
+    let registry = Registry::start();
+    let project = Project::new();
+    let config = |text: &str| {
+        let env: Vec<String> =
+            (0..30).map(|n| format!("V{n}={text}{}", "x".repeat(5000))).collect();
+        json!({ "Env": env })
+    };
+    for number in 0..30 {
+        let name = format!("app{number}");
+        registry.put_image(&name, "1", &labelled(&config("old"), "old"));
+        project.lock(&registry.reference(&format!("{name}:1")), &format!("{name}.json"), &AMD64);
+        registry.put_image(&name, "1", &labelled(&config("new"), "new"));
+    }
+    let run = project.run(&["update", "--markdown"]);
+    let text = run.text();
+    assert!(text.len() < 65_000 && text.contains("\n… and "), "{} bytes", text.len());
+    assert!(text.contains("### `lockfiles/app0.json`"));
 }

@@ -13,20 +13,23 @@ use serde_json::Value;
 /// The longest value that is shown, in characters.
 const LONGEST: usize = 200;
 
-/// One fact: what it is about, and what it was and is.
+/// One fact: what it is about, and what it was and is. Names come from images
+/// as values do.
 struct Line {
-    what: String,
+    kind: &'static str,
+    name: Option<String>,
     old: Option<String>,
     new: Option<String>,
 }
 
 impl Line {
-    fn new<T>(what: impl Into<String>, change: &Change<T>, show: impl Fn(&T) -> String) -> Self {
-        Self {
-            what: what.into(),
-            old: change.old.as_ref().map(&show),
-            new: change.new.as_ref().map(&show),
-        }
+    fn new<T>(kind: &'static str, change: &Change<T>, show: impl Fn(&T) -> String) -> Self {
+        let (old, new) = (change.old.as_ref().map(&show), change.new.as_ref().map(&show));
+        Self { kind, name: None, old, new }
+    }
+
+    fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
     }
 }
 
@@ -68,8 +71,9 @@ fn heading(platform: &PlatformDifference) -> String {
 
 fn layers(layers: &LayersDifference) -> String {
     format!(
-        "layers: {} kept, {} added, {} removed, {} to download",
+        "layers: {} kept{}, {} added, {} removed, {} to download",
         layers.kept,
+        if layers.reordered { " in another order" } else { "" },
         layers.added.len(),
         layers.removed.len(),
         BinaryBytes(layers.download)
@@ -78,11 +82,13 @@ fn layers(layers: &LayersDifference) -> String {
 
 fn plain(line: &Line) -> String {
     let shown = |value: &Option<String>| value.as_deref().map(|text| shorten(&one_line(text)));
+    let name = shown(&line.name).map(|name| format!(" {name}")).unwrap_or_default();
+    let what = format!("{}{name}", line.kind);
     match (shown(&line.old), shown(&line.new)) {
-        (Some(old), Some(new)) => format!("{}: {old} → {new}", line.what),
-        (None, Some(new)) => format!("+ {}: {new}", line.what),
-        (Some(old), None) => format!("- {}: {old}", line.what),
-        (None, None) => line.what.clone(),
+        (Some(old), Some(new)) => format!("{what}: {old} → {new}"),
+        (None, Some(new)) => format!("+ {what}: {new}"),
+        (Some(old), None) => format!("- {what}: {old}"),
+        (None, None) => what,
     }
 }
 
@@ -120,12 +126,8 @@ pub(crate) fn markdown(file: &str, difference: &Difference) -> String {
 }
 
 fn item(line: &Line) -> String {
-    let what = if line.what.contains(' ') {
-        let (kind, name) = line.what.split_once(' ').unwrap_or_default();
-        format!("{kind} {}", code(name))
-    } else {
-        line.what.clone()
-    };
+    let name = line.name.as_deref().map(|name| format!(" {}", code(name))).unwrap_or_default();
+    let what = format!("{}{name}", line.kind);
     match (line.old.as_deref().map(code), line.new.as_deref().map(code)) {
         (Some(old), Some(new)) => format!("- {what}: {old} → {new}"),
         (None, Some(new)) => format!("- {what}: added {new}"),
@@ -145,25 +147,27 @@ fn lines(platform: &PlatformDifference) -> Vec<Line> {
     for (what, change) in texts {
         lines.extend(change.as_ref().map(|change| Line::new(what, change, String::clone)));
     }
-    let manifest = platform.manifest.as_ref();
-    lines.extend(manifest.map(|change| Line::new("manifest", change, ToString::to_string)));
+    // The config is part of what the manifest's digest stands for.
+    let digest = platform.manifest.as_ref().map(|change| ("manifest", change));
+    let digest = digest.or(platform.config_digest.as_ref().map(|change| ("config digest", change)));
+    lines.extend(digest.map(|(what, change)| Line::new(what, change, ToString::to_string)));
     for (key, change) in &platform.config {
-        lines.push(Line::new(key, change, Value::to_string));
+        lines.push(Line::new("config", change, Value::to_string).named(key));
     }
     for (name, change) in &platform.env {
-        lines.push(Line::new(format!("Env {name}"), change, String::clone));
+        lines.push(Line::new("Env", change, String::clone).named(name));
     }
     for (kind, set) in [("port", &platform.exposed_ports), ("volume", &platform.volumes)] {
-        let there = |name: &String| (format!("{kind} {name}"), "yes".to_owned());
-        for (what, yes) in set.added.iter().map(there) {
-            lines.push(Line { what, old: None, new: Some(yes) });
+        let yes = || Some("yes".to_owned());
+        for name in &set.added {
+            lines.push(Line { kind, name: Some(name.clone()), old: None, new: yes() });
         }
-        for (what, yes) in set.removed.iter().map(there) {
-            lines.push(Line { what, old: Some(yes), new: None });
+        for name in &set.removed {
+            lines.push(Line { kind, name: Some(name.clone()), old: yes(), new: None });
         }
     }
     for (key, change) in &platform.labels {
-        lines.push(Line::new(format!("label {key}"), change, String::clone));
+        lines.push(Line::new("label", change, String::clone).named(key));
     }
     lines
 }
@@ -181,14 +185,22 @@ pub(crate) fn code(text: &str) -> String {
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
-            // Writing to a string can't fail.
-            let _ = write!(line, "{}", c.escape_default());
+        if c.is_control() || is_format(c) {
+            // Not as `\\n`, which some make a line's end of again. Writing to a
+            // string can't fail.
+            let _ = write!(line, "⟨{:x}⟩", u32::from(c));
         } else {
             line.push(c);
         }
     }
     line
+}
+
+/// Characters that are not seen and change how others are: line ends, directions,
+/// joiners (Unicode's general categories Cf, Zl and Zp, as far as they matter here).
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn shorten(text: &str) -> String {
@@ -209,7 +221,8 @@ mod tests {
             ("a`b", "``a`b``"),
             ("`` ` ", "``` `` `  ```"),
             ("", "`  `"),
-            ("a\n\n@everyone ![x](y)", "`a\\n\\n@everyone ![x](y)`"),
+            ("a\n\n@everyone ![x](y)", "`a⟨a⟩⟨a⟩@everyone ![x](y)`"),
+            ("a\u{202e}b\u{2028}", "`a⟨202e⟩b⟨2028⟩`"),
         ] {
             assert_eq!(code(text), expected);
         }

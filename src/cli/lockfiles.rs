@@ -11,6 +11,9 @@ use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
 use super::report::Report;
 use super::rows::Row;
 
+/// Where lockfiles are, unless somebody says otherwise.
+pub(crate) const DEFAULT: &str = "lockfiles";
+
 /// A lockfile, and what stands in its file.
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
@@ -41,6 +44,9 @@ pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Ve
     // Each once, and whether it was named itself.
     let mut files: BTreeMap<PathBuf, bool> = BTreeMap::new();
     for path in paths {
+        if !path.exists() && paths.len() == 1 && path == Path::new(DEFAULT) {
+            return Err(NoLockfiles { paths: format!("`{DEFAULT}`") }.into());
+        }
         if path.is_dir() {
             let mut below = Vec::new();
             list(path, &mut below)?;
@@ -65,8 +71,7 @@ pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Ve
             Ok(lockfile) if is_named || !lockfile.platforms().is_empty() => {
                 found.push(Found { path, text, lockfile });
             }
-            // A merge may have broken it; that it is one, its text still says.
-            Err(error) if is_named || contains(&text, b"\"n2c\"") => {
+            Err(error) if is_named || is_ours(&text) => {
                 rows.push(Row::failed(&name, &error));
             }
             _ => report.note(&format!("`{name}` is no lockfile of n2c, and is passed over")),
@@ -88,16 +93,24 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
         if entry.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
-        // A link to a directory may lead in a circle.
+        // A link to a directory may lead in a circle, and a pipe nowhere.
         if kind.is_dir() {
             list(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "json") {
+        } else if path.is_file() && path.extension().is_some_and(|extension| extension == "json") {
             files.push(path);
         }
     }
     Ok(())
 }
 
-fn contains(text: &[u8], needle: &[u8]) -> bool {
-    text.windows(needle.len()).any(|window| window == needle)
+/// Whether a file that is no lockfile was meant to be one: it says so, or a merge
+/// that was not finished keeps it from saying so.
+fn is_ours(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(value) => value["n2c"]["version"].is_u64(),
+        Err(_) => {
+            text.contains("\n<<<<<<< ") | text.starts_with("<<<<<<< ") && text.contains("\"n2c\"")
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Reports with a line for each lockfile, for people and for programs. The JSON
 //! is described by `examples/report.schema.json`.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use n2c::Kind;
 use n2c::difference::Difference;
@@ -168,6 +170,28 @@ pub(crate) const fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
+/// The longest Markdown that is printed, in bytes: GitHub takes 65,536 characters
+/// for the body of a pull request.
+const LONGEST_BODY: usize = 60_000;
+
+/// The sections that fit, and how many do not.
+fn bounded(sections: &[String]) -> String {
+    let mut text = String::new();
+    for (index, section) in sections.iter().enumerate() {
+        if text.len() + section.len() > LONGEST_BODY {
+            let rest = sections.len() - index;
+            // Writing to a string can't fail.
+            let _ = write!(text, "\n… and {rest} more; `n2c diff` tells what changed there.\n");
+            break;
+        }
+        if index > 0 {
+            text.push('\n');
+        }
+        text.push_str(section);
+    }
+    text
+}
+
 /// The whole report.
 pub(crate) fn print(
     rows: &[Row],
@@ -183,6 +207,6 @@ pub(crate) fn print(
         })
         .filter(|line| !line.is_empty())
         .collect();
-    let text = lines.join("\n");
+    let text = if form.markdown { bounded(&lines) } else { lines.join("\n") };
     Report::text(&if text.is_empty() { text } else { format!("{text}\n") })
 }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use futures_util::{StreamExt as _, stream};
 use n2c::Kind;
 use n2c::lockfile::Lockfile;
 use n2c::update::{Outcome, PlatformsLost, TagPolicy, Updater};
@@ -46,12 +45,16 @@ pub(crate) struct Update {
 pub(crate) struct Refresh {
     #[command(flatten)]
     common: Common,
+
+    /// Change nothing; exit with 3 if a lockfile is not what its `ref` says
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Args)]
 struct Common {
     /// Lockfiles, or directories with lockfiles at any depth
-    #[arg(default_value = "lockfiles", value_name = "PATH")]
+    #[arg(default_value = lockfiles::DEFAULT, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
     /// How many requests to make to one registry at once
@@ -121,19 +124,17 @@ pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<()
     let (found, mut rows) = lockfiles::find(&paths, report)?;
     let client = registry.client(report.clone())?;
     let updater = Updater::new(&client, &**report, jobs.into());
-    let outcomes: Vec<Outcome> = stream::iter(&found)
-        .map(async |found| match updater.refresh(&found.lockfile).await {
+    let lockfiles: Vec<&Lockfile> = found.iter().map(|found| &found.lockfile).collect();
+    let outcomes = updater.refresh(&lockfiles).await;
+    for (found, outcome) in found.iter().zip(outcomes) {
+        let outcome = match outcome {
             // What a formatter or an editor did to the file is undone.
             Outcome::Fresh if found.lockfile.to_text().as_bytes() != found.text => {
                 Outcome::Stale(Box::new(found.lockfile.clone()))
             }
             outcome => outcome,
-        })
-        .buffered(usize::from(jobs) * 2)
-        .collect()
-        .await;
-    for (found, outcome) in found.iter().zip(&outcomes) {
-        rows.push(settle(found, outcome, true));
+        };
+        rows.push(settle(found, &outcome, !options.check));
     }
     finish(rows, "refresh", &form, report)
 }

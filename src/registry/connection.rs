@@ -195,16 +195,17 @@ impl Connection {
         self.with_retries(request, async || self.exchange(request).await).await
     }
 
-    /// A whole body of at most `limit` bytes, and the `Link` to the next one.
+    /// A whole body of at most `limit` bytes, and its `Link` headers.
     pub(super) async fn fetch_page(
         &self,
         request: &Request<'_>,
         limit: u64,
-    ) -> Result<(Vec<u8>, Option<String>), Error> {
+    ) -> Result<(Vec<u8>, Vec<String>), Error> {
         self.with_retries(request, async || {
             let response = self.exchange(request).await?;
-            let link = http::text_header(response.headers(), &header::LINK);
-            Ok((http::read_body(request.subject, response, limit).await?, link))
+            let links = response.headers().get_all(header::LINK).iter();
+            let links = links.filter_map(|link| Some(link.to_str().ok()?.to_owned())).collect();
+            Ok((http::read_body(request.subject, response, limit).await?, links))
         })
         .await
     }

@@ -198,10 +198,31 @@ impl Client {
         .await
     }
 
-    /// The tags of a repository, sorted. Mirrors are not asked: they know those
-    /// that somebody pulled.
+    /// The tags of a repository, sorted. The registry itself is asked first:
+    /// mirrors may know those alone that somebody pulled.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
-        tags::tags(&self.connection, repository).await
+        let plan = self.mirrors.plan(repository, false)?;
+        let (subject, host) = (format!("the tags of `{repository}`"), repository.host().to_owned());
+        if let Some(file) = plan.blocked_by {
+            return Err(Error::Blocked { subject, host, file });
+        }
+        let mut failures = Vec::new();
+        for endpoint in plan.endpoints.iter().rev() {
+            self.prepare(endpoint);
+            match tags::tags(&self.connection, &endpoint.repository).await {
+                Ok(tags) => return Ok(tags),
+                Err(error) => failures.push((endpoint.repository.host().to_owned(), error)),
+            }
+        }
+        match failures.pop() {
+            Some((_, error)) if failures.is_empty() => Err(error),
+            last => {
+                failures.extend(last);
+                // The registry's own failure last, as elsewhere.
+                failures.reverse();
+                Err(Error::Everywhere { subject, failures })
+            }
+        }
     }
 
     /// The index or manifest that a descriptor points to.

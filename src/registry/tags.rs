@@ -7,12 +7,14 @@ use url::form_urlencoded;
 
 use super::connection::{Connection, Request};
 use super::error::Error;
-use crate::reference::Repository;
+use crate::reference::{Repository, is_tag};
 
 /// How many tags are asked for at once. Registries may send fewer.
 const PAGE: usize = 1000;
 /// The largest page that is read, in bytes.
 const PAGE_LIMIT: u64 = 8 << 20;
+/// The largest list that is read, in bytes: more than 100,000 tags.
+const TOTAL_LIMIT: u64 = 64 << 20;
 /// How many pages are read: more than the largest repositories have.
 const PAGES: usize = 1000;
 
@@ -22,24 +24,29 @@ struct Page {
     tags: Option<Vec<String>>,
 }
 
-/// All tags, sorted.
+/// All tags, sorted. What can't be a tag is left out.
 pub(super) async fn tags(
     connection: &Connection,
     repository: &Repository,
 ) -> Result<Vec<String>, Error> {
     let subject = format!("the tags of `{repository}`");
     let mut query = format!("n={PAGE}");
-    let (mut tags, mut asked) = (BTreeSet::new(), BTreeSet::new());
+    let (mut tags, mut asked, mut total) = (BTreeSet::new(), BTreeSet::new(), 0);
     loop {
         let path = format!("tags/list?{query}");
         let request = Request::get(repository, &path, &subject);
-        let (page, link) = connection.fetch_page(&request, PAGE_LIMIT).await?;
+        let (page, links) = connection.fetch_page(&request, PAGE_LIMIT).await?;
+        total += page.len() as u64;
+        if total > TOTAL_LIMIT {
+            let host = repository.host().to_owned();
+            return Err(Error::TooLarge { subject, host, limit: TOTAL_LIMIT });
+        }
         let page: Page = serde_json::from_slice(&page)
             .map_err(|source| Error::Tags { repository: repository.to_string(), source })?;
-        tags.extend(page.tags.unwrap_or_default());
+        tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)));
         asked.insert(query);
         // Only the query of the link is used: it can't lead anywhere else.
-        match link.as_deref().and_then(next_query) {
+        match links.iter().find_map(|link| next_query(link)) {
             Some(next) if asked.len() < PAGES && !asked.contains(&next) => query = next,
             Some(_) => {
                 let host = repository.host().to_owned();
@@ -50,17 +57,19 @@ pub(super) async fn tags(
     }
 }
 
-/// The query of the next page, from a `Link` header (RFC 8288).
-fn next_query(link: &str) -> Option<String> {
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let is_next = parameters
-        .split(';')
-        .filter_map(|parameter| parameter.split_once('='))
-        .any(|(name, value)| name.trim() == "rel" && value.trim().trim_matches('"') == "next");
+/// The query of the next page, from a `Link` header with one link or several
+/// (RFC 8288).
+fn next_query(links: &str) -> Option<String> {
+    let (target, _) = links.split('<').skip(1).filter_map(|link| link.split_once('>')).find(
+        |(_, parameters)| {
+            parameters.split([';', ',']).filter_map(|parameter| parameter.split_once('=')).any(
+                |(name, value)| name.trim() == "rel" && value.trim().trim_matches('"') == "next",
+            )
+        },
+    )?;
     let query = target.split_once('?')?.1;
     let pairs = form_urlencoded::parse(query.as_bytes());
-    let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    is_next.then_some(encoded)
+    Some(form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish())
 }
 
 #[cfg(test)]
@@ -72,6 +81,7 @@ mod tests {
         for (link, expected) in [
             ("</v2/a/tags/list?last=b&n=2>; rel=\"next\"", Some("last=b&n=2")),
             ("<https://evil.example/x?last=a%2Fb>;rel=next", Some("last=a%2Fb")),
+            ("</x?a=1>; rel=\"first\", </x?a=2>; rel=\"next\"", Some("a=2")),
             ("</v2/a/tags/list?last=b>; rel=\"prev\"", None),
             ("</v2/a/tags/list>; rel=\"next\"", None),
             ("garbage", None),

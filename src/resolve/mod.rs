@@ -183,13 +183,17 @@ impl<'a> Resolution<'a> {
 
     /// What a lockfile says of the image for `wanted`. Where `old` is of that very
     /// image, nothing more is fetched.
-    pub async fn entry(&self, wanted: &Platform, old: &Entry) -> Result<Entry, Error> {
-        let is_old = |digest: &Digest| old.pin().is_some_and(|pin| pin.manifest == *digest);
-        if matches!(self.root, Document::Manifest(_)) && is_old(self.root.raw().digest()) {
+    pub async fn entry(&self, wanted: &Platform, old: Option<&Entry>) -> Result<Entry, Error> {
+        let is = |entry: &&Entry, digest: &Digest| {
+            entry.pin().is_some_and(|pin| pin.manifest == *digest)
+        };
+        if matches!(self.root, Document::Manifest(_))
+            && let Some(old) = old.filter(|old| is(old, self.root.raw().digest()))
+        {
             return Ok(old.clone());
         }
         let chosen = self.choose(wanted).await?;
-        if is_old(&chosen.descriptor.digest) {
+        if let Some(old) = old.filter(|old| is(old, &chosen.descriptor.digest)) {
             return Ok(old.clone());
         }
         Ok(Entry::new(wanted.clone(), &self.fetch(chosen).await?))

@@ -6,18 +6,20 @@
 //! the time or the machine is in it. A plain manifest is read as a lockfile
 //! that does not say where it came from.
 
+mod error;
+mod proof;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::{Digest, Verified};
-use crate::error::{Diagnose, Kind};
 use crate::image::Image;
 use crate::location::Location;
-use crate::manifest::{self, Document, ImageManifest};
-use crate::platform::{self, Platform};
-use crate::reference;
+use crate::manifest::{Document, ImageManifest};
+use crate::platform::Platform;
+pub use error::Error;
 
 /// The version of the `n2c` object that this program reads and writes.
 pub const VERSION: u64 = 1;
@@ -29,94 +31,6 @@ const DESCRIPTOR_KEYS: [&str; 3] = ["mediaType", "digest", "size"];
 /// The config's keys that a lockfile keeps, in this order.
 const IMAGE_KEYS: [&str; 8] =
     ["created", "author", "architecture", "variant", "os", "os.version", "config", "history"];
-
-/// Why a lockfile can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file is not JSON, or of another shape.
-    #[error("invalid lockfile `{file}`")]
-    Shape {
-        /// The file's name.
-        file: String,
-        /// What the parser said.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The manifest in it is not usable.
-    #[error("invalid lockfile `{file}`")]
-    Manifest {
-        /// The file's name.
-        file: String,
-        /// What is wrong with the manifest.
-        #[source]
-        source: manifest::Error,
-    },
-    /// The reference in it is not usable.
-    #[error("invalid `n2c.ref` in lockfile `{file}`")]
-    Reference {
-        /// The file's name.
-        file: String,
-        /// What is wrong with the reference.
-        #[source]
-        source: reference::Error,
-    },
-    /// Parts of it contradict each other, as after a bad merge.
-    #[error("inconsistent lockfile `{file}`: {reason}")]
-    Inconsistent {
-        /// The file's name.
-        file: String,
-        /// What contradicts what.
-        reason: String,
-    },
-    /// It was written by a later version.
-    #[error("lockfile `{file}` has version {version}; this n2c reads up to {VERSION}")]
-    Newer {
-        /// The file's name.
-        file: String,
-        /// The version it has.
-        version: u64,
-    },
-    /// It is an index, which locks no image.
-    #[error("`{file}` is an index of several images, not a lockfile")]
-    Index {
-        /// The file's name.
-        file: String,
-    },
-    /// None of its platforms serves the one that was asked for.
-    #[error("no image for `{wanted}` in lockfile `{file}`; it has: {}", platform::list(available))]
-    NoPlatform {
-        /// The file's name.
-        file: String,
-        /// What was asked for.
-        wanted: Platform,
-        /// What there is.
-        available: Vec<Platform>,
-    },
-}
-
-impl Diagnose for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::NoPlatform { .. } => Kind::NotFound,
-            _ => Kind::Verification,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Newer { .. } => Some("upgrade n2c".to_owned()),
-            Self::Index { .. } => Some("make a lockfile of it with `n2c lock`".to_owned()),
-            Self::Shape { .. } | Self::Inconsistent { .. } => {
-                Some("make it anew with `n2c lock`".to_owned())
-            }
-            Self::Manifest { source, .. } => source.hint(),
-            Self::Reference { source, .. } => source.hint(),
-            Self::NoPlatform { available, .. } => {
-                available.first().map(|first| format!("pass `--platform {first}`"))
-            }
-        }
-    }
-}
 
 /// A lockfile of one platform or several, or a plain manifest.
 #[derive(Clone, Debug)]
@@ -329,6 +243,10 @@ impl Lockfile {
                 .into_iter()
                 .map(|(platform, object)| Self::parse_keyed(file, &platform, object))
                 .collect::<Result<Vec<_>, _>>()?;
+            if entries.is_empty() {
+                let reason = "it has no platform".to_owned();
+                return Err(Error::Inconsistent { file: file.to_owned(), reason });
+            }
             (entries, Some(raw.reference))
         } else {
             let (entry, reference) = Entry::parse(file, object)?;
