@@ -45,7 +45,9 @@
                 "Cargo.lock"
                 "README.md"
                 "src"
+                "benches"
                 "examples"
+                "lockfiles"
                 "tests"
               ];
           };

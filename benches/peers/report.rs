@@ -92,12 +92,13 @@ fn table(results: &[Result], rounds: usize) -> String {
     let machine = output_of("sh", &["-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]);
     let mut text = format!(
         "# n2c beside its peers\n\n{}, {} cores of{}, {}; {}. `cargo bench --bench peers`, {rounds} rounds, medians; ratios \
-         are n2c's cost over the peer's in the same round, with their quartiles.\n\n\
+         are n2c's cost over the peer's in the same round, with their quartiles; CPU below what is measured counts as a \
+         millisecond.\n\n\
          | work | program | time | CPU | memory | n2c's time | n2c's CPU |\n|---|---|---|---|---|---|---|\n",
         output_of("date", &["+%Y-%m-%d"]),
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         machine.trim_end(),
-        output_of("uname", &["-sr"]),
+        output_of("sh", &["-c", "uname -sr | cut -d. -f1,2"]),
         output_of("skopeo", &["--version"]),
     );
     let pairs = pairs(results);
@@ -113,17 +114,22 @@ fn table(results: &[Result], rounds: usize) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {:.3} s | {:.3} s | {:.0} MiB | {} | {} |",
+            "| {} | {} | {:.3} s | {} | {:.0} MiB | {} | {} |",
             result.work,
             result.contender,
             wall.median,
-            result.spread(|cost| cost.cpu).median,
+            cpu(result.spread(|cost| cost.cpu).median),
             result.spread(|cost| cost.memory).median,
             ratio(&|cost| cost.wall),
             ratio(&|cost| cost.cpu),
         );
     }
     text
+}
+
+/// GNU time counts CPU in hundredths of a second.
+fn cpu(seconds: f64) -> String {
+    if seconds < 0.01 { "< 0.01 s".to_owned() } else { format!("{seconds:.2} s") }
 }
 
 /// A bar for each peer: n2c's time as a part of its time.

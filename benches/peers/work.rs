@@ -90,10 +90,7 @@ impl Place {
         let url = format!("http://{host}/v2/bench/large/blobs/{layer}");
         vec![
             one("n2c blob", format!("{N2C} blob -q {host}/bench/large {layer} -o out")),
-            one(
-                "curl | tee | openssl",
-                format!("curl -sSf {url} | tee out | openssl sha256 > sum"),
-            ),
+            one("curl, tee, openssl", format!("curl -sSf {url} | tee out | openssl sha256 > sum")),
             one("Debian's skopeo", copy("skopeo", host, "large", "dir:out")),
         ]
     }
