@@ -13,8 +13,8 @@ use crate::cli::{OutputOptions, When};
 
 /// How often a bar is drawn, at most, in times a second.
 const DRAWS_PER_SECOND: u8 = 10;
-/// The same for Nix, as the time between two lines.
-const NIX_INTERVAL: Duration = Duration::from_millis(100);
+/// The same as the time between two positions, on a terminal and for Nix.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// Nix `src/libutil/logging.hh`: `actFileTransfer`.
 const NIX_FILE_TRANSFER: u32 = 101;
 /// Nix `src/libutil/logging.hh`: `resProgress`.
@@ -25,7 +25,7 @@ pub(super) enum Progress {
     /// Not at all.
     Off,
     /// To a person.
-    Bars { all: MultiProgress, bars: Mutex<HashMap<Digest, ProgressBar>> },
+    Bars { all: MultiProgress, bars: Mutex<HashMap<Digest, Bar>> },
     /// To Nix, which shows it to a person in its own way.
     Nix(Mutex<NixTransfers>),
 }
@@ -35,6 +35,13 @@ pub(super) enum Progress {
 pub(super) struct NixTransfers {
     running: HashMap<Digest, NixTransfer>,
     last_id: u64,
+}
+
+/// A bar, and when it was moved last: at its beginning, indicatif would draw it
+/// more often than it is to be drawn.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    moved: Instant,
 }
 
 struct NixTransfer {
@@ -82,13 +89,15 @@ impl Progress {
             Self::Off => {}
             Self::Bars { all, bars } => {
                 let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
-                let bar = bars
-                    .entry(digest.clone())
-                    .or_insert_with(|| all.add(new_bar(digest, total.is_some())));
+                let Bar { bar, moved } = bars.entry(digest.clone()).or_insert_with(|| Bar {
+                    bar: all.add(new_bar(digest, total.is_some())),
+                    moved: Instant::now(),
+                });
                 if let Some(total) = total {
                     bar.set_length(total);
                 }
                 bar.set_position(done);
+                *moved = Instant::now();
             }
             Self::Nix(transfers) => {
                 let mut transfers = transfers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,15 +122,18 @@ impl Progress {
         match self {
             Self::Off => {}
             Self::Bars { bars, .. } => {
-                let bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(bar) = bars.get(digest) {
+                let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(Bar { bar, moved }) = bars.get_mut(digest)
+                    && moved.elapsed() >= INTERVAL
+                {
                     bar.set_position(done);
+                    *moved = Instant::now();
                 }
             }
             Self::Nix(transfers) => {
                 let mut transfers = transfers.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(transfer) = transfers.running.get_mut(digest)
-                    && transfer.told.elapsed() >= NIX_INTERVAL
+                    && transfer.told.elapsed() >= INTERVAL
                 {
                     transfer.told = Instant::now();
                     tell_nix(&transfer.progress(done));
@@ -135,7 +147,7 @@ impl Progress {
             Self::Off => {}
             Self::Bars { bars, .. } => {
                 let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(bar) = bars.remove(digest) {
+                if let Some(Bar { bar, .. }) = bars.remove(digest) {
                     bar.finish_and_clear();
                 }
             }
