@@ -5,7 +5,12 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -886,4 +891,57 @@ fn a_body_is_never_longer_than_a_pull_request_takes() {
     let text = run.text();
     assert!(text.len() < 65_000 && text.contains("\n… and "), "{} bytes", text.len());
     assert!(text.contains("### `lockfiles/app0.json`"));
+}
+
+/// A registry that takes its time, and notes how many ask at once.
+fn slow_registry(digest: String) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let (now, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let noted = peak.clone();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("a connection");
+            let (now, peak, digest) = (now.clone(), noted.clone(), digest.clone());
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                let _ = connection.read(&mut request);
+                peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(60));
+                now.fetch_sub(1, Ordering::SeqCst);
+                let _ = write!(
+                    connection,
+                    "HTTP/1.1 200 OK\r\ndocker-content-digest: {digest}\r\n\
+                     content-length: 0\r\nconnection: close\r\n\r\n"
+                );
+            });
+        }
+    });
+    (address, peak)
+}
+
+#[test]
+fn a_registry_is_asked_by_so_many_at_once_and_no_more() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    let project = Project::new();
+    for number in 0..24 {
+        registry.put_image(&format!("app{number}"), "1", &image);
+        let reference = registry.reference(&format!("app{number}:1"));
+        project.lock(&reference, &format!("{number}.json"), &AMD64);
+    }
+    for (jobs, least, most) in [("2", 2, 2), ("8", 3, 8)] {
+        let (slow, peak) = slow_registry(image.manifest.digest().to_string());
+        for number in 0..24 {
+            let file = format!("{number}.json");
+            let reference: Value = serde_json::from_str(&project.read(&file)).expect("JSON");
+            let reference = reference["n2c"]["ref"].as_str().expect("a ref");
+            let host = reference.split('/').next().expect("a host").to_owned();
+            project.edit(&file, &host, &slow);
+        }
+        let run = project.run(&["update", "--check", "--jobs", jobs]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let peak = peak.load(Ordering::SeqCst);
+        assert!((least..=most).contains(&peak), "{peak} at once with {jobs} jobs");
+    }
 }
