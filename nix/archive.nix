@@ -22,7 +22,7 @@ let
   make =
     transport: argument:
     let
-      options = if builtins.isAttrs argument && argument ? lock then argument else { lock = argument; };
+      options = lib.lockOptions argument;
       image = fromLock (
         builtins.removeAttrs options [
           "imageName"

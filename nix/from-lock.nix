@@ -26,7 +26,6 @@
 }:
 argument:
 let
-  options = if builtins.isAttrs argument && argument ? lock then argument else { lock = argument; };
   make =
     {
       lock,
@@ -90,4 +89,4 @@ let
         };
       };
 in
-make options
+make (lib.lockOptions argument)

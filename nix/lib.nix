@@ -30,6 +30,10 @@ rec {
     else
       undotted;
 
+  # What functions of lockfiles take: a path, or a set that has it as `lock`.
+  lockOptions =
+    argument: if builtins.isAttrs argument && argument ? lock then argument else { lock = argument; };
+
   # "sha256:<hex>" → { algorithm = "sha256"; hash = "<hex>"; }, or a clear error.
   parseDigest =
     digest:

@@ -154,15 +154,6 @@ impl Difference {
             && self.lost.is_empty()
             && self.platforms.is_empty()
     }
-
-    /// How many bytes of layers are to be downloaded, each once.
-    #[must_use]
-    pub fn download(&self) -> u64 {
-        let layers = self.platforms.iter().flat_map(|platform| &platform.layers.added);
-        let distinct: BTreeMap<&Digest, u64> =
-            layers.map(|layer| (&layer.digest, layer.size)).collect();
-        distinct.values().fold(0, |sum, size| sum.saturating_add(*size))
-    }
 }
 
 /// Entries by their platforms, which a plain manifest does not know.

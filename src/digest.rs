@@ -5,7 +5,9 @@
 //! becomes a file name, a store path and a part of a URL.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -113,6 +115,13 @@ impl Digest {
     #[must_use]
     pub fn sha256(bytes: &[u8]) -> Self {
         Hasher::digest(Algorithm::Sha256, bytes)
+    }
+
+    /// The digest of what is in a file.
+    pub fn of_file(algorithm: Algorithm, path: &Path) -> io::Result<Self> {
+        let mut hasher = Hasher::new(algorithm);
+        io::copy(&mut File::open(path)?, &mut hasher)?;
+        Ok(hasher.finish())
     }
 
     /// The algorithm.
@@ -321,12 +330,6 @@ impl Verified {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The bytes themselves.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 
     /// Their digest.

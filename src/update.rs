@@ -130,54 +130,49 @@ impl<'a> Updater<'a> {
 
     /// What each lockfile is now, by what its tag leads to. In their order.
     pub async fn update(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
-        let mut outcomes: Vec<Option<Outcome>> = lockfiles.iter().map(|_| None).collect();
-        let mut groups: BTreeMap<String, (Location, Vec<usize>)> = BTreeMap::new();
-        for (index, lockfile) in lockfiles.iter().enumerate() {
-            match lockfile.location().map(Location::unpinned) {
-                None => outcomes[index] = Some(Outcome::Failed(Box::new(Error::Nameless))),
-                Some(location) if !location.can_move() => outcomes[index] = Some(Outcome::Pinned),
-                Some(location) => {
-                    let group = groups.entry(location.to_string());
-                    group.or_insert_with(|| (location, Vec::new())).1.push(index);
-                }
-            }
-        }
-        let found: Vec<Vec<(usize, Outcome)>> = stream::iter(groups.into_values())
-            .map(async |(location, members)| {
-                let _permit = self.permit(&location).await;
-                let group: Vec<&Lockfile> = members.iter().map(|index| lockfiles[*index]).collect();
-                let outcomes = self.update_group(location, &group).await;
-                members.into_iter().zip(outcomes).collect()
-            })
-            .buffer_unordered(CONCURRENCY)
-            .collect()
-            .await;
-        for (index, outcome) in found.into_iter().flatten() {
-            outcomes[index] = Some(outcome);
-        }
-        outcomes.into_iter().flatten().collect()
+        let by_tag = |location: &Location| {
+            let location = location.unpinned();
+            if location.can_move() { Ok(location) } else { Err(Outcome::Pinned) }
+        };
+        let update = async |location, group: &[&Lockfile]| self.update_group(location, group).await;
+        self.in_groups(lockfiles, by_tag, update).await
     }
 
     /// Makes the rest of lockfiles match the references that stand in them. The
     /// digest there is what counts; that a tag leads elsewhere is said. In their
     /// order.
     pub async fn refresh(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
+        let by_reference = |location: &Location| Ok(location.clone());
+        let refresh =
+            async |location, group: &[&Lockfile]| self.refresh_group(&location, group).await;
+        self.in_groups(lockfiles, by_reference, refresh).await
+    }
+
+    /// Works on the lockfiles of one location together, on several locations at
+    /// once, and gives back what became of each lockfile, in their order.
+    async fn in_groups(
+        &self,
+        lockfiles: &[&Lockfile],
+        location_of: impl Fn(&Location) -> Result<Location, Outcome>,
+        work: impl AsyncFn(Location, &[&Lockfile]) -> Vec<Outcome>,
+    ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = lockfiles.iter().map(|_| None).collect();
         let mut groups: BTreeMap<String, (Location, Vec<usize>)> = BTreeMap::new();
         for (index, lockfile) in lockfiles.iter().enumerate() {
-            match lockfile.location() {
-                None => outcomes[index] = Some(Outcome::Failed(Box::new(Error::Nameless))),
-                Some(location) => {
+            let nameless = || Outcome::Failed(Box::new(Error::Nameless));
+            match lockfile.location().ok_or_else(nameless).and_then(&location_of) {
+                Ok(location) => {
                     let group = groups.entry(location.to_string());
-                    group.or_insert_with(|| (location.clone(), Vec::new())).1.push(index);
+                    group.or_insert_with(|| (location, Vec::new())).1.push(index);
                 }
+                Err(outcome) => outcomes[index] = Some(outcome),
             }
         }
         let found: Vec<Vec<(usize, Outcome)>> = stream::iter(groups.into_values())
             .map(async |(location, members)| {
                 let _permit = self.permit(&location).await;
                 let group: Vec<&Lockfile> = members.iter().map(|index| lockfiles[*index]).collect();
-                let outcomes = self.refresh_group(&location, &group).await;
+                let outcomes = work(location, &group).await;
                 members.into_iter().zip(outcomes).collect()
             })
             .buffer_unordered(CONCURRENCY)

@@ -42,8 +42,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let client = options.registry.client(report.clone())?;
     let mut output = create(&options.output)?;
     if options.manifest {
-        let bytes = client.manifest_bytes(&repository, &digest, options.size).await?;
-        output.write_all(&bytes)?;
+        let raw = client.manifest_bytes(&repository, &digest, options.size).await?;
+        output.write_all(raw.bytes())?;
     } else {
         client.download(&repository, &digest, options.size, output.file()).await?;
     }

@@ -1,10 +1,9 @@
 //! `n2c hash`: what Nix's pull functions want to be told of an image.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use n2c::digest::Digest;
+use n2c::digest::{Algorithm, Digest};
 use n2c::docker_archive::Name;
 use n2c::image::Image;
 use n2c::location::Location;
@@ -135,7 +134,7 @@ async fn store(
         Purpose::DockerTools => {
             let names = [facts.name()?];
             pull.to_docker_archive(image, pull::create_archive(&source)?, &names).await?;
-            let hash = file_hash(&source).map_err(Runtime)?;
+            let hash = Digest::of_file(Algorithm::Sha256, &source).map_err(Runtime)?;
             let path = directory.flat_path(&name, &hash);
             (hash, path, Ingestion::Flat)
         }
@@ -143,12 +142,6 @@ async fn store(
     store.add_path(&source, ingestion, &path)?;
     report.note(&format!("added `{path}`"));
     Ok(hash)
-}
-
-fn file_hash(path: &Path) -> std::io::Result<Digest> {
-    let mut hasher = n2c::digest::Hasher::new(n2c::digest::Algorithm::Sha256);
-    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
-    Ok(hasher.finish())
 }
 
 impl Facts {

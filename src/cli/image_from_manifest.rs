@@ -8,7 +8,7 @@ use n2c::image_json::{self, ImageJson};
 use n2c::lockfile::Entry;
 use n2c::store::StoreDirectory;
 
-use super::failure::{Failure, Usage};
+use super::failure::Failure;
 use super::lockfiles;
 use super::platforms::PlatformOptions;
 use super::report::Report;
@@ -55,18 +55,8 @@ impl From<Inherit> for image_json::Inherit {
 
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let lockfile = lockfiles::read(&options.manifest)?;
-    let named = options.platforms.named(report)?;
-    let platform = match named.as_slice() {
-        [] if lockfile.entries().len() > 1 => options.platforms.named_or_host(report)?.pop(),
-        [] => None,
-        [platform] => Some(platform.clone()),
-        _ => {
-            return Err(
-                Usage::new("image.json is for one platform", "name one `--platform`").into()
-            );
-        }
-    };
-    let entry = lockfile.entry(platform.as_ref())?;
+    let text = "image.json is for one platform";
+    let entry = lockfiles::one_entry(&lockfile, &options.platforms, text, report)?;
     let blobs = match &options.blobs {
         Some(path) => BlobMap::parse(&path.display().to_string(), &n2c::fs::read(path)?)?,
         None => BlobMap::in_store([entry], &StoreDirectory::of_environment()?),

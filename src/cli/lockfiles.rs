@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use n2c::location::Location;
-use n2c::lockfile::Lockfile;
+use n2c::lockfile::{Entry, Lockfile};
 use n2c::reference::Repository;
 
 use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
+use super::platforms::PlatformOptions;
 use super::report::Report;
 use super::rows::Row;
 
@@ -36,6 +37,23 @@ pub(crate) fn repository(lockfile: &Lockfile) -> Result<&Repository, Failure> {
         )
         .into()),
     }
+}
+
+/// The entry for the platform that was named, or the only one, or this machine's.
+/// `refusal` says what is wrong with naming several.
+pub(crate) fn one_entry<'l>(
+    lockfile: &'l Lockfile,
+    platforms: &PlatformOptions,
+    refusal: &str,
+    report: &Report,
+) -> Result<&'l Entry, Failure> {
+    let platform = match platforms.named(report)?.as_slice() {
+        [] if lockfile.entries().len() > 1 => platforms.named_or_host(report)?.pop(),
+        [] => None,
+        [platform] => Some(platform.clone()),
+        _ => return Err(Usage::new(refusal, "name one `--platform`").into()),
+    };
+    Ok(lockfile.entry(platform.as_ref())?)
 }
 
 /// The lockfiles at `paths`, by their names, and a row for each that can't be
@@ -107,10 +125,8 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
 /// that was not finished keeps it from saying so.
 fn is_ours(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
-    match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(value) => value["n2c"]["version"].is_u64(),
-        Err(_) => {
-            text.contains("\n<<<<<<< ") | text.starts_with("<<<<<<< ") && text.contains("\"n2c\"")
-        }
+    if let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) {
+        return value["n2c"]["version"].is_u64();
     }
+    text.contains("\"n2c\"") && text.lines().any(|line| line.starts_with("<<<<<<< "))
 }

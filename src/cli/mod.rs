@@ -145,6 +145,14 @@ impl Jobs {
     }
 }
 
+/// How much is asked at once.
+#[derive(Args)]
+struct Requests {
+    /// How many requests to make to one registry at once
+    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+}
+
 /// How registries are reached; the same for all commands that reach one.
 #[derive(Args)]
 #[command(next_help_heading = "Registry options")]

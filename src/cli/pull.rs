@@ -104,17 +104,11 @@ async fn pull_locked(
     tags: Vec<Name>,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let is_one = lockfile.entries().len() == 1;
-    let platform = match options.platforms.named(report)?.as_slice() {
-        [] if is_one => None,
-        [] if !options.all.all_platforms => options.platforms.named_or_host(report)?.pop(),
-        [platform] => Some(platform.clone()),
-        _ => {
-            let text = "a lockfile is pulled for one platform at a time";
-            return Err(Usage::new(text, "name one `--platform`").into());
-        }
-    };
-    let entry = lockfile.entry(platform.as_ref())?;
+    let text = "a lockfile is pulled for one platform at a time";
+    if options.all.all_platforms && lockfile.entries().len() > 1 {
+        return Err(Usage::new(text, "name one `--platform`").into());
+    }
+    let entry = lockfiles::one_entry(lockfile, &options.platforms, text, report)?;
     let client = options.registry.client(report.clone())?;
     let locked = Locked::new(lockfile, StoreDirectory::of_environment()?, &client);
     // A docker archive has no place for the manifest, and so needs none.
@@ -151,7 +145,7 @@ async fn find(
     let lists = matches!(root, Document::Index(_)) && (is_all || images.len() > 1);
     let (mut others, mut other_blobs) = (Vec::new(), Vec::new());
     if lists {
-        others = resolution.nested_indexes().await?;
+        others.extend_from_slice(resolution.nested_indexes().await?);
     }
     if lists && is_all {
         let attachments = resolution.attachments().await?;

@@ -9,11 +9,11 @@ use n2c::lockfile::Lockfile;
 use n2c::update::{Outcome, PlatformsLost, TagPolicy, Updater};
 use n2c::version::Bump;
 
-use super::RegistryOptions;
 use super::failure::{Failed, Failure, Outdated};
 use super::lockfiles::{self, Found};
 use super::report::Report;
 use super::rows::{self, Form, Row, Status};
+use super::{RegistryOptions, Requests};
 
 #[derive(Args)]
 pub(crate) struct Update {
@@ -57,9 +57,8 @@ struct Common {
     #[arg(default_value = lockfiles::DEFAULT, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// How many requests to make to one registry at once
-    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    requests: Requests,
 
     #[command(flatten)]
     form: Form,
@@ -97,10 +96,10 @@ impl From<How> for Bump {
 }
 
 pub(crate) async fn update(options: Update, report: &Arc<Report>) -> Result<(), Failure> {
-    let Common { paths, jobs, form, registry } = options.common;
+    let Common { paths, requests, form, registry } = options.common;
     let (found, mut rows) = lockfiles::find(&paths, report)?;
     let client = registry.client(report.clone())?;
-    let mut updater = Updater::new(&client, &**report, jobs.into());
+    let mut updater = Updater::new(&client, &**report, requests.jobs.into());
     updater.tags =
         options.bump.map(|how| TagPolicy { bump: how.into(), pre_releases: options.pre_releases });
     updater.platforms_lost = match options.platforms_lost {
@@ -120,10 +119,10 @@ pub(crate) async fn update(options: Update, report: &Arc<Report>) -> Result<(), 
 }
 
 pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<(), Failure> {
-    let Common { paths, jobs, form, registry } = options.common;
+    let Common { paths, requests, form, registry } = options.common;
     let (found, mut rows) = lockfiles::find(&paths, report)?;
     let client = registry.client(report.clone())?;
-    let updater = Updater::new(&client, &**report, jobs.into());
+    let updater = Updater::new(&client, &**report, requests.jobs.into());
     let lockfiles: Vec<&Lockfile> = found.iter().map(|found| &found.lockfile).collect();
     let outcomes = updater.refresh(&lockfiles).await;
     for (found, outcome) in found.iter().zip(outcomes) {

@@ -9,11 +9,11 @@ use n2c::verify::{self, Check};
 use n2c::{Diagnose as _, Kind};
 use serde_json::{Value, json};
 
-use super::RegistryOptions;
 use super::failure::{Failed, Failure};
 use super::lockfiles;
 use super::report::Report;
 use super::rows::{VERSION, error_json, kind_name};
+use super::{RegistryOptions, Requests};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -29,9 +29,8 @@ pub(crate) struct Options {
     #[arg(long)]
     offline: bool,
 
-    /// How many requests to make at once
-    #[arg(short, long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    requests: Requests,
 
     #[command(flatten)]
     registry: RegistryOptions,
@@ -51,7 +50,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let checks = if options.offline {
             verify::offline(&found.lockfile)
         } else {
-            verify::online(&found.lockfile, &client, options.jobs.into()).await
+            verify::online(&found.lockfile, &client, options.requests.jobs.into()).await
         };
         let first = checks.iter().find_map(|check| Some(check.result.as_ref().err()?.kind()));
         failed += usize::from(first.is_some());

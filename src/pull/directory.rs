@@ -7,7 +7,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Error, Pull, is_whole, missing};
+use super::{Error, Pull};
+use crate::digest::Digest;
 use crate::fs as files;
 use crate::image::Image;
 use crate::resolve::Blobs;
@@ -15,32 +16,21 @@ use crate::resolve::Blobs;
 /// What skopeo writes into `version`.
 pub(crate) const VERSION: &str = "Directory Transport Version: 1.1\n";
 
-/// Writes `image` into `directory`. An image that is there stays whole until this
-/// one is: blobs come first, then the manifest, and last goes what is left over.
-pub(super) async fn write<B: Blobs>(
-    pull: &Pull<'_, B>,
-    image: &Image,
-    directory: &Path,
-) -> Result<(), Error> {
-    let manifest = image.manifest();
-    let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
-    check(directory)?;
-    fs::create_dir_all(directory).map_err(prepare)?;
-    files::replace(&directory.join("version"), VERSION.as_bytes())?;
-    let missing = missing(manifest.blobs(), |blob| {
-        let is_there = is_whole(&directory.join(blob.digest.hex()), blob);
-        if is_there {
-            pull.tell(blob, true);
-        }
-        is_there
-    });
-    pull.fetch_all(missing, async |blob| {
-        let path = directory.join(blob.digest.hex());
-        pull.fetch_to_file(std::slice::from_ref(image), blob, &path).await
-    })
-    .await?;
-    files::replace(&directory.join("manifest.json"), manifest.raw().bytes())?;
-    tidy(directory, image)
+impl<B: Blobs> Pull<'_, B> {
+    /// Writes `image` into a directory in skopeo's `dir:` layout. An image that is
+    /// there stays whole until this one is: blobs come first, then the manifest,
+    /// and last goes what is left over.
+    pub async fn to_directory(&self, image: &Image, directory: &Path) -> Result<(), Error> {
+        let manifest = image.manifest();
+        check(directory)?;
+        fs::create_dir_all(directory)
+            .map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
+        files::replace(&directory.join("version"), VERSION.as_bytes())?;
+        let place = |digest: &Digest| directory.join(digest.hex());
+        self.fetch_files(std::slice::from_ref(image), manifest.blobs(), place).await?;
+        files::replace(&directory.join("manifest.json"), manifest.raw().bytes())?;
+        tidy(directory, image)
+    }
 }
 
 /// Refuses a directory with something else in it.

@@ -12,32 +12,35 @@ use crate::image::Image;
 use crate::resolve::Blobs;
 use crate::sink::Sink;
 
-pub(super) async fn write<B: Blobs>(
-    pull: &Pull<'_, B>,
-    image: &Image,
-    mut output: OutputFile,
-    names: &[Name],
-) -> Result<(), Error> {
-    let archive = DockerArchive::new(image, names)?;
-    let path = output.path().to_owned();
-    let mut position = 0;
-    for layer in archive.layers() {
-        position = write_layer(pull, &layer, &mut output, &path, position).await?;
-        pull.tell(layer.descriptor, false);
+impl<B: Blobs> Pull<'_, B> {
+    /// Writes `image` into a docker archive, where it has these names.
+    pub async fn to_docker_archive(
+        &self,
+        image: &Image,
+        mut output: OutputFile,
+        names: &[Name],
+    ) -> Result<(), Error> {
+        let archive = DockerArchive::new(image, names)?;
+        let path = output.path().to_owned();
+        let mut position = 0;
+        for layer in archive.layers() {
+            position = write_layer(self.blobs, &layer, &mut output, &path, position).await?;
+            self.tell(layer.descriptor, false);
+        }
+        let end = archive.end()?;
+        write_at(output.file(), position, &end, &path)?;
+        // A layer that came twice may have been longer the first time.
+        output
+            .file()
+            .set_len(position + end.len() as u64)
+            .map_err(|source| files::Error::Write { path, source })?;
+        Ok(output.commit()?)
     }
-    let end = archive.end()?;
-    write_at(output.file(), position, &end, &path)?;
-    // A layer that came twice may have been longer the first time.
-    output
-        .file()
-        .set_len(position + end.len() as u64)
-        .map_err(|source| files::Error::Write { path, source })?;
-    Ok(output.commit()?)
 }
 
 /// Writes a layer at `start`, and returns where the next one begins.
 async fn write_layer<B: Blobs>(
-    pull: &Pull<'_, B>,
+    blobs: &B,
     layer: &Layer<'_>,
     output: &mut OutputFile,
     path: &Path,
@@ -47,7 +50,7 @@ async fn write_layer<B: Blobs>(
     let mut header = layer.header(0)?;
     loop {
         let content = start + header.len() as u64;
-        let size = decompress(pull.blobs, layer, Region::new(file, content)).await?.size;
+        let size = decompress(blobs, layer, Region::new(file, content)).await?.size;
         let expected = header.len();
         header = layer.header(size)?;
         // Only 8 GiB and more have a longer one; then the layer moves.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::directory::VERSION;
 use super::docker::decompress;
-use super::{Error, Pull};
+use super::{Content, Error, Pull};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::docker_archive::{DockerArchive, Layer, Name, padding};
 use crate::image::Image;
@@ -18,12 +18,6 @@ use crate::store::nar::NarWriter;
 /// 1952 section 2.3.1).
 const GZIP_LENGTH: u64 = 4;
 
-/// A file of a directory, by its name.
-enum Content<'a> {
-    Here(&'a [u8]),
-    ToFetch(&'a Descriptor),
-}
-
 impl<B: Blobs> Pull<'_, B> {
     /// The NAR hash of the directory that [`Pull::to_directory`] writes: the
     /// `sha256` of nix2container's `pullImage`. A NAR sorts its files by name,
@@ -32,19 +26,16 @@ impl<B: Blobs> Pull<'_, B> {
         let manifest = image.manifest();
         let mut files: BTreeMap<&str, Content<'_>> =
             manifest.blobs().map(|blob| (blob.digest.hex(), Content::ToFetch(blob))).collect();
-        files.insert("manifest.json", Content::Here(manifest.raw().bytes()));
-        files.insert("version", Content::Here(VERSION.as_bytes()));
+        files.insert("manifest.json", Content::Here(manifest.raw().bytes().into()));
+        files.insert("version", Content::Here(VERSION.as_bytes().into()));
 
         let mut nar = NarWriter::new(Hasher::new(Algorithm::Sha256)).map_err(Error::Hash)?;
         nar.directory().map_err(Error::Hash)?;
         for (name, content) in files {
-            let size = match &content {
-                Content::Here(bytes) => bytes.len() as u64,
-                Content::ToFetch(blob) => blob.size,
-            };
+            let size = content.size();
             nar.entry(name.as_bytes()).and_then(|()| nar.file(size, false)).map_err(Error::Hash)?;
             match content {
-                Content::Here(bytes) => nar.get_mut().update(bytes),
+                Content::Here(bytes) => nar.get_mut().update(&bytes),
                 Content::ToFetch(blob) => {
                     let mut sink = HashSink::new(nar.get_mut().clone());
                     self.blobs.fetch_blob(blob, &mut sink).await?;

@@ -10,6 +10,7 @@ mod docker;
 mod hash;
 mod oci;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 
-use crate::digest::{self, Digest, Hasher};
+use crate::digest::{self, Digest};
 use crate::error::{Diagnose, Kind};
 use crate::fs::{self as files, OutputFile};
 use crate::image::Image;
@@ -168,42 +169,6 @@ pub struct Pull<'a, B: Blobs> {
 }
 
 impl<B: Blobs> Pull<'_, B> {
-    /// Writes `image` into a directory in skopeo's `dir:` layout.
-    pub async fn to_directory(&self, image: &Image, path: &Path) -> Result<(), Error> {
-        directory::write(self, image, path).await
-    }
-
-    /// Adds `images` to the OCI layout in a directory, under `name`. `index` is
-    /// the document that lists them, as served, where there are several.
-    pub async fn to_oci_layout(
-        &self,
-        images: &Images<'_>,
-        path: &Path,
-        name: Option<&str>,
-    ) -> Result<(), Error> {
-        oci::write_layout(self, images, path, name).await
-    }
-
-    /// Writes `images` into an OCI layout in a tar archive.
-    pub async fn to_oci_archive(
-        &self,
-        images: &Images<'_>,
-        output: OutputFile,
-        name: Option<&str>,
-    ) -> Result<(), Error> {
-        oci::write_archive(self, images, output, name).await
-    }
-
-    /// Writes `image` into a docker archive, where it has these names.
-    pub async fn to_docker_archive(
-        &self,
-        image: &Image,
-        output: OutputFile,
-        names: &[docker_archive::Name],
-    ) -> Result<(), Error> {
-        docker::write(self, image, output, names).await
-    }
-
     /// Fetches several blobs at once.
     async fn fetch_all<'d, F: Future<Output = Result<(), Error>>>(
         &self,
@@ -230,9 +195,26 @@ impl<B: Blobs> Pull<'_, B> {
         future::try_join(both.0, both.1).await.map(drop)
     }
 
-    /// Fetches a blob into a file of its own. The configs of `images` are here
-    /// already.
-    async fn fetch_to_file(
+    /// Fetches blobs into files of their own, each to its `place`. What is there
+    /// already, whole, stays; the configs of `images` are here already.
+    async fn fetch_files<'d>(
+        &self,
+        images: &[Image],
+        blobs: impl IntoIterator<Item = &'d Descriptor>,
+        place: impl Fn(&Digest) -> PathBuf,
+    ) -> Result<(), Error> {
+        let distinct: BTreeMap<&Digest, &Descriptor> =
+            blobs.into_iter().map(|blob| (&blob.digest, blob)).collect();
+        let (there, missing): (Vec<_>, Vec<_>) =
+            distinct.into_values().partition(|blob| is_whole(&place(&blob.digest), blob));
+        for blob in there {
+            self.tell(blob, true);
+        }
+        let fetch = async |blob| self.fetch_file(images, blob, &place(&blob.digest)).await;
+        self.fetch_all(missing, fetch).await
+    }
+
+    async fn fetch_file(
         &self,
         images: &[Image],
         blob: &Descriptor,
@@ -284,25 +266,25 @@ pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
     Ok(OutputFile::create(path)?)
 }
 
-/// The distinct blobs of some images, without those that are `there` already.
-fn missing<'a>(
-    blobs: impl IntoIterator<Item = &'a Descriptor>,
-    there: impl Fn(&Descriptor) -> bool,
-) -> Vec<&'a Descriptor> {
-    let distinct: BTreeMap<&Digest, &Descriptor> =
-        blobs.into_iter().map(|blob| (&blob.digest, blob)).collect();
-    distinct.into_values().filter(|blob| !there(blob)).collect()
-}
-
 /// Whether a file is the blob that it is named after.
 fn is_whole(path: &Path, blob: &Descriptor) -> bool {
-    let digest = |mut file: File| -> io::Result<Digest> {
-        let mut hasher = Hasher::new(blob.digest.algorithm());
-        io::copy(&mut file, &mut hasher)?;
-        Ok(hasher.finish())
-    };
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == blob.size)
-        && File::open(path).and_then(digest).is_ok_and(|digest| digest == blob.digest)
+        && Digest::of_file(blob.digest.algorithm(), path).is_ok_and(|digest| digest == blob.digest)
+}
+
+/// A file of a directory or an archive.
+enum Content<'a> {
+    Here(Cow<'a, [u8]>),
+    ToFetch(&'a Descriptor),
+}
+
+impl Content<'_> {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Here(bytes) => bytes.len() as u64,
+            Self::ToFetch(blob) => blob.size,
+        }
+    }
 }
 
 /// Writes `bytes` into a part of a file.

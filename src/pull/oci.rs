@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
 
-use super::{Error, Pull, is_whole, missing, write_at};
+use super::{Content, Error, Pull, write_at};
 use crate::digest::{Digest, Verified};
 use crate::docker_archive::padding;
 use crate::fs::{self as files, OutputFile};
@@ -109,47 +109,40 @@ fn read_index(directory: &Path) -> Result<Index, Error> {
     }
 }
 
-/// Adds `images` to the layout in `directory`, which is made where there is
-/// none. `index.json` comes last, so what it names is there.
-pub(super) async fn write_layout<B: Blobs>(
-    pull: &Pull<'_, B>,
-    images: &Images<'_>,
-    directory: &Path,
-    name: Option<&str>,
-) -> Result<(), Error> {
-    images.warn(pull.observer);
-    let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
-    check(directory)?;
-    fs::create_dir_all(directory).map_err(prepare)?;
-    let marker = directory.join(MARKER);
-    if !marker.exists() {
-        files::replace(&marker, VERSION.as_bytes())?;
-    }
-    let place = |digest: &Digest| blob_path(directory, digest);
-    for digest in images.documents().into_keys().chain(images.blobs().map(|blob| &blob.digest)) {
-        if let Some(folder) = place(digest).parent() {
-            fs::create_dir_all(folder).map_err(prepare)?;
+impl<B: Blobs> Pull<'_, B> {
+    /// Adds `images` to the layout in `directory`, which is made where there is
+    /// none, under `name`. `index.json` comes last, so what it names is there.
+    pub async fn to_oci_layout(
+        &self,
+        images: &Images<'_>,
+        directory: &Path,
+        name: Option<&str>,
+    ) -> Result<(), Error> {
+        images.warn(self.observer);
+        let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
+        check(directory)?;
+        fs::create_dir_all(directory).map_err(prepare)?;
+        let marker = directory.join(MARKER);
+        if !marker.exists() {
+            files::replace(&marker, VERSION.as_bytes())?;
         }
-    }
-    let missing = missing(images.blobs(), |blob| {
-        let is_there = is_whole(&place(&blob.digest), blob);
-        if is_there {
-            pull.tell(blob, true);
+        let place = |digest: &Digest| blob_path(directory, digest);
+        let digests = images.blobs().map(|blob| &blob.digest);
+        for digest in images.documents().into_keys().chain(digests) {
+            if let Some(folder) = place(digest).parent() {
+                fs::create_dir_all(folder).map_err(prepare)?;
+            }
         }
-        is_there
-    });
-    pull.fetch_all(missing, async |blob| {
-        pull.fetch_to_file(images.images, blob, &place(&blob.digest)).await
-    })
-    .await?;
-    for (digest, bytes) in images.documents() {
-        files::replace(&place(digest), bytes)?;
+        self.fetch_files(images.images, images.blobs(), place).await?;
+        for (digest, bytes) in images.documents() {
+            files::replace(&place(digest), bytes)?;
+        }
+        // Another pull may add its image to the layout at the same time.
+        let lock = fs::File::open(directory).and_then(|layout| layout.lock().map(|()| layout));
+        let _lock = lock.map_err(prepare)?;
+        let index = read_index(directory)?;
+        Ok(files::replace(&directory.join(INDEX), &with_entry(index, images.entry(name)))?)
     }
-    // Another pull may add its image to the layout at the same time.
-    let lock = fs::File::open(directory).and_then(|layout| layout.lock().map(|()| layout));
-    let _lock = lock.map_err(prepare)?;
-    let index = read_index(directory)?;
-    Ok(files::replace(&directory.join(INDEX), &with_entry(index, images.entry(name)))?)
 }
 
 /// `index.json`, of which only the list is understood.
@@ -175,55 +168,47 @@ fn with_entry(index: Index, entry: Value) -> Vec<u8> {
     Value::Object(index).to_string().into_bytes()
 }
 
-/// A file in an archive.
-enum Content<'a> {
-    Here(Vec<u8>),
-    ToFetch(&'a Descriptor),
-}
-
-/// Writes a tar archive of a layout. All sizes are known before, so blobs
-/// arrive at their places several at once.
-pub(super) async fn write_archive<B: Blobs>(
-    pull: &Pull<'_, B>,
-    images: &Images<'_>,
-    mut output: OutputFile,
-    name: Option<&str>,
-) -> Result<(), Error> {
-    images.warn(pull.observer);
-    let path = output.path().to_owned();
-    let write_error = |source| files::Error::Write { path: path.clone(), source };
-    let file = &*output.file();
-    let (mut position, mut places) = (0, BTreeMap::new());
-    for (name, content) in contents(images, name) {
-        let size = match &content {
-            None => 0,
-            Some(Content::Here(bytes)) => bytes.len() as u64,
-            Some(Content::ToFetch(blob)) => blob.size,
-        };
-        let header = header(&name, size, content.is_none()).map_err(write_error)?;
-        Region::new(file, position).write_all(header.as_bytes()).map_err(write_error)?;
-        position += header.as_bytes().len() as u64;
-        match content {
-            None => {}
-            Some(Content::Here(bytes)) => write_at(file, position, &bytes, &path)?,
-            Some(Content::ToFetch(blob)) => {
-                places.insert(&blob.digest, (position, blob));
+impl<B: Blobs> Pull<'_, B> {
+    /// Writes `images` into an OCI layout in a tar archive. All sizes are known
+    /// before, so blobs arrive at their places several at once.
+    pub async fn to_oci_archive(
+        &self,
+        images: &Images<'_>,
+        mut output: OutputFile,
+        name: Option<&str>,
+    ) -> Result<(), Error> {
+        images.warn(self.observer);
+        let path = output.path().to_owned();
+        let write_error = |source| files::Error::Write { path: path.clone(), source };
+        let file = &*output.file();
+        let (mut position, mut places) = (0, BTreeMap::new());
+        for (name, content) in contents(images, name) {
+            let size = content.as_ref().map_or(0, Content::size);
+            let header = header(&name, size, content.is_none()).map_err(write_error)?;
+            Region::new(file, position).write_all(header.as_bytes()).map_err(write_error)?;
+            position += header.as_bytes().len() as u64;
+            match content {
+                None => {}
+                Some(Content::Here(bytes)) => write_at(file, position, &bytes, &path)?,
+                Some(Content::ToFetch(blob)) => {
+                    places.insert(&blob.digest, (position, blob));
+                }
             }
+            let end = position.checked_add(size + padding(size) as u64);
+            // Where no file can be so long, there is no use in beginning.
+            let too_large = || write_error(io::ErrorKind::FileTooLarge.into());
+            position = end.filter(|end| i64::try_from(*end).is_ok()).ok_or_else(too_large)?;
         }
-        let end = position.checked_add(size + padding(size) as u64);
-        // Where no file can be so long, there is no use in beginning.
-        let too_large = || write_error(io::ErrorKind::FileTooLarge.into());
-        position = end.filter(|end| i64::try_from(*end).is_ok()).ok_or_else(too_large)?;
+        // Two blocks of zeros end it; what is between the files is zero as well.
+        file.set_len(position + 1024).map_err(write_error)?;
+        let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
+        self.fetch_all(blobs, async |blob| {
+            let start = places[&blob.digest].0;
+            Ok(self.blobs.fetch_blob(blob, &mut Region::bounded(file, start, blob.size)).await?)
+        })
+        .await?;
+        Ok(output.commit()?)
     }
-    // Two blocks of zeros end it; what is between the files is zero as well.
-    file.set_len(position + 1024).map_err(write_error)?;
-    let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
-    pull.fetch_all(blobs, async |blob| {
-        let start = places[&blob.digest].0;
-        Ok(pull.blobs.fetch_blob(blob, &mut Region::bounded(file, start, blob.size)).await?)
-    })
-    .await?;
-    Ok(output.commit()?)
 }
 
 /// The files of a layout, and its folders, by their names.
@@ -233,8 +218,8 @@ fn contents<'a>(
 ) -> BTreeMap<String, Option<Content<'a>>> {
     let mut contents = BTreeMap::new();
     let index = with_entry(Index::default(), images.entry(name));
-    contents.insert(INDEX.to_owned(), Some(Content::Here(index)));
-    contents.insert(MARKER.to_owned(), Some(Content::Here(VERSION.into())));
+    contents.insert(INDEX.to_owned(), Some(Content::Here(index.into())));
+    contents.insert(MARKER.to_owned(), Some(Content::Here(VERSION.as_bytes().into())));
     contents.insert("blobs/".to_owned(), None);
     let mut add = |digest: &Digest, content| {
         let folder = format!("blobs/{}/", digest.algorithm().name());
@@ -245,7 +230,7 @@ fn contents<'a>(
         add(&blob.digest, Content::ToFetch(blob));
     }
     for (digest, bytes) in images.documents() {
-        add(digest, Content::Here(bytes.to_vec()));
+        add(digest, Content::Here(bytes.into()));
     }
     contents
 }

@@ -57,6 +57,8 @@ impl<'a> Request<'a> {
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
     pub(super) content_type: Option<String>,
+    /// The `Link` headers: where a list goes on.
+    pub(super) links: Vec<String>,
     /// Whether the bytes are said to be compressed for the way.
     pub(super) is_encoded: bool,
 }
@@ -140,8 +142,10 @@ impl Connection {
             let response = self.exchange(request).await?;
             let content_type = http::text_header(response.headers(), &header::CONTENT_TYPE);
             let is_encoded = encoding::is_gzip(response.headers());
+            let links = response.headers().get_all(header::LINK).iter();
+            let links = links.filter_map(|link| Some(link.to_str().ok()?.to_owned())).collect();
             let bytes = http::read_body(request.subject, response, limit).await?;
-            Ok(Body { bytes, content_type, is_encoded })
+            Ok(Body { bytes, content_type, links, is_encoded })
         })
         .await
     }
@@ -190,24 +194,9 @@ impl Connection {
         Ok(found)
     }
 
-    /// The head of an answer.
-    pub(super) async fn ask_once(&self, request: &Request<'_>) -> Result<Response, Error> {
+    /// The head of an answer, whose body is not read.
+    pub(super) async fn head(&self, request: &Request<'_>) -> Result<Response, Error> {
         self.with_retries(request, async || self.exchange(request).await).await
-    }
-
-    /// A whole body of at most `limit` bytes, and its `Link` headers.
-    pub(super) async fn fetch_page(
-        &self,
-        request: &Request<'_>,
-        limit: u64,
-    ) -> Result<(Vec<u8>, Vec<String>), Error> {
-        self.with_retries(request, async || {
-            let response = self.exchange(request).await?;
-            let links = response.headers().get_all(header::LINK).iter();
-            let links = links.filter_map(|link| Some(link.to_str().ok()?.to_owned())).collect();
-            Ok((http::read_body(request.subject, response, limit).await?, links))
-        })
-        .await
     }
 
     /// Sends a request by the scheme that the registry speaks, and finds out

@@ -268,6 +268,19 @@ impl fmt::Display for Failures<'_> {
     }
 }
 
+impl Error {
+    /// What all places that were asked answered, the registry itself last.
+    pub(super) fn of_all(subject: String, mut failures: Vec<(String, Self)>) -> Self {
+        match failures.pop() {
+            Some((_, error)) if failures.is_empty() => error,
+            last => {
+                failures.extend(last);
+                Self::Everywhere { subject, failures }
+            }
+        }
+    }
+}
+
 impl Diagnose for Error {
     fn kind(&self) -> Kind {
         match self {

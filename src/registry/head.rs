@@ -16,7 +16,7 @@ pub(super) async fn manifest_digest(
     request: &Request<'_>,
 ) -> Result<Option<Digest>, Error> {
     let request = Request { method: Method::HEAD, ..*request };
-    match connection.ask_once(&request).await {
+    match connection.head(&request).await {
         Ok(response) => {
             let told = http::text_header(response.headers(), &http::CONTENT_DIGEST);
             Ok(told.and_then(|digest| digest.parse().ok()))
@@ -34,12 +34,12 @@ pub(super) async fn blob_is_served(
     size: u64,
 ) -> Result<(), Error> {
     let head = Request { method: Method::HEAD, ..*request };
-    let response = match connection.ask_once(&head).await {
+    let response = match connection.head(&head).await {
         Err(error) if refuses_method(&error) => {
             // An empty blob has no first byte.
             let range = (size > 0).then_some((0, Some(0)));
             let get = Request { method: Method::GET, range, ..*request };
-            return connection.ask_once(&get).await.map(drop);
+            return connection.head(&get).await.map(drop);
         }
         result => result?,
     };

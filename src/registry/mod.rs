@@ -201,28 +201,18 @@ impl Client {
     /// The tags of a repository, sorted. The registry itself is asked first:
     /// mirrors may know those alone that somebody pulled.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
-        let plan = self.mirrors.plan(repository, false)?;
-        let (subject, host) = (format!("the tags of `{repository}`"), repository.host().to_owned());
-        if let Some(file) = plan.blocked_by {
-            return Err(Error::Blocked { subject, host, file });
-        }
+        let subject = format!("the tags of `{repository}`");
         let mut failures = Vec::new();
-        for endpoint in plan.endpoints.iter().rev() {
+        for endpoint in self.endpoints(repository, false, &subject)?.iter().rev() {
             self.prepare(endpoint);
             match tags::tags(&self.connection, &endpoint.repository).await {
                 Ok(tags) => return Ok(tags),
                 Err(error) => failures.push((endpoint.repository.host().to_owned(), error)),
             }
         }
-        match failures.pop() {
-            Some((_, error)) if failures.is_empty() => Err(error),
-            last => {
-                failures.extend(last);
-                // The registry's own failure last, as elsewhere.
-                failures.reverse();
-                Err(Error::Everywhere { subject, failures })
-            }
-        }
+        // The registry's own failure last, as elsewhere.
+        failures.reverse();
+        Err(Error::of_all(subject, failures))
     }
 
     /// The index or manifest that a descriptor points to.
@@ -241,9 +231,9 @@ impl Client {
         repository: &Repository,
         digest: &Digest,
         size: Option<u64>,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Verified, Error> {
         let wanted = Wanted::manifest(repository, digest, size);
-        Ok(self.manifest(&wanted).await?.raw.into_bytes())
+        Ok(self.manifest(&wanted).await?.raw)
     }
 
     async fn manifest(&self, wanted: &Wanted<'_>) -> Result<Served, Error> {
@@ -338,14 +328,11 @@ impl Client {
         wanted: &Wanted<'_>,
         mut fetch: impl AsyncFnMut(&Repository) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let plan = self.mirrors.plan(wanted.repository, wanted.digest.is_some())?;
-        if let Some(file) = plan.blocked_by {
-            let (subject, host) = (wanted.subject.clone(), wanted.repository.host().to_owned());
-            return Err(Error::Blocked { subject, host, file });
-        }
+        let (repository, by_digest) = (wanted.repository, wanted.digest.is_some());
+        let endpoints = self.endpoints(repository, by_digest, &wanted.subject)?;
         let mut failures = Vec::new();
-        let last = plan.endpoints.len().saturating_sub(1);
-        for (index, endpoint) in plan.endpoints.iter().enumerate() {
+        let last = endpoints.len().saturating_sub(1);
+        for (index, endpoint) in endpoints.iter().enumerate() {
             let host = endpoint.repository.host();
             if index < last && self.dead_mirrors().contains(host) {
                 continue;
@@ -366,12 +353,23 @@ impl Client {
             }
             failures.push((host.to_owned(), error));
         }
-        match failures.pop() {
-            Some((_, error)) if failures.is_empty() => Err(error),
-            last => {
-                failures.extend(last);
-                Err(Error::Everywhere { subject: wanted.subject.clone(), failures })
+        Err(Error::of_all(wanted.subject.clone(), failures))
+    }
+
+    /// Where something may be fetched from: the mirrors, and the registry last.
+    fn endpoints(
+        &self,
+        repository: &Repository,
+        by_digest: bool,
+        subject: &str,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let plan = self.mirrors.plan(repository, by_digest)?;
+        match plan.blocked_by {
+            Some(file) => {
+                let (subject, host) = (subject.to_owned(), repository.host().to_owned());
+                Err(Error::Blocked { subject, host, file })
             }
+            None => Ok(plan.endpoints),
         }
     }
 

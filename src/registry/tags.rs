@@ -35,13 +35,14 @@ pub(super) async fn tags(
     loop {
         let path = format!("tags/list?{query}");
         let request = Request::get(repository, &path, &subject);
-        let (page, links) = connection.fetch_page(&request, PAGE_LIMIT).await?;
-        total += page.len() as u64;
+        let page = connection.fetch(&request, PAGE_LIMIT).await?;
+        let links = page.links;
+        total += page.bytes.len() as u64;
         if total > TOTAL_LIMIT {
             let host = repository.host().to_owned();
             return Err(Error::TooLarge { subject, host, limit: TOTAL_LIMIT });
         }
-        let page: Page = serde_json::from_slice(&page)
+        let page: Page = serde_json::from_slice(&page.bytes)
             .map_err(|source| Error::Tags { repository: repository.to_string(), source })?;
         tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)));
         asked.insert(query);

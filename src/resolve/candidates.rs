@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Error;
-use crate::digest::Digest;
+use crate::digest::{Digest, Verified};
 use crate::image::Image;
 use crate::manifest::{Descriptor, IndexEntry};
 use crate::media_type;
@@ -85,6 +85,8 @@ pub(super) struct Search {
     pub(super) candidates: Vec<Candidate>,
     /// What is listed and not there.
     pub(super) missing: Vec<Descriptor>,
+    /// The indexes in the index, as served.
+    pub(super) indexes: Vec<Verified>,
     /// All that was seen, in its order.
     pub(super) seen: Vec<Seen>,
     pub(super) visited: HashSet<Digest>,

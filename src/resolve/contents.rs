@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use super::candidates::{Candidate, Seen};
+use super::candidates::Seen;
 use super::{Error, LOOKUP_LIMIT, Resolution};
 use crate::digest::Verified;
 use crate::error::{Diagnose as _, Kind};
@@ -45,42 +45,35 @@ impl Blobs for Resolution<'_> {
 impl Resolution<'_> {
     /// The indexes in the index, as served: what an image that is listed in one
     /// of them is found by.
-    pub async fn nested_indexes(&self) -> Result<Vec<Verified>, Error> {
-        let is_index = |seen: &Seen| media_type::is_index(&seen.descriptor.media_type);
-        self.documents(is_index).await
+    pub async fn nested_indexes(&self) -> Result<&[Verified], Error> {
+        Ok(&self.search().await?.indexes)
     }
 
-    /// What the index lists beside images and indexes, such as attestations, as
-    /// served.
+    /// What the index and those in it list beside images and indexes, such as
+    /// attestations, as served; nothing of what is not there.
     pub async fn attachments(&self) -> Result<Vec<Verified>, Error> {
         let search = self.search().await?;
-        let is_other = |seen: &Seen| {
-            let is = |candidate: &Candidate| candidate.descriptor.digest == seen.descriptor.digest;
-            !media_type::is_index(&seen.descriptor.media_type) && !search.candidates.iter().any(is)
-        };
-        self.documents(is_other).await
-    }
-
-    /// What the index and those in it list and `is_wanted`, as served; nothing of
-    /// what is not there.
-    async fn documents(&self, is_wanted: impl Fn(&Seen) -> bool) -> Result<Vec<Verified>, Error> {
-        let search = self.search().await?;
-        let mut documents = Vec::new();
-        for seen in search.seen.iter().filter(|seen| is_wanted(seen)) {
-            if search.missing.contains(&seen.descriptor) {
+        let mut attachments = Vec::new();
+        for Seen { descriptor, .. } in &search.seen {
+            let is_image =
+                search.candidates.iter().any(|image| image.descriptor.digest == descriptor.digest);
+            if is_image
+                || media_type::is_index(&descriptor.media_type)
+                || search.missing.contains(descriptor)
+            {
                 continue;
             }
-            if documents.len() >= LOOKUP_LIMIT {
+            if attachments.len() >= LOOKUP_LIMIT {
                 return Err(Error::TooMany { subject: self.subject.clone() });
             }
-            match self.source.child(&seen.descriptor).await {
-                Ok(served) => documents.push(served.raw),
+            match self.source.child(descriptor).await {
+                Ok(served) => attachments.push(served.raw),
                 Err(error) if error.kind() == Kind::NotFound => {
                     self.observer.observe(&Event::Warning(&crate::error_chain(&error)));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(documents)
+        Ok(attachments)
     }
 }

@@ -42,15 +42,15 @@ impl<'a> Locked<'a> {
             return Err(Error::NoDigest { file: self.lockfile.file().to_owned() });
         };
         let subject = format!("`{}`", pin.manifest);
-        let bytes = if let Some(path) = self.in_store(&pin.manifest) {
-            fs::read_at_most(&path, manifest::SIZE_LIMIT)?
+        let raw = if let Some(path) = self.in_store(&pin.manifest) {
+            let bytes = fs::read_at_most(&path, manifest::SIZE_LIMIT)?;
+            Verified::check(&subject, bytes, &pin.manifest, None)?
         } else if let Some(layout) = self.layout() {
-            layout.document(&pin.manifest)?.into_bytes()
+            layout.document(&pin.manifest)?
         } else {
             let repository = self.repository(&pin.manifest)?;
             self.client.manifest_bytes(repository, &pin.manifest, None).await?
         };
-        let raw = Verified::check(&subject, bytes, &pin.manifest, None)?;
         match Document::parse(&subject, raw, None)? {
             Document::Manifest(manifest) if manifest.has_same_blobs(entry.manifest()) => {
                 self.with_config(entry, manifest).await

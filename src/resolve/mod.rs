@@ -344,7 +344,10 @@ impl<'a> Resolution<'a> {
             Ok(Document::Index(_)) if depth >= DEPTH_LIMIT => {
                 Err(Error::TooDeep { subject: self.subject.clone() })
             }
-            Ok(Document::Index(nested)) => self.look_into(&nested, depth + 1, search).await,
+            Ok(Document::Index(nested)) => {
+                search.indexes.push(nested.raw().clone());
+                self.look_into(&nested, depth + 1, search).await
+            }
             Ok(Document::Manifest(manifest)) => {
                 let image = self.with_config(&subject, manifest).await?;
                 search.add(entry.descriptor.clone(), image);

@@ -6,6 +6,8 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::wire::{self, padding};
+
 const CLIENT_MAGIC: u64 = 0x6e69_7863;
 const DAEMON_MAGIC: u64 = 0x6478_696f;
 /// Version 1.34, of Nix 2.8: later daemons speak it too.
@@ -174,9 +176,7 @@ impl Daemon {
     }
 
     fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write(bytes.len() as u64)?;
-        self.writer.write_all(bytes)?;
-        self.writer.write_all(&[0; 8][..padding(bytes.len())])
+        wire::write_bytes(&mut self.writer, bytes)
     }
 
     fn read(&mut self) -> io::Result<u64> {
@@ -225,11 +225,6 @@ impl Write for Frames<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Strings end at a multiple of eight bytes.
-const fn padding(length: usize) -> usize {
-    (8 - length % 8) % 8
 }
 
 fn invalid(message: &str) -> io::Error {

@@ -4,6 +4,7 @@ mod add;
 mod daemon;
 pub mod nar;
 mod path;
+mod wire;
 
 pub use add::{AddError, Ingestion, Store};
 pub use path::{Error, StoreDirectory, StorePath, sanitise_name};

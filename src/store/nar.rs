@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use super::wire::{padding, write_bytes};
 use crate::digest::{Algorithm, Digest, Hasher};
 
 /// Writes the parts of an archive, in the order in which they are called.
@@ -61,7 +62,9 @@ impl<W: Write> NarWriter<W> {
 
     /// Ends a file of `size` bytes.
     pub fn file_end(&mut self, size: u64) -> io::Result<()> {
-        self.pad(size)?;
+        // Less than eight.
+        let padding = usize::try_from(size % 8).map_or(0, padding);
+        self.0.write_all(&[0; 8][..padding])?;
         self.end()
     }
 
@@ -77,15 +80,7 @@ impl<W: Write> NarWriter<W> {
     }
 
     fn string(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(&(bytes.len() as u64).to_le_bytes())?;
-        self.0.write_all(bytes)?;
-        self.pad(bytes.len() as u64)
-    }
-
-    /// Strings and contents end at a multiple of eight bytes.
-    fn pad(&mut self, size: u64) -> io::Result<()> {
-        let padding = size.next_multiple_of(8) - size;
-        self.0.write_all(&[0; 8][..usize::try_from(padding).unwrap_or(0)])
+        write_bytes(&mut self.0, bytes)
     }
 }
 
