@@ -225,6 +225,12 @@ impl OutputFile {
         }
     }
 
+    /// Whether [`OutputFile::commit`] puts the file on the disk.
+    #[must_use]
+    pub const fn is_synced(&self) -> bool {
+        matches!(self.destination, Destination::Beside { .. } | Destination::InPlace(_))
+    }
+
     /// Writes all of `bytes`.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path.clone();

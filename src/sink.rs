@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::{self, Digest, Hasher};
 use crate::error::{Diagnose, Kind};
-use crate::fs;
+use crate::fs::{self, OutputFile};
 
 /// How much of a file is copied at once, in bytes.
 const PIECE: usize = 64 << 10;
@@ -22,16 +22,48 @@ pub trait Sink: Write {
     fn whole_file(&mut self) -> Option<&mut File> {
         None
     }
+
+    /// Whether that file will have to be on the disk in the end, and so may go
+    /// there while more arrives.
+    fn is_to_last(&self) -> bool {
+        false
+    }
 }
 
 impl Sink for File {
     fn restart(&mut self) -> io::Result<()> {
         self.seek(SeekFrom::Start(0))?;
-        self.set_len(0)
+        // ext4 sends a file that was ever truncated to the disk when it is closed,
+        // also where there was nothing in it.
+        if self.metadata()?.len() > 0 { self.set_len(0) } else { Ok(()) }
     }
 
     fn whole_file(&mut self) -> Option<&mut File> {
         Some(self)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+impl Sink for OutputFile {
+    fn restart(&mut self) -> io::Result<()> {
+        self.file().restart()
+    }
+
+    fn whole_file(&mut self) -> Option<&mut File> {
+        Some(self.file())
+    }
+
+    fn is_to_last(&self) -> bool {
+        self.is_synced()
     }
 }
 

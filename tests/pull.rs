@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -557,6 +558,46 @@ fn a_pull_that_fails_leaves_the_image_that_was_there() {
         .expect("written");
     pull(directory.path(), &registry, "dir:d").error(1);
     assert_eq!(names(&directory.path().join("d")).len(), 5);
+}
+
+#[test]
+fn layers_do_not_wait_for_the_config() {
+    let image = Image::new("linux/amd64", &["one"]);
+    let registry = registry_with(&image);
+    let (config, layer) = (image.config.digest(), image.layers[0].digest());
+    let is_asked = AtomicBool::new(false);
+    registry.hook(move |call| {
+        if call.target.ends_with(&layer.to_string()) {
+            is_asked.store(true, Ordering::Relaxed);
+        }
+        let is_early =
+            call.target.ends_with(&config.to_string()) && !is_asked.load(Ordering::Relaxed);
+        is_early.then(|| Reply::new(503, ""))
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    assert_eq!(pull(directory.path(), &registry, "dir:d").code, 0);
+    let config = std::fs::read(directory.path().join("d").join(image.config.digest().hex()));
+    assert_eq!(config.expect("read"), image.config.bytes);
+}
+
+#[test]
+fn an_image_that_is_the_wrong_one_leaves_nothing() {
+    let registry = registry_with(&Image::new("linux/amd64", &["one", "two"]));
+    let layer = Blob::new(GZIP, gzip(b"layer"));
+    registry.put_image("uneven", "1", &image(vec![layer], &[]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let pull = |image: &str, platform: &str| {
+        let reference = registry.reference(image);
+        n2c_in(directory.path(), &["pull", &reference, "dir:a/b", "--platform", platform])
+    };
+    pull("app:1", "linux/arm64").error(4);
+    pull("uneven:1", "linux/amd64").error(8);
+    assert_eq!(names(directory.path()), [""; 0]);
+    // One that is there stays as it is.
+    assert_eq!(pull("app:1", "linux/amd64").code, 0);
+    let before = names(&directory.path().join("a/b"));
+    pull("uneven:1", "linux/amd64").error(8);
+    assert_eq!(names(&directory.path().join("a/b")), before);
 }
 
 #[test]

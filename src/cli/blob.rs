@@ -45,7 +45,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let raw = client.manifest_bytes(&repository, &digest, options.size).await?;
         output.write_all(raw.bytes())?;
     } else {
-        client.download(&repository, &digest, options.size, output.file()).await?;
+        client.download(&repository, &digest, options.size, &mut output).await?;
     }
     Ok(output.commit()?)
 }

@@ -9,7 +9,7 @@ use n2c::image::Image;
 use n2c::location::Location;
 use n2c::pull::{self, Pull};
 use n2c::reference::{Reference, Repository};
-use n2c::resolve::Resolution;
+use n2c::resolve::{PendingImage, Resolution};
 use n2c::store::{Ingestion, Store, StoreDirectory, sanitise_name};
 use serde_json::{Map, Value};
 
@@ -126,7 +126,7 @@ async fn store(
     let source = place.path().join(&name);
     let (hash, path, ingestion) = match purpose {
         Purpose::Nix2Container => {
-            pull.to_directory(image, &source).await?;
+            pull.to_directory(PendingImage::ready(image.clone()), &source).await?;
             let hash = n2c::store::nar::hash(&source).map_err(Runtime)?;
             let path = directory.recursive_path(&name, &hash);
             (hash, path, Ingestion::Recursive)

@@ -14,7 +14,7 @@ use n2c::manifest::{self, Descriptor, Document};
 use n2c::platform::Platform;
 use n2c::pull::{self, Destination, Images, Pull};
 use n2c::reference::Reference;
-use n2c::resolve::{Blobs, Locked, Resolution};
+use n2c::resolve::{Blobs, Locked, PendingImage, Resolution};
 use n2c::store::StoreDirectory;
 
 use super::failure::{Failure, Usage};
@@ -92,8 +92,11 @@ async fn pull_resolved(
     let named = if is_all { None } else { Some(options.platforms.named_or_host(report)?) };
     let client = options.registry.client(report.clone())?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
-    let found = find(&resolution, named, report).await?;
     let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
+    if let (Destination::Directory(path), Some([platform])) = (&destination, named.as_deref()) {
+        return Ok(pull.to_directory(resolution.pending(platform).await?, path).await?);
+    }
+    let found = find(&resolution, named, report).await?;
     write(&pull, found, destination, tags).await
 }
 
@@ -186,7 +189,10 @@ async fn write<B: Blobs>(
         images => Err(pull::Error::Several { path: path.clone(), count: images.len() }),
     };
     match destination {
-        Destination::Directory(path) => pull.to_directory(only(&path)?, &path).await?,
+        Destination::Directory(path) => {
+            let image = PendingImage::ready(only(&path)?.clone());
+            pull.to_directory(image, &path).await?;
+        }
         Destination::OciLayout { directory, name } => {
             pull.to_oci_layout(&images, &directory, name.as_deref()).await?;
         }

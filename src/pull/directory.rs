@@ -7,29 +7,55 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Error, Pull};
+use futures_util::future;
+use tokio::sync::SetOnce;
+
+use super::{Error, Pull, beside};
 use crate::digest::Digest;
 use crate::fs as files;
-use crate::image::Image;
-use crate::resolve::Blobs;
+use crate::manifest::ImageManifest;
+use crate::resolve::{Blobs, PendingImage};
 
 /// What skopeo writes into `version`.
 pub(crate) const VERSION: &str = "Directory Transport Version: 1.1\n";
 
 impl<B: Blobs> Pull<'_, B> {
-    /// Writes `image` into a directory in skopeo's `dir:` layout. An image that is
+    /// Writes an image into a directory in skopeo's `dir:` layout. An image that is
     /// there stays whole until this one is: blobs come first, then the manifest,
     /// and last goes what is left over.
-    pub async fn to_directory(&self, image: &Image, directory: &Path) -> Result<(), Error> {
-        let manifest = image.manifest();
+    ///
+    /// Layers are fetched while `image` is waited for: its config, and whether it
+    /// is the one that was asked for. Nothing gets a name before that is known.
+    pub async fn to_directory(
+        &self,
+        image: PendingImage<'_>,
+        directory: &Path,
+    ) -> Result<(), Error> {
+        let (manifest, image) = image.into_parts();
         check(directory)?;
+        let is_new = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let new: Vec<&Path> = directory.ancestors().take_while(is_new).collect();
         fs::create_dir_all(directory)
             .map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
-        files::replace(&directory.join("version"), VERSION.as_bytes())?;
         let place = |digest: &Digest| directory.join(digest.hex());
-        self.fetch_files(std::slice::from_ref(image), manifest.blobs(), place).await?;
+        let accepted = SetOnce::new();
+        let accept = async {
+            let image = image.await?;
+            let version = directory.join("version");
+            beside(version.clone(), move || files::replace(&version, VERSION.as_bytes())).await?;
+            // It is set here only.
+            let _ = accepted.set(());
+            self.store_config(&image, &place(image.config().raw().digest())).await
+        };
+        let layers = self.fetch_files(manifest.layers(), place, &accepted);
+        let fetched = future::try_join(accept, layers).await;
+        if fetched.is_err() && !accepted.initialized() {
+            // Why it failed matters more than an empty folder.
+            let _ = new.into_iter().try_for_each(fs::remove_dir);
+        }
+        fetched?;
         files::replace(&directory.join("manifest.json"), manifest.raw().bytes())?;
-        tidy(directory, image)
+        tidy(directory, &manifest)
     }
 }
 
@@ -43,7 +69,8 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
         entries.map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
     let is_ours = match files::read(&directory.join("version")) {
         Ok(text) => text == VERSION.as_bytes(),
-        Err(_) => entries.is_empty(),
+        // A pull that was killed at once may have left no more.
+        Err(_) => entries.iter().all(|entry| files::is_temporary(&entry.file_name())),
     };
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     if !is_ours || entries.iter().any(is_folder) {
@@ -57,13 +84,13 @@ fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
 }
 
 /// Removes what does not belong to the image.
-fn tidy(directory: &Path, image: &Image) -> Result<(), Error> {
+fn tidy(directory: &Path, manifest: &ImageManifest) -> Result<(), Error> {
     let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
     for entry in entries(directory).map_err(prepare)? {
         let name = entry.file_name();
         let belongs = name == "version"
             || name == "manifest.json"
-            || image.manifest().blobs().any(|blob| name == *blob.digest.hex());
+            || manifest.blobs().any(|blob| name == *blob.digest.hex());
         if !belongs {
             fs::remove_file(entry.path()).map_err(prepare)?;
         }

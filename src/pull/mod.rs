@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
+use tokio::sync::SetOnce;
 
 use crate::digest::{self, Digest};
 use crate::error::{Diagnose, Kind};
@@ -34,7 +35,9 @@ pub use oci::Images;
 /// Blobs below this size are small, in bytes.
 const SMALL: u64 = 1 << 20;
 /// How many small blobs are fetched in the place of a large one.
-const SMALL_AT_ONCE: usize = 6;
+const SMALL_AT_ONCE: usize = 12;
+/// How many files are on their way to the disk at once.
+const COMMITS_AT_ONCE: usize = 64;
 
 /// Why an image is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -169,21 +172,26 @@ pub struct Pull<'a, B: Blobs> {
 }
 
 impl<B: Blobs> Pull<'_, B> {
-    /// Fetches several blobs at once.
-    async fn fetch_all<'d, F: Future<Output = Result<(), Error>>>(
+    /// Fetches several blobs at once. What is left to do of each, others do not
+    /// wait for.
+    async fn fetch_all<'d, F, R>(
         &self,
         blobs: impl IntoIterator<Item = &'d Descriptor>,
         fetch: impl Fn(&'d Descriptor) -> F,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<R, Error>>,
+        R: Future<Output = Result<(), Error>>,
+    {
         let all = |blobs: Vec<&'d Descriptor>, jobs: usize| {
             stream::iter(blobs)
-                .map(async |blob| {
-                    fetch(blob).await?;
-                    self.tell(blob, false);
-                    Ok::<(), Error>(())
-                })
+                .map(async |blob| Ok((blob, fetch(blob).await?)))
                 .buffer_unordered(jobs)
-                .try_collect::<()>()
+                .try_for_each_concurrent(COMMITS_AT_ONCE, async |(blob, rest)| {
+                    rest.await?;
+                    self.tell(blob, false);
+                    Ok(())
+                })
         };
         if self.jobs <= 1 {
             return all(blobs.into_iter().collect(), 1).await;
@@ -195,13 +203,13 @@ impl<B: Blobs> Pull<'_, B> {
         future::try_join(both.0, both.1).await.map(drop)
     }
 
-    /// Fetches blobs into files of their own, each to its `place`. What is there
-    /// already, whole, stays; the configs of `images` are here already.
+    /// Fetches blobs into files of their own, each to its `place` when they are
+    /// `accepted`. What is there already, whole, stays.
     async fn fetch_files<'d>(
         &self,
-        images: &[Image],
         blobs: impl IntoIterator<Item = &'d Descriptor>,
         place: impl Fn(&Digest) -> PathBuf,
+        accepted: &SetOnce<()>,
     ) -> Result<(), Error> {
         let distinct: BTreeMap<&Digest, &Descriptor> =
             blobs.into_iter().map(|blob| (&blob.digest, blob)).collect();
@@ -210,35 +218,51 @@ impl<B: Blobs> Pull<'_, B> {
         for blob in there {
             self.tell(blob, true);
         }
-        let fetch = async |blob| self.fetch_file(images, blob, &place(&blob.digest)).await;
+        let fetch = async |blob: &Descriptor| {
+            let mut output = OutputFile::replacing(&place(&blob.digest))?;
+            self.blobs.fetch_blob(blob, &mut output).await?;
+            Ok(async {
+                accepted.wait().await;
+                commit(output).await
+            })
+        };
         self.fetch_all(missing, fetch).await
     }
 
-    async fn fetch_file(
-        &self,
-        images: &[Image],
-        blob: &Descriptor,
-        path: &Path,
-    ) -> Result<(), Error> {
-        let mut output = OutputFile::replacing(path)?;
-        let configs = images.iter().map(|image| image.config().raw());
-        match configs.into_iter().find(|config| *config.digest() == blob.digest) {
-            Some(config) => output.write_all(config.bytes())?,
-            None => self.blobs.fetch_blob(blob, output.file()).await?,
+    /// Writes the config of an image to its place, unless it is there already.
+    async fn store_config(&self, image: &Image, place: &Path) -> Result<(), Error> {
+        let blob = image.manifest().config();
+        let was_there = is_whole(place, blob);
+        if !was_there {
+            let mut output = OutputFile::replacing(place)?;
+            output.write_all(image.config().raw().bytes())?;
+            commit(output).await?;
         }
-        // skopeo sets this mode whatever the umask is.
-        output.set_mode(0o644)?;
-        // The disk takes its time; other blobs go on arriving.
-        let path = output.path().to_owned();
-        match tokio::task::spawn_blocking(move || output.commit()).await {
-            Ok(committed) => Ok(committed?),
-            Err(error) => Err(files::Error::Write { path, source: io::Error::other(error) }.into()),
-        }
+        self.tell(blob, was_there);
+        Ok(())
     }
 
     fn tell(&self, blob: &Descriptor, was_there: bool) {
         let (digest, size) = (&blob.digest, blob.size);
         self.observer.observe(&Event::BlobStored { digest, size, was_there });
+    }
+}
+
+/// Puts a blob in its place. The disk takes its time; other blobs go on arriving.
+async fn commit(mut output: OutputFile) -> Result<(), Error> {
+    // skopeo sets this mode whatever the umask is.
+    output.set_mode(0o644)?;
+    beside(output.path().to_owned(), move || output.commit()).await
+}
+
+/// Waits for the disk on another thread.
+async fn beside(
+    path: PathBuf,
+    write: impl FnOnce() -> Result<(), files::Error> + Send + 'static,
+) -> Result<(), Error> {
+    match tokio::task::spawn_blocking(write).await {
+        Ok(written) => Ok(written?),
+        Err(error) => Err(files::Error::Write { path, source: io::Error::other(error) }.into()),
     }
 }
 

@@ -6,9 +6,11 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use futures_util::future;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
+use tokio::sync::SetOnce;
 
 use super::{Content, Error, Pull, write_at};
 use crate::digest::{Digest, Verified};
@@ -56,6 +58,11 @@ impl Images<'_> {
     /// The configs and layers.
     fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.images.iter().flat_map(|image| image.manifest().blobs()).chain(self.other_blobs)
+    }
+
+    /// The layers, and the blobs of what is no image.
+    fn layers(&self) -> impl Iterator<Item = &Descriptor> {
+        self.images.iter().flat_map(|image| image.manifest().layers()).chain(self.other_blobs)
     }
 
     /// Others convert Docker's manifests, which then have another digest.
@@ -133,7 +140,10 @@ impl<B: Blobs> Pull<'_, B> {
                 fs::create_dir_all(folder).map_err(prepare)?;
             }
         }
-        self.fetch_files(images.images, images.blobs(), place).await?;
+        for image in images.images {
+            self.store_config(image, &place(image.config().raw().digest())).await?;
+        }
+        self.fetch_files(images.layers(), place, &SetOnce::new_with(Some(()))).await?;
         for (digest, bytes) in images.documents() {
             files::replace(&place(digest), bytes)?;
         }
@@ -204,7 +214,8 @@ impl<B: Blobs> Pull<'_, B> {
         let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
         self.fetch_all(blobs, async |blob| {
             let start = places[&blob.digest].0;
-            Ok(self.blobs.fetch_blob(blob, &mut Region::bounded(file, start, blob.size)).await?)
+            self.blobs.fetch_blob(blob, &mut Region::bounded(file, start, blob.size)).await?;
+            Ok(future::ready(Ok(())))
         })
         .await?;
         Ok(output.commit()?)

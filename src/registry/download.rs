@@ -211,9 +211,10 @@ impl Progress<'_> {
         if self.is_encoded && self.sink.whole_file().is_none() {
             self.spool = Some(tempfile::tempfile().map_err(write)?);
         }
+        let lasts = self.spool.is_none() && self.sink.is_to_last();
         let file = self.spool.as_ref().or(self.sink.whole_file().map(|file| &*file));
         let file = file.map(File::try_clone).transpose().map_err(write)?;
-        let writer = file.map(|file| Writer::start(file, self.hasher.clone()));
+        let writer = file.map(|file| Writer::start(file, lasts, self.hasher.clone()));
         let received = self.pass_on(observer, subject, &mut response, writer.as_ref()).await;
         // What arrived before a failure is written too, and counts.
         if let Some(writer) = writer {

@@ -8,6 +8,7 @@ mod candidates;
 mod contents;
 mod error;
 mod locked;
+mod pending;
 mod source;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ use candidates::{Candidate, Search, Seen, best, distinct_platforms, exact};
 pub use contents::Blobs;
 pub use error::Error;
 pub use locked::Locked;
+pub use pending::PendingImage;
 use source::Source;
 
 /// How deep indexes may be nested.
@@ -178,7 +180,7 @@ impl<'a> Resolution<'a> {
     /// The image for `wanted`.
     pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
         let chosen = self.choose(wanted).await?;
-        self.fetch(chosen).await
+        self.fetch(chosen).await?.image().await
     }
 
     /// What a lockfile says of the image for `wanted`. Where `old` is of that very
@@ -196,7 +198,7 @@ impl<'a> Resolution<'a> {
         if let Some(old) = old.filter(|old| is(old, &chosen.descriptor.digest)) {
             return Ok(old.clone());
         }
-        Ok(Entry::new(wanted.clone(), &self.fetch(chosen).await?))
+        Ok(Entry::new(wanted.clone(), &self.fetch(chosen).await?.image().await?))
     }
 
     /// The digest of the manifest for `wanted`.
@@ -229,25 +231,6 @@ impl<'a> Resolution<'a> {
             self.observer.observe(&Event::Note(&text));
         }
         Ok(chosen.clone())
-    }
-
-    async fn fetch(&self, chosen: Candidate) -> Result<Image, Error> {
-        if let Some(image) = chosen.image {
-            return Ok(image);
-        }
-        let served = self.source.child(&chosen.descriptor).await?;
-        let subject = self.child_subject(&chosen.descriptor);
-        match Document::parse(&subject, served.raw, served.content_type.as_deref())? {
-            Document::Manifest(manifest) => {
-                let image = self.with_config(&subject, manifest).await?;
-                self.compare_platform(&subject, &chosen.platform, &image);
-                Ok(image)
-            }
-            Document::Index(_) => Err(Error::NotAManifest {
-                subject: self.subject.clone(),
-                descriptor: chosen.descriptor,
-            }),
-        }
     }
 
     /// Registries hold images whose config was built for another machine than

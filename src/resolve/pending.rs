@@ -1,0 +1,76 @@
+//! Images whose manifest is here, and whose config is still on its way: enough to
+//! begin with their layers.
+
+use std::future::Future;
+
+use futures_util::future::LocalBoxFuture;
+
+use super::{Candidate, Error, Resolution};
+use crate::image::Image;
+use crate::manifest::{Document, ImageManifest};
+use crate::platform::Platform;
+
+/// A manifest that probably is the one that was asked for. Whether it is, and what
+/// its config says, [`PendingImage::image`] tells.
+pub struct PendingImage<'a> {
+    manifest: ImageManifest,
+    image: LocalBoxFuture<'a, Result<Image, Error>>,
+}
+
+impl<'a> PendingImage<'a> {
+    fn new(
+        manifest: ImageManifest,
+        image: impl Future<Output = Result<Image, Error>> + 'a,
+    ) -> Self {
+        Self { manifest, image: Box::pin(image) }
+    }
+
+    /// An image that waits for nothing.
+    #[must_use]
+    pub fn ready(image: Image) -> Self {
+        Self::new(image.manifest().clone(), async { Ok(image) })
+    }
+
+    /// The manifest, and what gives the image that it belongs to.
+    pub fn into_parts(self) -> (ImageManifest, impl Future<Output = Result<Image, Error>> + 'a) {
+        (self.manifest, self.image)
+    }
+
+    /// Waits for the image.
+    pub async fn image(self) -> Result<Image, Error> {
+        self.image.await
+    }
+}
+
+impl Resolution<'_> {
+    /// The image for `wanted`, as soon as its manifest is known.
+    pub async fn pending<'s>(&'s self, wanted: &'s Platform) -> Result<PendingImage<'s>, Error> {
+        match &self.root {
+            // What it was built for, its config says.
+            Document::Manifest(manifest) => {
+                Ok(PendingImage::new(manifest.clone(), self.image(wanted)))
+            }
+            Document::Index(_) => self.fetch(self.choose(wanted).await?).await,
+        }
+    }
+
+    /// Fetches the manifest of an image, if it is not here already.
+    pub(super) async fn fetch(&self, chosen: Candidate) -> Result<PendingImage<'_>, Error> {
+        if let Some(image) = chosen.image {
+            return Ok(PendingImage::ready(image));
+        }
+        let served = self.source.child(&chosen.descriptor).await?;
+        let subject = self.child_subject(&chosen.descriptor);
+        let Document::Manifest(manifest) =
+            Document::parse(&subject, served.raw, served.content_type.as_deref())?
+        else {
+            let (subject, descriptor) = (self.subject.clone(), chosen.descriptor);
+            return Err(Error::NotAManifest { subject, descriptor });
+        };
+        Ok(PendingImage::new(manifest.clone(), async move {
+            let image = self.with_config(&subject, manifest).await?;
+            self.compare_platform(&subject, &chosen.platform, &image);
+            Ok(image)
+        }))
+    }
+}
