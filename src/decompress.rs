@@ -13,6 +13,7 @@ use zstd::stream::raw::Decoder as ZstdDecoder;
 use zstd::stream::zio::Writer as ZstdWriter;
 
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::hash_thread::HashThread;
 use crate::sink::Sink;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -44,7 +45,7 @@ enum Decoder<S: Sink> {
 struct Measured<S> {
     sink: S,
     algorithm: Algorithm,
-    hasher: Hasher,
+    hasher: HashThread,
     size: u64,
     /// Whether the sink took no more.
     is_full: bool,
@@ -90,7 +91,7 @@ pub struct Decompressed<S> {
 impl<S: Sink> Decompressor<S> {
     /// Nothing has arrived yet. The diff ID is computed with `algorithm`.
     pub fn new(sink: S, algorithm: Algorithm) -> Self {
-        let hasher = Hasher::new(algorithm);
+        let hasher = HashThread::start(Hasher::new(algorithm));
         let measured = Measured { sink, algorithm, hasher, size: 0, is_full: false };
         let output = Shared(Rc::new(RefCell::new(measured)));
         Self { output, decoder: Decoder::Unknown(Vec::new()), failure: None }
@@ -116,7 +117,7 @@ impl<S: Sink> Decompressor<S> {
             return Err(io::Error::other("the decoder is still writing"));
         };
         let Measured { sink, hasher, size, .. } = measured.into_inner();
-        Ok(Decompressed { sink, diff_id: hasher.finish(), size })
+        Ok(Decompressed { sink, diff_id: hasher.finish().finish(), size })
     }
 
     /// Decides by how the layer starts, and passes that on.
@@ -189,7 +190,7 @@ impl<S: Sink> Sink for Decompressor<S> {
         self.decoder = Decoder::Unknown(Vec::new());
         self.failure = None;
         let mut measured = self.output.0.borrow_mut();
-        measured.hasher = Hasher::new(measured.algorithm);
+        measured.hasher = HashThread::start(Hasher::new(measured.algorithm));
         measured.size = 0;
         measured.sink.restart()
     }

@@ -22,6 +22,7 @@ pub mod digest;
 pub mod docker_archive;
 pub mod error;
 pub mod fs;
+pub mod hash_thread;
 pub mod image;
 pub mod image_json;
 pub mod location;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::{self, Digest, Hasher};
 use crate::error::{Diagnose, Kind};
 use crate::fs::{self, OutputFile};
+use crate::hash_thread::HashThread;
 
 /// How much of a file is copied at once, in bytes.
 const PIECE: usize = 64 << 10;
@@ -118,20 +119,20 @@ impl Sink for Region<'_> {
 #[derive(Debug)]
 pub struct HashSink {
     before: Hasher,
-    now: Hasher,
+    now: HashThread,
 }
 
 impl HashSink {
     /// Goes on with the hash of what stands before the blob.
     #[must_use]
     pub fn new(before: Hasher) -> Self {
-        Self { now: before.clone(), before }
+        Self { now: HashThread::start(before.clone()), before }
     }
 
     /// The hash of what stands before, and of the blob.
     #[must_use]
     pub fn into_hasher(self) -> Hasher {
-        self.now
+        self.now.finish()
     }
 }
 
@@ -148,7 +149,7 @@ impl Write for HashSink {
 
 impl Sink for HashSink {
     fn restart(&mut self) -> io::Result<()> {
-        self.now = self.before.clone();
+        self.now = HashThread::start(self.before.clone());
         Ok(())
     }
 }

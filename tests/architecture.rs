@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the foundations to the top. `error` and `observer` stand beside them.
-const ROWS: [&[&str]; 8] = [
+const ROWS: [&[&str]; 9] = [
     &["digest", "fs", "media_type", "platform", "version"],
-    &["reference", "sink"],
+    &["hash_thread", "reference"],
+    &["sink"],
     &["decompress", "location", "manifest", "store"],
     &["image", "oci_layout", "registry"],
     &["docker_archive", "lockfile"],

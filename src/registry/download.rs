@@ -13,6 +13,7 @@ use super::error::Error;
 use super::http;
 use super::writer::Writer;
 use crate::digest::{self, Digest, Hasher};
+use crate::hash_thread::HashThread;
 use crate::observer::{Event, Observer};
 use crate::sink::Sink;
 
@@ -39,6 +40,12 @@ struct Progress<'a> {
     /// What holds an encoded body until it is known which bytes are meant, where
     /// the sink itself can't.
     spool: Option<File>,
+}
+
+/// What works beside the network.
+enum Beside {
+    Writer(Writer),
+    Hash(HashThread),
 }
 
 /// Fetches the blob `digest` into `sink`, over whatever is in it, and returns
@@ -199,8 +206,8 @@ impl Progress<'_> {
         self.transfer(connection.observer(), subject, response).await
     }
 
-    /// Takes a body to its end, hashed and written beside the network where it
-    /// goes to a file.
+    /// Takes a body to its end, hashed beside the network, and written there too
+    /// where it goes to a file.
     async fn transfer(
         &mut self,
         observer: &dyn Observer,
@@ -214,12 +221,17 @@ impl Progress<'_> {
         let lasts = self.spool.is_none() && self.sink.is_to_last();
         let file = self.spool.as_ref().or(self.sink.whole_file().map(|file| &*file));
         let file = file.map(File::try_clone).transpose().map_err(write)?;
-        let writer = file.map(|file| Writer::start(file, lasts, self.hasher.clone()));
-        let received = self.pass_on(observer, subject, &mut response, writer.as_ref()).await;
+        let hasher = self.hasher.clone();
+        let mut beside = match file {
+            Some(file) => Beside::Writer(Writer::start(file, lasts, hasher)),
+            None => Beside::Hash(HashThread::start(hasher)),
+        };
+        let received = self.pass_on(observer, subject, &mut response, &mut beside).await;
         // What arrived before a failure is written too, and counts.
-        if let Some(writer) = writer {
-            self.hasher = writer.finish().await.map_err(write)?;
-        }
+        self.hasher = match beside {
+            Beside::Writer(writer) => writer.finish().await.map_err(write)?,
+            Beside::Hash(thread) => thread.finish(),
+        };
         received
     }
 
@@ -229,7 +241,7 @@ impl Progress<'_> {
         observer: &dyn Observer,
         subject: &str,
         response: &mut Response,
-        writer: Option<&Writer>,
+        beside: &mut Beside,
     ) -> Result<(), Error> {
         let limit = match self.size {
             Some(size) if self.is_encoded => Some(size.saturating_add(ENCODING_SLACK)),
@@ -237,21 +249,23 @@ impl Progress<'_> {
         };
         let url = response.url().clone();
         let broken = |source| http::unreachable(subject, &url, source);
+        let write = |source| Error::Write { subject: subject.to_owned(), source };
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             let done = self.done + chunk.len() as u64;
             if limit.is_some_and(|limit| done > limit) {
                 digest::check_size(&subject, done, self.size)?;
             }
-            if let Some(writer) = writer {
-                if !writer.take(chunk).await {
-                    // Its end says why.
-                    break;
+            match beside {
+                Beside::Writer(writer) => {
+                    if !writer.take(chunk).await {
+                        // Its end says why.
+                        break;
+                    }
                 }
-            } else {
-                self.hasher.update(&chunk);
-                self.sink
-                    .write_all(&chunk)
-                    .map_err(|source| Error::Write { subject: subject.to_owned(), source })?;
+                Beside::Hash(thread) => {
+                    thread.update_shared(chunk.clone());
+                    self.sink.write_all(&chunk).map_err(write)?;
+                }
             }
             self.done = done;
             observer.observe(&Event::TransferAdvanced { digest: self.digest, done });
