@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use crate::digest::{self, Digest, Hasher};
 use crate::error::{Diagnose, Kind};
@@ -12,6 +13,8 @@ use crate::hash_thread::HashThread;
 
 /// How much of a file is copied at once, in bytes.
 const PIECE: usize = 64 << 10;
+/// How much is written before the disk is asked to take it, in bytes.
+const DIRTY: usize = 32 << 20;
 
 /// Takes a blob piece by piece, and can begin anew: a piece that broke off or
 /// was wrong is sent again.
@@ -24,10 +27,10 @@ pub trait Sink: Write {
         None
     }
 
-    /// Whether that file will have to be on the disk in the end, and so may go
-    /// there while more arrives.
-    fn is_to_last(&self) -> bool {
-        false
+    /// Something for another thread to write to, at the place where this stands.
+    /// Flushed, it is done with. This must not be written to meanwhile.
+    fn writer(&mut self) -> io::Result<Option<Box<dyn Write + Send>>> {
+        Ok(None)
     }
 }
 
@@ -41,6 +44,40 @@ impl Sink for File {
 
     fn whole_file(&mut self) -> Option<&mut File> {
         Some(self)
+    }
+
+    fn writer(&mut self) -> io::Result<Option<Box<dyn Write + Send>>> {
+        Ok(Some(Box::new(self.try_clone()?)))
+    }
+}
+
+/// A file that goes to the disk while more is written, so that there is less to
+/// wait for at the end.
+struct SyncedFile {
+    file: File,
+    /// How many bytes were written since it was last sent there.
+    dirty: usize,
+    sync: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Write for SyncedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.dirty += count;
+        if self.dirty >= DIRTY && self.sync.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.flush()?;
+            let file = self.file.try_clone()?;
+            self.sync = Some(thread::spawn(move || file.sync_data()));
+            self.dirty = 0;
+        }
+        Ok(count)
+    }
+
+    /// The system tells of a failure once, to whoever asks first: it must not get
+    /// lost.
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(sync) = self.sync.take() else { return Ok(()) };
+        sync.join().map_err(|_| io::Error::other("writing to the disk panicked"))?
     }
 }
 
@@ -63,8 +100,12 @@ impl Sink for OutputFile {
         Some(self.file())
     }
 
-    fn is_to_last(&self) -> bool {
-        self.is_synced()
+    fn writer(&mut self) -> io::Result<Option<Box<dyn Write + Send>>> {
+        if self.is_synced() {
+            let file = self.file().try_clone()?;
+            return Ok(Some(Box::new(SyncedFile { file, dirty: 0, sync: None })));
+        }
+        self.file().writer()
     }
 }
 

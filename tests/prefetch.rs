@@ -5,10 +5,12 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use support::functions::{ROOT, lock, nix_with_n2c, push, read, with_n2c};
-use support::images::Image;
+use support::images::{Blob, Image};
 use support::program::n2c_in;
-use support::registry::Registry;
+use support::registry::{Registry, Reply};
 use support::tools::{Distribution, Nix};
 
 #[test]
@@ -82,6 +84,84 @@ fn prefetch_without_a_daemon_uses_nix_store() {
     assert!(!success && stdout.is_empty());
     assert!(stderr.contains("2 blobs fetched, 0 were in the store already"), "{stderr}");
     assert!(stderr.contains("HTTP 404"), "{stderr}");
+}
+
+/// The stored blobs, each with its content.
+fn stored_blobs(nix: &Nix) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(nix.file("/nix/store")).expect("a store");
+    let blobs = entries.filter_map(|entry| {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name().into_string().expect("a name");
+        let (_, hex) = name.split_once('-').filter(|(_, hex)| hex.len() == 64)?;
+        Some((hex.to_owned(), std::fs::read(entry.path()).expect("a blob")))
+    });
+    blobs.collect()
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn a_daemon_keeps_only_what_was_asked_for() {
+    let registry = Registry::start();
+    let layer = |length: u32| {
+        let bytes: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[1]).collect();
+        Blob::new("application/vnd.oci.image.layer.v1.tar", bytes)
+    };
+    // Of the first one, the daemon hears before all is here.
+    let [broken, encoded, wrong] = [80_000_000, 2_000_000, 3_000_000].map(layer);
+    let layers = vec![broken.clone(), encoded.clone(), wrong.clone()];
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest().to_string()).collect();
+    let config = serde_json::json!({
+        "os": "linux", "architecture": "amd64",
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let image = Image::from_parts(&config, layers);
+    registry.put_image("app", "1", &image);
+    let nix = nix_with_n2c();
+    let reference = registry.reference("app:1");
+    n2c_in(nix.directory(), &["lock", &reference, "--arch", "amd64", "-o", "app.json"]);
+    nix.run("nix-store", &["--gc"]);
+    let _daemon = nix.start_daemon();
+    let prefetch = || {
+        let program = nix.directory().join("n2c/bin/n2c");
+        nix.try_run_as_nobody(program.to_str().expect("a path"), &["prefetch", "app.json"])
+    };
+
+    let is_first = AtomicBool::new(true);
+    let gzip = {
+        use std::io::Write as _;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&encoded.bytes).expect("memory");
+        gzip.finish().expect("memory")
+    };
+    let names = [&broken, &encoded, &wrong].map(|layer| layer.digest().to_string());
+    let bytes = broken.bytes.clone();
+    registry.hook(move |call| {
+        let is = |name: &String| call.target.ends_with(name);
+        if is(&names[0]) && is_first.swap(false, Ordering::Relaxed) {
+            // Breaks off, after bytes that are not the right ones.
+            return Some(Reply::broken(200, vec![0; 75_000_000], bytes.len()));
+        } else if is(&names[0]) {
+            // Ranges are not served.
+            return Some(Reply::new(200, bytes.clone()));
+        } else if is(&names[1]) {
+            return Some(Reply::new(200, gzip.clone()).with("content-encoding", "gzip"));
+        }
+        is(&names[2]).then(|| Reply::new(200, vec![0; 3_000_000]))
+    });
+    let (success, _, stderr) = prefetch();
+    assert!(!success && stderr.contains("3 blobs fetched"), "{stderr}");
+    assert!(stderr.contains(&format!("`{}`", wrong.digest())), "{stderr}");
+    let mut expected = [&image.config, &broken, &encoded]
+        .map(|blob| (blob.digest().hex().to_owned(), blob.bytes.clone()));
+    expected.sort();
+    let mut stored = stored_blobs(&nix);
+    stored.sort();
+    assert!(stored == expected, "{:?}", stored.iter().map(|(hex, _)| hex).collect::<Vec<_>>());
+    // Later it may be right.
+    registry.hook(|_| None);
+    let (success, _, stderr) = prefetch();
+    assert!(success && stderr.contains("1 blobs fetched, 3 were"), "{stderr}");
+    nix.run("nix-store", &["--verify", "--check-contents"]);
 }
 
 #[test]

@@ -96,11 +96,11 @@ async fn fetch(
     path: &StorePath,
     blob: &Wanted,
 ) -> Result<(), Failure> {
-    let mut file = tempfile::tempfile().map_err(Runtime)?;
-    client.download(&blob.repository, &blob.digest, Some(blob.size), &mut file).await?;
-    let (store, digest, path) = (store.clone(), blob.digest.clone(), path.clone());
+    let mut incoming = store.receive(&blob.digest)?;
+    client.download(&blob.repository, &blob.digest, Some(blob.size), &mut incoming).await?;
+    let path = path.clone();
     // The store takes its time to hash; other blobs go on arriving.
-    let added = tokio::task::spawn_blocking(move || store.add_blob(&mut file, &digest, &path));
+    let added = tokio::task::spawn_blocking(move || incoming.finish(&path));
     added.await.map_err(|error| Runtime(error.into()))??;
     Ok(())
 }

@@ -218,12 +218,13 @@ impl Progress<'_> {
         if self.is_encoded && self.sink.whole_file().is_none() {
             self.spool = Some(tempfile::tempfile().map_err(write)?);
         }
-        let lasts = self.spool.is_none() && self.sink.is_to_last();
-        let file = self.spool.as_ref().or(self.sink.whole_file().map(|file| &*file));
-        let file = file.map(File::try_clone).transpose().map_err(write)?;
+        let writer = match &mut self.spool {
+            Some(spool) => spool.writer(),
+            None => self.sink.writer(),
+        };
         let hasher = self.hasher.clone();
-        let mut beside = match file {
-            Some(file) => Beside::Writer(Writer::start(file, lasts, hasher)),
+        let mut beside = match writer.map_err(write)? {
+            Some(writer) => Beside::Writer(Writer::start(writer, hasher)),
             None => Beside::Hash(HashThread::start(hasher)),
         };
         let received = self.pass_on(observer, subject, &mut response, &mut beside).await;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::daemon::Daemon;
+use super::incoming::IncomingBlob;
 use super::nar;
 use super::path::StorePath;
 use crate::digest::Digest;
@@ -145,32 +146,15 @@ impl Store {
         Ok(paths.iter().filter(|path| missing.contains(&path.to_string())).cloned().collect())
     }
 
-    /// Adds the blob in `file`, which has `digest`, at `path`.
-    pub fn add_blob(
-        &self,
-        file: &mut File,
-        digest: &Digest,
-        path: &StorePath,
-    ) -> Result<(), AddError> {
-        let (name, algorithm) = (digest.hex(), digest.algorithm().name());
-        let hand_over = |source| AddError::HandOver { name: name.to_owned(), source };
-        file.seek(SeekFrom::Start(0)).map_err(hand_over)?;
-        let actual = match self {
-            Self::Daemon(socket) => {
-                daemon_add(socket, name, &format!("fixed:{algorithm}"), |to| {
-                    io::copy(file, to).map(drop)
-                })?
-            }
-            Self::Command => {
-                // The name in the store is that of the file.
-                let directory = tempfile::tempdir().map_err(hand_over)?;
-                let named = directory.path().join(name);
-                let mut copy = File::create(&named).map_err(hand_over)?;
-                io::copy(file, &mut copy).map_err(hand_over)?;
-                command_add(&["--add-fixed", algorithm], &named)?
-            }
+    /// Prepares to add the blob `digest`, which is to be written to what this
+    /// returns.
+    pub fn receive(&self, digest: &Digest) -> Result<IncomingBlob, AddError> {
+        let incoming = match self {
+            Self::Daemon(socket) => IncomingBlob::daemon(socket, digest),
+            Self::Command => IncomingBlob::file(digest),
         };
-        compare(path, actual)
+        let name = digest.hex().to_owned();
+        incoming.map_err(|source| AddError::HandOver { name, source })
     }
 
     /// Adds what is at `source` under the name that it has there, and under its
@@ -211,12 +195,12 @@ fn daemon_add(
         .map_err(|source| AddError::Daemon { socket: socket.to_owned(), source })
 }
 
-fn command_add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
+pub(super) fn command_add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
     let output = run(Command::new(COMMAND).args(arguments).arg(path))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn compare(path: &StorePath, actual: String) -> Result<(), AddError> {
+pub(super) fn compare(path: &StorePath, actual: String) -> Result<(), AddError> {
     let expected = path.to_string();
     if actual == expected { Ok(()) } else { Err(AddError::Elsewhere { expected, actual }) }
 }

@@ -28,7 +28,7 @@ const MESSAGE_RESULT: u64 = 0x5253_4c54;
 /// The longest string or list that a daemon may send, in bytes or items.
 const LONGEST: u64 = 16 << 20;
 /// How much of a file is sent in one frame, in bytes.
-const FRAME: usize = 64 << 10;
+pub(super) const FRAME: usize = 64 << 10;
 
 /// A conversation with the daemon.
 pub(super) struct Daemon {
@@ -88,16 +88,32 @@ impl Daemon {
         method: &str,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<String> {
+        self.begin(name, method)?;
+        let mut frames = BufWriter::with_capacity(FRAME, self.frames()?);
+        content(&mut frames)?;
+        frames.flush()?;
+        self.end()
+    }
+
+    /// Begins to add something, whose content goes through [`Daemon::frames`]. A
+    /// daemon that is left before [`Daemon::end`] discards it.
+    pub(super) fn begin(&mut self, name: &str, method: &str) -> io::Result<()> {
         self.write(OPERATION_ADD_TO_STORE)?;
         self.write_bytes(name.as_bytes())?;
         self.write_bytes(method.as_bytes())?;
         // No references, and no repair.
         self.write(0)?;
         self.write(0)?;
-        let mut frames = BufWriter::with_capacity(FRAME, Frames(&mut self.writer));
-        content(&mut frames)?;
-        frames.flush()?;
-        drop(frames);
+        self.writer.flush()
+    }
+
+    /// Takes the content of what is being added.
+    pub(super) fn frames(&self) -> io::Result<Frames> {
+        self.writer.get_ref().try_clone().map(Frames)
+    }
+
+    /// Ends the content, and returns its path.
+    pub(super) fn end(&mut self) -> io::Result<String> {
         // An empty frame is the last.
         self.write(0)?;
         self.wait()?;
@@ -211,9 +227,9 @@ impl Daemon {
 }
 
 /// Sends each write as a frame, with its length before it.
-struct Frames<'a>(&'a mut BufWriter<UnixStream>);
+pub(super) struct Frames(UnixStream);
 
-impl Write for Frames<'_> {
+impl Write for Frames {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !bytes.is_empty() {
             self.0.write_all(&(bytes.len() as u64).to_le_bytes())?;

@@ -2,9 +2,11 @@
 
 mod add;
 mod daemon;
+mod incoming;
 pub mod nar;
 mod path;
 mod wire;
 
 pub use add::{AddError, Ingestion, Store};
+pub use incoming::IncomingBlob;
 pub use path::{Error, StoreDirectory, StorePath, sanitise_name};
