@@ -2,9 +2,10 @@
 //! peers`. On a registry of this machine, in the same run, in turn (A B A B …);
 //! what counts is the ratio within a round, and its spread.
 //!
-//! `skopeo` is Debian's. Further peers take part where a variable names them:
-//! `N2C_BENCH_SKOPEO` (a current one) and `N2C_BENCH_CRANE`. `N2C_BENCH_ROUNDS`
-//! is how many rounds (7).
+//! `skopeo`, `curl` and Nix are Debian's. Further peers take part where a variable
+//! or the `PATH` has them: `N2C_BENCH_CRANE` or `crane`, `N2C_BENCH_NIX2CONTAINER`
+//! or `nix2container`, and `N2C_BENCH_SKOPEO` (a current one).
+//! `N2C_BENCH_ROUNDS` is how many rounds (7).
 //!
 //! Writes `results.md`, `results.json` and `results.svg` into `benches/`.
 
@@ -12,32 +13,25 @@
 
 mod distance;
 mod images;
+mod measure;
 mod report;
 mod scale;
+mod store;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod work;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::ExitCode;
 
+use measure::{Cost, measure};
 use report::Result;
-
-/// What a run cost.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub(crate) struct Cost {
-    /// Seconds that passed.
-    pub(crate) wall: f64,
-    /// Seconds of CPU, its own and the kernel's for it.
-    pub(crate) cpu: f64,
-    /// The greatest memory, in MiB.
-    pub(crate) memory: f64,
-}
 
 /// One program's way to do something, as shell text.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
+    /// What is run, and not measured, before each time.
+    pub(crate) prepare: String,
     /// What is run. `None` where the program is not at hand.
     pub(crate) script: Option<String>,
     /// How often the script is to count: a hundredth of the work is a hundred.
@@ -50,39 +44,22 @@ pub(crate) struct Work {
     pub(crate) contenders: Vec<Contender>,
 }
 
-/// Runs a script in an empty directory and measures it by GNU time.
-fn measure(script: &str) -> Cost {
-    let directory = tempfile::tempdir().expect("a directory");
-    let costs = directory.path().join(".costs");
-    // What the last run left to be written is not this one's.
-    let _ = Command::new("sync").status();
-    let started = Instant::now();
-    let output = Command::new("/usr/bin/time")
-        .args(["-f", "%U %S %M", "-o"])
-        .arg(&costs)
-        .args(["bash", "-c", script])
-        .current_dir(directory.path())
-        .stdin(Stdio::null())
-        .output()
-        .expect("GNU time; `apt-get install time`");
-    let wall = started.elapsed().as_secs_f64();
-    assert!(
-        output.status.success(),
-        "`{script}` failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = std::fs::read_to_string(costs).expect("what it cost");
-    let numbers: Vec<f64> =
-        text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-    let [user, system, kilobytes] = numbers[..] else { panic!("odd costs: {text}") };
-    Cost { wall, cpu: user + system, memory: kilobytes / 1024.0 }
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        [measure::FLAG, costs, script] => return measure::child(Path::new(costs), script),
+        [store::FLAG, socket, file, name] => {
+            store::hand_over(Path::new(socket), Path::new(file), name).expect("handed over");
+        }
+        _ if words.contains(&"--bench") => compare(),
+        // `cargo test --benches` and clippy build this, and run nothing.
+        _ => {}
+    }
+    ExitCode::SUCCESS
 }
 
-fn main() {
-    // `cargo test --benches` and clippy build this, and run nothing.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
+fn compare() {
     let rounds = std::env::var("N2C_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok());
     let rounds: usize = rounds.unwrap_or(7);
     let place = work::Place::prepare();
@@ -95,7 +72,7 @@ fn main() {
         for round in 0..=rounds {
             for (index, contender) in present.iter().enumerate() {
                 let script = contender.script.as_deref().unwrap_or_default();
-                let Cost { wall, cpu, memory } = measure(script);
+                let Cost { wall, cpu, memory } = measure(&contender.prepare, script);
                 if round > 0 {
                     let times = contender.times;
                     costs[index].push(Cost { wall: wall * times, cpu: cpu * times, memory });

@@ -7,7 +7,8 @@ use std::process::Command;
 use plotters::prelude::*;
 use serde::Serialize;
 
-use crate::Cost;
+use crate::measure::Cost;
+use crate::work;
 
 /// All rounds of one program at one work.
 #[derive(Serialize)]
@@ -44,18 +45,15 @@ impl Result {
 
     /// n2c's cost over this one's, round by round.
     fn ratio(&self, n2c: &Self, value: impl Fn(&Cost) -> f64) -> Spread {
-        // What is too short to be measured is taken to be a millisecond.
         let pairs = n2c.costs.iter().zip(&self.costs);
-        Spread::of(
-            pairs.map(|(ours, theirs)| value(ours).max(0.001) / value(theirs).max(0.001)).collect(),
-        )
+        Spread::of(pairs.map(|(ours, theirs)| value(ours) / value(theirs)).collect())
     }
 
     pub(crate) fn line(&self) -> String {
         let (wall, cpu) = (self.spread(|cost| cost.wall), self.spread(|cost| cost.cpu));
         let memory = self.spread(|cost| cost.memory);
         format!(
-            "{:<36} {:<22} {:>7.3} s  {:>6.2} s CPU  {:>5.0} MiB",
+            "{:<36} {:<28} {:>7.3} s  {:>6.3} s CPU  {:>6.1} MiB",
             self.work, self.contender, wall.median, cpu.median, memory.median
         )
     }
@@ -88,18 +86,34 @@ fn output_of(program: &str, arguments: &[&str]) -> String {
     text.unwrap_or_default().lines().next().unwrap_or_default().to_owned()
 }
 
+/// Which programs these were.
+fn versions() -> String {
+    let skopeo = |program: &str| output_of(program, &["--version"]).replace("skopeo version ", "");
+    let mut versions = vec![
+        format!("Debian's skopeo {}", skopeo("skopeo")),
+        output_of("nix-store", &["--version"]).replace("nix-store (Nix)", "Nix"),
+        output_of("curl", &["--version"]).split(" (").next().unwrap_or_default().to_owned(),
+    ];
+    versions.extend(work::skopeo().map(|program| format!("skopeo {}", skopeo(&program))));
+    versions.extend(
+        work::crane().map(|program| format!("crane {}", output_of(&program, &["version"]))),
+    );
+    versions.extend(work::nix2container().map(|_| "nix2container's Go program".to_owned()));
+    versions.join(", ")
+}
+
 fn table(results: &[Result], rounds: usize) -> String {
     let machine = output_of("sh", &["-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]);
     let mut text = format!(
-        "# n2c beside its peers\n\n{}, {} cores of{}, {}; {}. `cargo bench --bench peers`, {rounds} rounds, medians; ratios \
-         are n2c's cost over the peer's in the same round, with their quartiles; CPU below what is measured counts as a \
-         millisecond.\n\n\
+        "# n2c beside its peers\n\n{}, {} cores of{}, {}; {}. `cargo bench --bench peers`, {rounds} \
+         rounds, medians; ratios are n2c's cost over the peer's in the same round, with their \
+         quartiles.\n\n\
          | work | program | time | CPU | memory | n2c's time | n2c's CPU |\n|---|---|---|---|---|---|---|\n",
         output_of("date", &["+%Y-%m-%d"]),
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         machine.trim_end(),
         output_of("sh", &["-c", "uname -sr | cut -d. -f1,2"]),
-        output_of("skopeo", &["--version"]),
+        versions(),
     );
     let pairs = pairs(results);
     for result in results {
@@ -114,22 +128,17 @@ fn table(results: &[Result], rounds: usize) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {:.3} s | {} | {:.0} MiB | {} | {} |",
+            "| {} | {} | {:.3} s | {:.3} s | {:.1} MiB | {} | {} |",
             result.work,
             result.contender,
             wall.median,
-            cpu(result.spread(|cost| cost.cpu).median),
+            result.spread(|cost| cost.cpu).median,
             result.spread(|cost| cost.memory).median,
             ratio(&|cost| cost.wall),
             ratio(&|cost| cost.cpu),
         );
     }
     text
-}
-
-/// GNU time counts CPU in hundredths of a second.
-fn cpu(seconds: f64) -> String {
-    if seconds < 0.01 { "< 0.01 s".to_owned() } else { format!("{seconds:.2} s") }
 }
 
 /// A bar for each peer: n2c's time as a part of its time.

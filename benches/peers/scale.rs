@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::images::image;
-use crate::measure;
+use crate::measure::measure;
 use crate::support::images::{Image, index};
 use crate::support::program::n2c_in;
 use crate::support::registry::Registry;
@@ -13,7 +13,7 @@ const ROUNDS: usize = 5;
 
 /// The median seconds and MiB of a script.
 fn median(script: &str) -> (f64, f64) {
-    let mut costs: Vec<_> = (0..ROUNDS).map(|_| measure(script)).collect();
+    let mut costs: Vec<_> = (0..ROUNDS).map(|_| measure("", script)).collect();
     costs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
     let middle = costs[ROUNDS / 2];
     (middle.wall, middle.memory)

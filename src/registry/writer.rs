@@ -11,6 +11,10 @@ use crate::digest::Hasher;
 
 /// How many pieces wait at most: each has up to half a megabyte.
 const WAITING: usize = 2;
+/// How much is hashed and then written, in bytes: it stays in the processor's
+/// cache in between, and Linux finds memory for it more easily than for a larger
+/// write at once.
+const AT_ONCE: usize = 128 << 10;
 
 /// A thread that takes the pieces of a blob.
 pub(super) struct Writer {
@@ -24,9 +28,11 @@ impl Writer {
         let (pieces, mut waiting) = mpsc::channel::<Bytes>(WAITING);
         let thread = tokio::task::spawn_blocking(move || {
             while let Some(piece) = waiting.blocking_recv() {
-                hasher.update(&piece);
-                if let Err(error) = output.write_all(&piece) {
-                    return (hasher, Err(error));
+                for piece in piece.chunks(AT_ONCE) {
+                    hasher.update(piece);
+                    if let Err(error) = output.write_all(piece) {
+                        return (hasher, Err(error));
+                    }
                 }
             }
             (hasher, output.flush())
