@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::form_urlencoded;
 
-use support::images::{Image, write_layout};
+use support::images::{Blob, Image, write_layout};
 use support::program::{Run, command, n2c_in};
 use support::registry::{Registry, Reply};
 use support::tools::{Distribution, run};
@@ -416,6 +416,64 @@ fn rule_29_a_token_service_without_tls_gets_no_password() {
     assert_eq!(service.log(), Vec::<String>::new());
 }
 
+// protocol rule 69
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn rule_69_what_is_small_shares_a_connection_and_what_is_large_does_not() {
+    let authority = Authority::new(&["127.0.0.1"]);
+    let registry = Distribution::start_with(&authority.settings(false), "");
+    let layer = |length: usize| {
+        let bytes: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[1]).collect();
+        Blob::new("application/vnd.oci.image.layer.v1.tar", bytes)
+    };
+    let (small, large) = (layer(1000), layer(1 << 20));
+    let layers = vec![small.clone(), large.clone()];
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest().to_string()).collect();
+    let config = serde_json::json!({
+        "os": "linux", "architecture": "amd64",
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    registry.push_image(&Image::from_parts(&config, layers), "app:1");
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = authority.file("ca.crt");
+    let run = |arguments: &[&str]| {
+        let more = ["--tls-verify", "--cacert", ca.to_str().expect("a path"), "-q"];
+        let run = n2c_in(directory.path(), &[arguments, &more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    };
+    run(&["pull", &registry.reference("app:1"), "dir:d", "--arch", "amd64"]);
+    // The size is not known before.
+    run(&["blob", &registry.reference("app"), &small.digest().to_string(), "-o", "layer"]);
+    let asked = registry.requests_with_protocol();
+    let protocols = |of: &str| -> Vec<&str> {
+        let words = asked.iter().filter(|line| line.contains(of));
+        words.filter_map(|line| line.split(' ').nth(2)).collect()
+    };
+    assert_eq!(protocols("/manifests/"), ["HTTP/2.0"]);
+    assert_eq!(protocols(&small.digest().to_string()), ["HTTP/2.0", "HTTP/1.1"]);
+    assert_eq!(protocols(&large.digest().to_string()), ["HTTP/1.1"]);
+}
+
+// protocol rules 64 and 69
+#[test]
+fn rule_69_http_2_that_does_not_work_is_not_insisted_on() {
+    let authority = Authority::new(&["127.0.0.1"]);
+    let server = Registry::start();
+    server.put_image("app", "1", &Image::new("linux/amd64", &["one"]));
+    let tls = TlsFront::start(&authority, &server.host(), &["h2", "http/1.1"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = authority.file("ca.crt");
+    let ca = ca.to_str().expect("a path");
+    let reference = format!("{}/app:1", tls.address);
+    for verify in ["--tls-verify", "--tls-verify=false"] {
+        let run = n2c_in(
+            directory.path(),
+            &["lock", &reference, "--arch", "amd64", "--cacert", ca, verify],
+        );
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+}
+
 // A redirect from TLS to none is not followed: what a tag leads to would be
 // anybody's.
 #[test]
@@ -424,7 +482,7 @@ fn rule_50_a_redirect_out_of_tls_is_refused() {
     let server = support::registry::Registry::start();
     let location = format!("http://{}/elsewhere", server.host());
     server.hook(move |_| Some(Reply::new(302, "").with("location", location.clone())));
-    let tls = TlsFront::start(&authority, &server.host());
+    let tls = TlsFront::start(&authority, &server.host(), &[]);
     let directory = tempfile::tempdir().expect("a directory");
     let ca = authority.file("ca.crt");
     let reference = format!("{}/app:1", tls.address);
@@ -436,6 +494,9 @@ fn rule_50_a_redirect_out_of_tls_is_refused() {
     assert!(server.log().iter().all(|line| !line.contains("elsewhere")), "{:?}", server.log());
 }
 
+/// What a connection with TLS begins with.
+const TLS_HANDSHAKE: u8 = 22;
+
 /// Ends TLS before a plain server, for one request on each connection.
 struct TlsFront {
     address: String,
@@ -443,7 +504,8 @@ struct TlsFront {
 }
 
 impl TlsFront {
-    fn start(authority: &Authority, target: &str) -> Self {
+    /// Says that it speaks all of `protocols`, and speaks HTTP/1.1.
+    fn start(authority: &Authority, target: &str, protocols: &[&str]) -> Self {
         use rustls::pki_types::pem::PemObject as _;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
         use std::io::{Read as _, Write as _};
@@ -452,7 +514,7 @@ impl TlsFront {
             .collect::<Result<Vec<_>, _>>()
             .expect("a certificate");
         let key = PrivateKeyDer::from_pem_file(authority.file("server.key")).expect("a key");
-        let config = rustls::ServerConfig::builder_with_provider(
+        let mut config = rustls::ServerConfig::builder_with_provider(
             rustls::crypto::ring::default_provider().into(),
         )
         .with_safe_default_protocol_versions()
@@ -460,6 +522,7 @@ impl TlsFront {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .expect("a certificate");
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let config = std::sync::Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -470,11 +533,17 @@ impl TlsFront {
                 if stopped.load(std::sync::atomic::Ordering::SeqCst) {
                     return;
                 }
-                let (Ok(client), Ok(session)) =
+                let (Ok(mut client), Ok(session)) =
                     (client, rustls::ServerConnection::new(config.clone()))
                 else {
                     continue;
                 };
+                let mut first = [0];
+                if client.peek(&mut first).is_ok() && first != [TLS_HANDSHAKE] {
+                    // As Go's servers do.
+                    let _ = client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+                    continue;
+                }
                 let mut stream = rustls::StreamOwned::new(session, client);
                 let mut request = [0; 8192];
                 let Ok(count) = stream.read(&mut request) else { continue };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ const ARCHITECTURE: &str = "--arch amd64";
 pub(crate) struct Place {
     registry: Distribution,
     far: SocketAddr,
+    /// The one behind `far_encrypted`.
+    _encrypted: Distribution,
+    far_encrypted: SocketAddr,
     store: Store,
     directory: TempDir,
     large: Image,
@@ -60,6 +63,16 @@ fn maybe(name: &'static str, script: Option<String>) -> Contender {
     Contender { name, prepare: String::new(), script, times: 1.0 }
 }
 
+/// Makes a certificate, and what a registry with it has in its settings.
+fn tls_settings(directory: &Path) -> String {
+    let names = vec!["127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| directory.join(name));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display())
+}
+
 /// Pushes an image for two platforms, and returns the first.
 fn push_index(registry: &Distribution) -> Image {
     let all = ["linux/amd64", "linux/arm64"].map(|platform| Image::new(platform, &[platform]));
@@ -80,6 +93,9 @@ impl Place {
     pub(crate) fn prepare() -> Self {
         let registry = Distribution::start();
         let far = distance::start(registry.host().to_owned(), ROUND_TRIP);
+        let directory = tempfile::tempdir().expect("a directory");
+        let encrypted = Distribution::start_with(&tls_settings(directory.path()), "");
+        let far_encrypted = distance::start(encrypted.host().to_owned(), ROUND_TRIP);
         let push = |image: Image, name: &str| {
             registry.push_image(&image, &format!("bench/{name}:1"));
             image
@@ -88,12 +104,24 @@ impl Place {
         let huge = push(images::image(1, 1_000_000_000), "huge");
         let four = push(images::image(4, 100_000_000), "four");
         let many = push(images::image(42, 64 << 10), "many");
+        encrypted.push_image(&many, "bench/many:1");
         let listed = push_index(&registry);
         for number in 0..100 {
             push(Image::new("linux/amd64", &[&number.to_string()]), &format!("small{number}"));
         }
-        let (store, directory) = (Store::start(), tempfile::tempdir().expect("a directory"));
-        let place = Self { registry, far, store, directory, large, huge, four, many, listed };
+        let place = Self {
+            registry,
+            far,
+            _encrypted: encrypted,
+            far_encrypted,
+            store: Store::start(),
+            directory,
+            large,
+            huge,
+            four,
+            many,
+            listed,
+        };
         place.write_files();
         place
     }
@@ -135,6 +163,7 @@ impl Place {
 
     pub(crate) fn all(&self) -> Vec<Work> {
         let (near, far) = (self.registry.host().to_owned(), self.far.to_string());
+        let encrypted = self.far_encrypted.to_string();
         let work = |name, contenders| Work { name, contenders };
         vec![
             work("lock, 50 ms away", self.lock(&far)),
@@ -142,6 +171,10 @@ impl Place {
             work("one layer of 400 MB", self.layer(&near)),
             work("pull, 4 × 100 MB", self.pull_four(&near)),
             work("pull, 42 layers, 50 ms away", self.pull_many(&far)),
+            work(
+                "pull, 42 layers, TLS, 50 ms away",
+                pull(&encrypted, "many", "--tls-verify=false"),
+            ),
             work("hash, 400 MB", self.hash(&near)),
             work("check of 100 lockfiles, 50 ms away", self.check(&far)),
             work("image.json of 42 layers", self.image_json()),
@@ -195,7 +228,7 @@ impl Place {
             // Writing to a string can't fail.
             let _ = write!(floor, "curl -sSf {url} | tee {hex} | openssl sha256 > {hex}.sum & ");
         }
-        let mut contenders = pull(host, "four");
+        let mut contenders = pull(host, "four", "");
         contenders.push(one("4 × curl, tee, openssl", floor + "wait"));
         contenders
     }
@@ -204,7 +237,7 @@ impl Place {
         let urls = self.directory.path().join("urls");
         let floor =
             format!("curl -sSfZ --parallel-immediate --parallel-max 50 -K {}", urls.display());
-        let mut contenders = pull(host, "many");
+        let mut contenders = pull(host, "many", "");
         contenders.push(one("curl of the blobs", floor));
         contenders
     }
@@ -292,8 +325,8 @@ fn copy(skopeo: &str, host: &str, image: &str, destination: &str) -> String {
     format!("{skopeo} {options} docker://{host}/bench/{image}:1 {destination}")
 }
 
-fn pull(host: &str, image: &str) -> Vec<Contender> {
-    let n2c = format!("{N2C} pull {host}/bench/{image}:1 dir:out {ARCHITECTURE} -q");
+fn pull(host: &str, image: &str, options: &str) -> Vec<Contender> {
+    let n2c = format!("{N2C} pull {host}/bench/{image}:1 dir:out {ARCHITECTURE} -q {options}");
     let crane = crane()
         .map(|crane| format!("{crane} pull --insecure --format=oci {host}/bench/{image}:1 out"));
     vec![

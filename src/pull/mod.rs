@@ -26,14 +26,13 @@ use crate::fs::{self as files, OutputFile};
 use crate::image::Image;
 use crate::manifest::Descriptor;
 use crate::observer::{Event, Observer};
+use crate::registry::SMALL_BLOB;
 use crate::resolve::{self, Blobs};
 use crate::sink::Region;
 use crate::{docker_archive, reference};
 pub use destination::Destination;
 pub use oci::Images;
 
-/// Blobs below this size are small, in bytes.
-const SMALL: u64 = 1 << 20;
 /// How many small blobs are fetched in the place of a large one.
 const SMALL_AT_ONCE: usize = 12;
 /// How many files are on their way to the disk at once.
@@ -198,7 +197,7 @@ impl<B: Blobs> Pull<'_, B> {
         }
         // Small ones wait for answers, not for bytes: more of them at once costs
         // nobody anything, and they do not wait behind the large ones.
-        let (small, large) = blobs.into_iter().partition(|blob| blob.size < SMALL);
+        let (small, large) = blobs.into_iter().partition(|blob| blob.size < SMALL_BLOB);
         let both = (all(large, self.jobs), all(small, self.jobs * SMALL_AT_ONCE));
         future::try_join(both.0, both.1).await.map(drop)
     }

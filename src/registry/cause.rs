@@ -39,6 +39,11 @@ impl Cause {
         !matches!(self.tls(), None | Some(rustls::Error::InvalidMessage(_)))
     }
 
+    /// Whether the server agreed to HTTP/2, and then failed at it.
+    fn is_http2(&self) -> bool {
+        self.chain().any(<dyn StdError>::is::<h2::Error>)
+    }
+
     /// Whether the server's certificate was refused.
     pub(super) fn is_certificate(&self) -> bool {
         matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
@@ -54,6 +59,7 @@ impl Cause {
     /// scheme: no connection, or one that is closed at once.
     pub(super) fn may_be_wrong_scheme(&self) -> bool {
         !self.is_certificate()
+            && !self.is_http2()
             && !self.0.is_timeout()
             && (self.0.is_connect() || self.0.is_request())
     }

@@ -14,7 +14,7 @@ use super::challenge::Challenge;
 use super::credentials::CredentialStore;
 use super::encoding;
 use super::error::Error;
-use super::http::{self, Asked, Http, Outgoing};
+use super::http::{self, Asked, Http, Lane, Outgoing};
 use super::origin;
 use super::retry::RetryPolicy;
 use super::token::TokenCache;
@@ -38,13 +38,14 @@ pub(super) struct Request<'a> {
     pub(super) is_mirror: bool,
     /// GET, or HEAD where the answer's head is enough.
     pub(super) method: Method,
+    pub(super) lane: Lane,
 }
 
 impl<'a> Request<'a> {
     /// A GET of something whole.
     pub(super) const fn get(repository: &'a Repository, path: &'a str, subject: &'a str) -> Self {
-        let method = Method::GET;
-        Self { repository, path, subject, range: None, is_mirror: false, method }
+        let (method, lane) = (Method::GET, Lane::Shared);
+        Self { repository, path, subject, range: None, is_mirror: false, method, lane }
     }
 
     /// What an error of it says.
@@ -93,18 +94,21 @@ impl Connection {
     async fn with_retries<T>(
         &self,
         request: &Request<'_>,
-        operation: impl AsyncFn() -> Result<T, Error>,
+        operation: impl AsyncFn(&Request<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut attempt = 1;
+        let mut request = Request { method: request.method.clone(), ..*request };
         loop {
-            let error = match operation().await {
+            let error = match operation(&request).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let Some(delay) = self.retry_delay(request, &error, attempt) else {
+            let Some(delay) = self.retry_delay(&request, &error, attempt) else {
                 return Err(error.after(attempt));
             };
             self.pause(request.subject, &error, delay).await;
+            // Not every server or proxy that offers HTTP/2 can do it.
+            request.lane = Lane::Own;
             attempt += 1;
         }
     }
@@ -138,7 +142,7 @@ impl Connection {
 
     /// A whole body of at most `limit` bytes.
     pub(super) async fn fetch(&self, request: &Request<'_>, limit: u64) -> Result<Body, Error> {
-        self.with_retries(request, async || {
+        self.with_retries(request, async |request| {
             let response = self.exchange(request).await?;
             let content_type = http::text_header(response.headers(), &header::CONTENT_TYPE);
             let is_encoded = encoding::is_gzip(response.headers());
@@ -182,7 +186,8 @@ impl Connection {
     ) -> Result<Vec<Challenge>, Error> {
         let mut url = registry.clone();
         url.set_path("/v2/");
-        let response = self.http.follow(Outgoing::get(request.subject, url)).await?;
+        let outgoing = Outgoing { lane: request.lane, ..Outgoing::get(request.subject, url) };
+        let response = self.http.follow(outgoing).await?;
         if !origin::same_origin(response.url(), registry) {
             return Ok(Vec::new());
         }
@@ -196,7 +201,7 @@ impl Connection {
 
     /// The head of an answer, whose body is not read.
     pub(super) async fn head(&self, request: &Request<'_>) -> Result<Response, Error> {
-        self.with_retries(request, async || self.exchange(request).await).await
+        self.with_retries(request, async |request| self.exchange(request).await).await
     }
 
     /// Sends a request by the scheme that the registry speaks, and finds out
@@ -257,6 +262,7 @@ impl Connection {
                 headers,
                 form: None,
                 authorization,
+                lane: request.lane,
             })
             .await
     }

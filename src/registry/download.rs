@@ -10,7 +10,7 @@ use reqwest::{Response, StatusCode};
 use super::connection::{Connection, Request};
 use super::encoding;
 use super::error::Error;
-use super::http;
+use super::http::{self, Lane};
 use super::writer::Writer;
 use crate::digest::{self, Digest, Hasher};
 use crate::hash_thread::HashThread;
@@ -20,6 +20,9 @@ use crate::sink::Sink;
 /// How many new bytes make a failure forgiven: less would let a server keep
 /// this busy for ever with a byte at a time.
 const PROGRESS: u64 = 1 << 20;
+/// Blobs below this size are small, in bytes: to fetch one takes as long as a
+/// question, so they may share a connection, and many be asked for at once.
+pub const SMALL_BLOB: u64 = 1 << 20;
 /// How much longer than a blob its encoded form may be, in bytes.
 const ENCODING_SLACK: u64 = 1 << 20;
 
@@ -69,6 +72,9 @@ pub(super) async fn download(
         spool: None,
     };
     progress.restart(request.subject)?;
+    if size.is_none_or(|size| size >= SMALL_BLOB) {
+        request.lane = Lane::Own;
+    }
     let (mut failures, mut furthest, mut was_wrong) = (0, 0, false);
     loop {
         let error = match progress.go_on(connection, &mut request).await {
@@ -97,6 +103,7 @@ pub(super) async fn download(
             return Err(error.after(failures));
         };
         connection.pause(request.subject, &error, delay).await;
+        request.lane = Lane::Own;
     }
 }
 

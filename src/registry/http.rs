@@ -26,6 +26,8 @@ const REDIRECT_LIMIT: usize = 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 /// How many different warnings are passed on.
 const WARNING_LIMIT: usize = 20;
+/// How long the headers of an answer may be over HTTP/2, in bytes.
+const HEADERS_LIMIT: u32 = 64 << 10;
 /// How much of an error's body is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
 
@@ -40,12 +42,24 @@ pub(super) struct Outgoing<'a> {
     /// The body of a POST.
     pub(super) form: Option<String>,
     pub(super) authorization: Option<&'a Authorization>,
+    pub(super) lane: Lane,
+}
+
+/// What a request shares its connection with.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Lane {
+    /// With other small ones: HTTP/2, where the server speaks it.
+    Shared,
+    /// With nothing at the same time: HTTP/1.1. One connection of HTTP/2 takes no
+    /// more than a window of bytes in each round trip, whatever is asked for on it.
+    Own,
 }
 
 impl<'a> Outgoing<'a> {
     pub(super) fn get(subject: &'a str, url: Url) -> Self {
         let (headers, method) = (HeaderMap::new(), Method::GET);
-        Self { subject, url, headers, method, form: None, authorization: None }
+        let (form, authorization, lane) = (None, None, Lane::Shared);
+        Self { subject, url, headers, method, form, authorization, lane }
     }
 }
 
@@ -56,6 +70,8 @@ pub(super) static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-c
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct ClientKind {
     encrypted: bool,
+    /// The same for all without TLS, where there is no HTTP/2.
+    lane: Lane,
     local: bool,
     verified: bool,
     /// The host, where it has certificates of its own.
@@ -162,7 +178,7 @@ impl Http {
             headers.insert(header::AUTHORIZATION, authorization.header());
         }
         let method = if outgoing.form.is_some() { Method::POST } else { outgoing.method.clone() };
-        let mut request = self.client(url)?.request(method.clone(), url.clone());
+        let mut request = self.client(url, outgoing.lane)?.request(method.clone(), url.clone());
         if let Some(form) = &outgoing.form {
             let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
             headers.insert(header::CONTENT_TYPE, form_type);
@@ -215,12 +231,13 @@ impl Http {
 
     /// The client for a server, made when it is first needed: reading the
     /// system's certificates takes longer than all else at the start.
-    fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
+    fn client(&self, url: &Url, lane: Lane) -> Result<reqwest::Client, Error> {
         let host = host_of(url);
         let encrypted = url.scheme() == "https";
         let certificates = if encrypted { self.own_certificates(&host) } else { None };
         let kind = ClientKind {
             encrypted,
+            lane: if encrypted { lane } else { Lane::Own },
             local: origin::is_loopback(url),
             verified: self.is_verified(&host),
             own_certificates: certificates.is_some().then_some(host),
@@ -230,7 +247,13 @@ impl Http {
             return Ok(client.clone());
         }
         let config = if encrypted {
-            self.tls.config(kind.verified, certificates.as_deref())?
+            let protocols: &[&[u8]] = match lane {
+                Lane::Shared => &[b"h2", b"http/1.1"],
+                Lane::Own => &[b"http/1.1"],
+            };
+            let mut config = self.tls.config(kind.verified, certificates.as_deref())?;
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            config
         } else {
             super::tls::unused()?
         };
@@ -239,6 +262,7 @@ impl Http {
             .user_agent(concat!("n2c/", env!("CARGO_PKG_VERSION")))
             // Redirects are followed here, where credentials are watched.
             .redirect(reqwest::redirect::Policy::none())
+            .http2_max_header_list_size(HEADERS_LIMIT)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(self.read_timeout);
         // Without the library's own reading of the environment.

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 pub use cause::Cause;
 pub use challenge::Challenge;
+pub use download::SMALL_BLOB;
 pub use error::{Denial, Error};
 pub use mirrors::Error as MirrorsError;
 pub use retry::RetryPolicy;

@@ -18,7 +18,7 @@ use super::challenge::Challenge;
 use super::connection::{Connection, Request};
 use super::credentials::{Credential, Found};
 use super::error::Error;
-use super::http::{self, Asked, Outgoing};
+use super::http::{self, Asked, Lane, Outgoing};
 use super::origin::{self, SafeUrl};
 use crate::observer::Event;
 use crate::reference::Repository;
@@ -189,6 +189,7 @@ struct TokenService<'a> {
     url: Url,
     service: Option<&'a str>,
     scopes: Vec<String>,
+    lane: Lane,
 }
 
 impl<'a> TokenService<'a> {
@@ -201,6 +202,7 @@ impl<'a> TokenService<'a> {
             url: checked_realm(host, registry, realm)?,
             service: challenge.parameter("service"),
             scopes: scopes(request.repository, challenge.parameter("scope")),
+            lane: request.lane,
         })
     }
 
@@ -231,7 +233,8 @@ impl<'a> TokenService<'a> {
             Authorization::basic(found.credential.user(), found.credential.secret(), found)
         });
         let authorization = authorization.as_ref();
-        let outgoing = Outgoing { authorization, ..Outgoing::get(&self.subject, url) };
+        let outgoing =
+            Outgoing { authorization, lane: self.lane, ..Outgoing::get(&self.subject, url) };
         self.send(connection, outgoing, found).await
     }
 
@@ -249,8 +252,11 @@ impl<'a> TokenService<'a> {
             .append_pair("client_id", CLIENT_ID)
             .append_pair("scope", &self.scopes.join(" "))
             .finish();
-        let outgoing =
-            Outgoing { form: Some(form), ..Outgoing::get(&self.subject, self.url.clone()) };
+        let outgoing = Outgoing {
+            form: Some(form),
+            lane: self.lane,
+            ..Outgoing::get(&self.subject, self.url.clone())
+        };
         match self.send(connection, outgoing, Some(found)).await {
             Ok(token) => Ok(Some(token)),
             Err(Error::TokenService { status, .. })

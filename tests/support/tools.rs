@@ -100,6 +100,16 @@ impl Distribution {
 
     /// The requests of n2c so far, as `METHOD /path STATUS`.
     pub fn requests_of_n2c(&self) -> Vec<String> {
+        let without_protocol = |line: String| {
+            let words: Vec<&str> =
+                line.split(' ').filter(|word| !word.starts_with("HTTP/")).collect();
+            words.join(" ")
+        };
+        self.requests_with_protocol().into_iter().map(without_protocol).collect()
+    }
+
+    /// The requests of n2c so far, as `METHOD /path HTTP/VERSION STATUS`.
+    pub fn requests_with_protocol(&self) -> Vec<String> {
         // The log is written a moment after the answer.
         std::thread::sleep(Duration::from_millis(100));
         self.log()
@@ -107,7 +117,7 @@ impl Distribution {
             .filter(|line| line.contains("\"n2c/") && !line.contains("level="))
             .filter_map(|line| {
                 let mut quoted = line.split('"').skip(1);
-                let request = quoted.next()?.trim_end_matches(" HTTP/1.1");
+                let request = quoted.next()?;
                 let status = quoted.next()?.split_whitespace().next()?;
                 Some(format!("{request} {status}"))
             })
