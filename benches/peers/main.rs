@@ -5,7 +5,8 @@
 //! `skopeo`, `curl` and Nix are Debian's. Further peers take part where a variable
 //! or the `PATH` has them: `N2C_BENCH_CRANE` or `crane`, `N2C_BENCH_NIX2CONTAINER`
 //! or `nix2container`, and `N2C_BENCH_SKOPEO` (a current one).
-//! `N2C_BENCH_ROUNDS` is how many rounds (7).
+//! `N2C_BENCH_ROUNDS` is how many rounds (7). An argument is a part of the names
+//! of what is to be measured, which then is only printed.
 //!
 //! Writes `results.md`, `results.json` and `results.svg` into `benches/`.
 
@@ -52,19 +53,26 @@ fn main() -> ExitCode {
         [store::FLAG, socket, file, name] => {
             store::hand_over(Path::new(socket), Path::new(file), name).expect("handed over");
         }
-        _ if words.contains(&"--bench") => compare(),
+        _ if words.contains(&"--bench") => {
+            let part = words.iter().find(|word| !word.starts_with('-'));
+            compare(part.copied());
+        }
         // `cargo test --benches` and clippy build this, and run nothing.
         _ => {}
     }
     ExitCode::SUCCESS
 }
 
-fn compare() {
+/// Runs all works, or those whose names have a `part`: these are only printed.
+fn compare(part: Option<&str>) {
     let rounds = std::env::var("N2C_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok());
     let rounds: usize = rounds.unwrap_or(7);
     let place = work::Place::prepare();
     let mut results = Vec::new();
     for work in place.all() {
+        if part.is_some_and(|part| !work.name.contains(part)) {
+            continue;
+        }
         let present: Vec<&Contender> =
             work.contenders.iter().filter(|one| one.script.is_some()).collect();
         let mut costs: Vec<Vec<Cost>> = present.iter().map(|_| Vec::new()).collect();
@@ -84,6 +92,9 @@ fn compare() {
             println!("{}", result.line());
             results.push(result);
         }
+    }
+    if part.is_some() {
+        return;
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
     report::write(&folder, &results, rounds, &scale::table());
