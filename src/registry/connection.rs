@@ -11,10 +11,11 @@ use url::Url;
 
 use super::authorization::{Authorization, User};
 use super::challenge::Challenge;
+use super::clients::Lane;
 use super::credentials::CredentialStore;
 use super::encoding;
 use super::error::Error;
-use super::http::{self, Asked, Http, Lane, Outgoing};
+use super::http::{self, Asked, Http, Outgoing};
 use super::origin;
 use super::retry::RetryPolicy;
 use super::token::TokenCache;
@@ -286,7 +287,7 @@ impl Connection {
         };
         Ok(match (found, self.tls_verify) {
             (Some(scheme), _) => (scheme, None),
-            _ if !self.http.is_verified(host) => ("https", Some("http")),
+            _ if !self.http.clients().is_verified(host) => ("https", Some("http")),
             // No credential is in the first request, so nothing leaks by
             // asking without TLS, and a local registry mostly has none.
             (None, None) if origin::is_loopback(&url_of(request, "https")?) => {

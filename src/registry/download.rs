@@ -7,10 +7,11 @@ use std::io::{self, Seek as _, SeekFrom};
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode};
 
+use super::clients::Lane;
 use super::connection::{Connection, Request};
 use super::encoding;
 use super::error::Error;
-use super::http::{self, Lane};
+use super::http;
 use super::writer::Writer;
 use crate::digest::{self, Digest, Hasher};
 use crate::hash_thread::HashThread;

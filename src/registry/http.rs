@@ -1,8 +1,7 @@
 //! HTTP as registries need it: one client for each kind of server, redirects
 //! that lose credentials on the way, bodies that have a largest size.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,21 +12,17 @@ use url::Url;
 
 use super::authorization::{Authorization, Secrets, User};
 use super::cause::Cause;
+use super::clients::{Clients, Lane};
 use super::error::{Denial, Error};
 use super::origin::{self, SafeUrl};
-use super::proxy;
 use super::retry;
-use super::tls::TlsOptions;
 use crate::observer::{Event, Observer};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REDIRECT_LIMIT: usize = 10;
 /// How long a small body may take; no byte for a while is a failure sooner.
 const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 /// How many different warnings are passed on.
 const WARNING_LIMIT: usize = 20;
-/// How long the headers of an answer may be over HTTP/2, in bytes.
-const HEADERS_LIMIT: u32 = 64 << 10;
 /// How much of an error's body is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
 
@@ -45,16 +40,6 @@ pub(super) struct Outgoing<'a> {
     pub(super) lane: Lane,
 }
 
-/// What a request shares its connection with.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Lane {
-    /// With other small ones: HTTP/2, where the server speaks it.
-    Shared,
-    /// With nothing at the same time: HTTP/1.1. One connection of HTTP/2 takes no
-    /// more than a window of bytes in each round trip, whatever is asked for on it.
-    Own,
-}
-
 impl<'a> Outgoing<'a> {
     pub(super) fn get(subject: &'a str, url: Url) -> Self {
         let (headers, method) = (HeaderMap::new(), Method::GET);
@@ -66,27 +51,9 @@ impl<'a> Outgoing<'a> {
 /// What a manifest's digest is told in (distribution-spec, "Pulling manifests").
 pub(super) static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// Which client a server needs. A proxy is never used for this machine.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct ClientKind {
-    encrypted: bool,
-    /// The same for all without TLS, where there is no HTTP/2.
-    lane: Lane,
-    local: bool,
-    verified: bool,
-    /// The host, where it has certificates of its own.
-    own_certificates: Option<String>,
-}
-
 /// Sends requests, follows redirects, keeps connections.
 pub(super) struct Http {
-    tls: TlsOptions,
-    /// Hosts whose certificates do not matter, as `host[:port]`.
-    insecure_hosts: Mutex<HashSet<String>>,
-    read_timeout: Duration,
-    clients: Mutex<HashMap<ClientKind, reqwest::Client>>,
-    /// The directory with certificates for each host that was looked for.
-    own_certificates: Mutex<HashMap<String, Option<PathBuf>>>,
+    clients: Clients,
     /// What servers warned of, each once.
     warnings: Mutex<HashSet<String>>,
     /// What no message may repeat.
@@ -95,21 +62,13 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(
-        tls: TlsOptions,
-        read_timeout: Duration,
-        observer: Arc<dyn Observer>,
-    ) -> Self {
-        Self {
-            tls,
-            insecure_hosts: Mutex::default(),
-            read_timeout,
-            clients: Mutex::default(),
-            own_certificates: Mutex::default(),
-            warnings: Mutex::default(),
-            secrets: Secrets::default(),
-            observer,
-        }
+    pub(super) fn new(clients: Clients, observer: Arc<dyn Observer>) -> Self {
+        let (warnings, secrets) = (Mutex::default(), Secrets::default());
+        Self { clients, warnings, secrets, observer }
+    }
+
+    pub(super) const fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     pub(super) const fn secrets(&self) -> &Secrets {
@@ -118,18 +77,6 @@ impl Http {
 
     pub(super) fn observer(&self) -> &dyn Observer {
         &*self.observer
-    }
-
-    /// From now on the certificate of `host` does not matter.
-    pub(super) fn allow_insecure(&self, host: &str) {
-        let mut hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.insert(canonical(host));
-    }
-
-    /// Whether the certificate of `host` matters.
-    pub(super) fn is_verified(&self, host: &str) -> bool {
-        let hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.tls.insecure && !hosts.contains(&canonical(host))
     }
 
     /// Sends a request and follows redirects. A credential is dropped at the
@@ -161,7 +108,7 @@ impl Http {
             .and_then(|location| outgoing.url.join(&location).ok())
             .ok_or_else(|| redirect_error(outgoing, "without saying where to"))?;
         match (outgoing.url.scheme(), next.scheme()) {
-            ("https", "http") if self.is_verified(&host_of(&outgoing.url)) => {
+            ("https", "http") if self.clients.is_verified(&host_of(&outgoing.url)) => {
                 Err(redirect_error(outgoing, "from https to http"))
             }
             (_, "http" | "https") => Ok(next),
@@ -178,7 +125,8 @@ impl Http {
             headers.insert(header::AUTHORIZATION, authorization.header());
         }
         let method = if outgoing.form.is_some() { Method::POST } else { outgoing.method.clone() };
-        let mut request = self.client(url, outgoing.lane)?.request(method.clone(), url.clone());
+        let mut request =
+            self.clients.get(url, outgoing.lane)?.request(method.clone(), url.clone());
         if let Some(form) = &outgoing.form {
             let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
             headers.insert(header::CONTENT_TYPE, form_type);
@@ -227,61 +175,6 @@ impl Http {
                 self.observer.observe(&Event::Warning(&text));
             }
         }
-    }
-
-    /// The client for a server, made when it is first needed: reading the
-    /// system's certificates takes longer than all else at the start.
-    fn client(&self, url: &Url, lane: Lane) -> Result<reqwest::Client, Error> {
-        let host = host_of(url);
-        let encrypted = url.scheme() == "https";
-        let certificates = if encrypted { self.own_certificates(&host) } else { None };
-        let kind = ClientKind {
-            encrypted,
-            lane: if encrypted { lane } else { Lane::Own },
-            local: origin::is_loopback(url),
-            verified: self.is_verified(&host),
-            own_certificates: certificates.is_some().then_some(host),
-        };
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&kind) {
-            return Ok(client.clone());
-        }
-        let config = if encrypted {
-            let protocols: &[&[u8]] = match lane {
-                Lane::Shared => &[b"h2", b"http/1.1"],
-                Lane::Own => &[b"http/1.1"],
-            };
-            let mut config = self.tls.config(kind.verified, certificates.as_deref())?;
-            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-            config
-        } else {
-            super::tls::unused()?
-        };
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(config)
-            .user_agent(concat!("n2c/", env!("CARGO_PKG_VERSION")))
-            // Redirects are followed here, where credentials are watched.
-            .redirect(reqwest::redirect::Policy::none())
-            .http2_max_header_list_size(HEADERS_LIMIT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(self.read_timeout);
-        // Without the library's own reading of the environment.
-        builder = builder.no_proxy();
-        if !kind.local {
-            for proxy in proxy::of_environment()? {
-                builder = builder.proxy(proxy);
-            }
-        }
-        let client = builder.build().map_err(|error| Error::Setup(Cause::from(error)))?;
-        clients.insert(kind, client.clone());
-        Ok(client)
-    }
-
-    /// The directory with certificates for `host`, which is looked for once.
-    fn own_certificates(&self, host: &str) -> Option<PathBuf> {
-        let mut known = self.own_certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        let look = || TlsOptions::own_certificates(host);
-        known.entry(host.to_owned()).or_insert_with(look).clone()
     }
 
     /// A success, or the error that the answer is.
@@ -351,12 +244,6 @@ pub(super) struct Asked<'a> {
 fn redirect_error(outgoing: &Outgoing<'_>, reason: &'static str) -> Error {
     let (subject, host) = (outgoing.subject.to_owned(), host_of(&outgoing.url));
     Error::Redirect { subject, host, reason }
-}
-
-/// A registry's name as a URL of it has its host.
-fn canonical(host: &str) -> String {
-    let host = origin::dial_host(host).to_ascii_lowercase();
-    host.strip_suffix(":443").unwrap_or(&host).to_owned()
 }
 
 /// `host[:port]` of a URL.

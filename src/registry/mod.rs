@@ -6,6 +6,7 @@
 mod authorization;
 mod cause;
 mod challenge;
+mod clients;
 mod connection;
 pub mod credentials;
 mod download;
@@ -41,6 +42,7 @@ use crate::manifest::{self, Descriptor};
 use crate::observer::{Event, Observer};
 use crate::reference::{Reference, Repository};
 use crate::sink::Sink;
+use clients::Clients;
 use connection::{Connection, Request};
 use credentials::CredentialStore;
 use http::Http;
@@ -150,7 +152,7 @@ impl Client {
         let insecure = options.tls_verify == Some(false);
         let tls = TlsOptions { insecure, authorities: options.cacert };
         let credentials = CredentialStore::new(options.authfile.as_deref(), observer.clone())?;
-        let http = Http::new(tls, options.read_timeout, observer);
+        let http = Http::new(Clients::new(tls, options.read_timeout), observer);
         Ok(Self {
             connection: Connection::new(http, credentials, options.retry, options.tls_verify),
             mirrors: Mirrors::read(&options.mirrors)?,
@@ -382,7 +384,7 @@ impl Client {
     fn prepare(&self, endpoint: &Endpoint) {
         let host = endpoint.repository.host();
         if endpoint.insecure && self.connection.tls_verify() != Some(true) {
-            self.connection.http.allow_insecure(host);
+            self.connection.http.clients().allow_insecure(host);
         }
         if let Some(scheme) = endpoint.scheme {
             self.connection.remember(host, scheme);

@@ -15,10 +15,11 @@ use url::form_urlencoded::Serializer;
 
 use super::authorization::{Authorization, User};
 use super::challenge::Challenge;
+use super::clients::Lane;
 use super::connection::{Connection, Request};
 use super::credentials::{Credential, Found};
 use super::error::Error;
-use super::http::{self, Asked, Lane, Outgoing};
+use super::http::{self, Asked, Outgoing};
 use super::origin::{self, SafeUrl};
 use crate::observer::Event;
 use crate::reference::Repository;
