@@ -3,8 +3,12 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
+use std::io::Write as _;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use n2c::decompress::Decompressor;
 use n2c::digest::{Algorithm, Digest, Hasher, Verified};
 use n2c::docker_archive::DockerArchive;
 use n2c::image::{Image, ImageConfig};
@@ -14,6 +18,7 @@ use n2c::manifest::Document;
 use n2c::media_type;
 use n2c::reference::Reference;
 use n2c::registry::Challenge;
+use n2c::sink::NullSink;
 use n2c::store::StoreDirectory;
 use n2c::store::nar::NarWriter;
 use serde_json::{Value, json};
@@ -109,6 +114,18 @@ fn hashing(criterion: &mut Criterion) {
             nar.get_mut().update(black_box(&content));
             nar.file_end(1 << 20).expect("memory");
             nar.into_inner().finish()
+        });
+    });
+    let gzip = {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&content).expect("memory");
+        gzip.finish().expect("memory")
+    };
+    group.bench_function("layer of a docker archive, from gzip", |bench| {
+        bench.iter(|| {
+            let mut layer = Decompressor::new(NullSink, Algorithm::Sha256);
+            layer.write_all(black_box(&gzip)).expect("memory");
+            layer.finish().expect("a layer").diff_id
         });
     });
     group.finish();
