@@ -562,22 +562,30 @@ fn a_pull_that_fails_leaves_the_image_that_was_there() {
 
 #[test]
 fn layers_do_not_wait_for_the_config() {
-    let image = Image::new("linux/amd64", &["one"]);
+    // More than wait for it with their names.
+    let texts: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let image = Image::new("linux/amd64", &texts);
     let registry = registry_with(&image);
-    let (config, layer) = (image.config.digest(), image.layers[0].digest());
-    let is_asked = AtomicBool::new(false);
-    registry.hook(move |call| {
-        if call.target.ends_with(&layer.to_string()) {
-            is_asked.store(true, Ordering::Relaxed);
-        }
-        let is_early =
-            call.target.ends_with(&config.to_string()) && !is_asked.load(Ordering::Relaxed);
-        is_early.then(|| Reply::new(503, ""))
-    });
-    let directory = tempfile::tempdir().expect("a directory");
-    assert_eq!(pull(directory.path(), &registry, "dir:d").code, 0);
-    let config = std::fs::read(directory.path().join("d").join(image.config.digest().hex()));
-    assert_eq!(config.expect("read"), image.config.bytes);
+    for jobs in ["1", "4"] {
+        let config = format!("/blobs/{}", image.config.digest());
+        let is_asked = AtomicBool::new(false);
+        registry.hook(move |call| {
+            let is_config = call.target.ends_with(&config);
+            if call.target.contains("/blobs/") && !is_config {
+                is_asked.store(true, Ordering::Relaxed);
+            }
+            (is_config && !is_asked.load(Ordering::Relaxed)).then(|| Reply::new(503, ""))
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let reference = registry.reference("app:1");
+        let arguments = ["pull", &reference, "dir:d", "--arch", "amd64", "--jobs", jobs];
+        let run = n2c_in(directory.path(), &arguments);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert_eq!(names(&directory.path().join("d")).len(), 103);
+        let config = std::fs::read(directory.path().join("d").join(image.config.digest().hex()));
+        assert_eq!(config.expect("read"), image.config.bytes);
+    }
 }
 
 #[test]
