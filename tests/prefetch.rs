@@ -106,8 +106,8 @@ fn a_daemon_keeps_only_what_was_asked_for() {
         let bytes: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[1]).collect();
         Blob::new("application/vnd.oci.image.layer.v1.tar", bytes)
     };
-    // Of the first one, the daemon hears before all is here.
-    let [broken, encoded, wrong] = [80_000_000, 2_000_000, 3_000_000].map(layer);
+    // Of the long ones, the daemon hears before all is here.
+    let [broken, encoded, wrong] = [80_000_000, 2_000_000, 70_000_000].map(layer);
     let layers = vec![broken.clone(), encoded.clone(), wrong.clone()];
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest().to_string()).collect();
     let config = serde_json::json!({
@@ -146,7 +146,7 @@ fn a_daemon_keeps_only_what_was_asked_for() {
         } else if is(&names[1]) {
             return Some(Reply::new(200, gzip.clone()).with("content-encoding", "gzip"));
         }
-        is(&names[2]).then(|| Reply::new(200, vec![0; 3_000_000]))
+        is(&names[2]).then(|| Reply::new(200, vec![0; 70_000_000]))
     });
     let (success, _, stderr) = prefetch();
     assert!(!success && stderr.contains("3 blobs fetched"), "{stderr}");

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -562,20 +562,20 @@ fn a_pull_that_fails_leaves_the_image_that_was_there() {
 
 #[test]
 fn layers_do_not_wait_for_the_config() {
-    // More than wait for it with their names.
     let texts: Vec<String> = (0..100).map(|number| number.to_string()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let image = Image::new("linux/amd64", &texts);
     let registry = registry_with(&image);
     for jobs in ["1", "4"] {
         let config = format!("/blobs/{}", image.config.digest());
-        let is_asked = AtomicBool::new(false);
+        let asked = AtomicUsize::new(0);
         registry.hook(move |call| {
             let is_config = call.target.ends_with(&config);
             if call.target.contains("/blobs/") && !is_config {
-                is_asked.store(true, Ordering::Relaxed);
+                asked.fetch_add(1, Ordering::Relaxed);
             }
-            (is_config && !is_asked.load(Ordering::Relaxed)).then(|| Reply::new(503, ""))
+            // Not one of them is left in the middle.
+            (is_config && asked.load(Ordering::Relaxed) < 100).then(|| Reply::new(503, ""))
         });
         let directory = tempfile::tempdir().expect("a directory");
         let reference = registry.reference("app:1");
@@ -592,7 +592,8 @@ fn layers_do_not_wait_for_the_config() {
 fn an_image_that_is_the_wrong_one_leaves_nothing() {
     let registry = registry_with(&Image::new("linux/amd64", &["one", "two"]));
     let layer = Blob::new(GZIP, gzip(b"layer"));
-    registry.put_image("uneven", "1", &image(vec![layer], &[]));
+    let uneven = image(vec![layer.clone()], &[]);
+    registry.put_image("uneven", "1", &uneven);
     let directory = tempfile::tempdir().expect("a directory");
     let pull = |image: &str, platform: &str| {
         let reference = registry.reference(image);
@@ -601,11 +602,30 @@ fn an_image_that_is_the_wrong_one_leaves_nothing() {
     pull("app:1", "linux/arm64").error(4);
     pull("uneven:1", "linux/amd64").error(8);
     assert_eq!(names(directory.path()), [""; 0]);
-    // One that is there stays as it is.
+    // One that is there stays as it is, also when the layers were faster. What a
+    // pull that was killed left is no image.
+    std::fs::create_dir_all(directory.path().join("a/b")).expect("a folder");
+    std::fs::write(directory.path().join("a/b/.n2c-1.tmp"), "").expect("written");
     assert_eq!(pull("app:1", "linux/amd64").code, 0);
     let before = names(&directory.path().join("a/b"));
-    pull("uneven:1", "linux/amd64").error(8);
-    assert_eq!(names(&directory.path().join("a/b")), before);
+    assert_eq!(before.len(), 5);
+    let hold_config = |status: u16| {
+        let is_asked = AtomicBool::new(false);
+        let [layer, config] = [&layer, &uneven.config].map(|blob| blob.digest().to_string());
+        registry.hook(move |call| {
+            if call.target.ends_with(&layer) {
+                is_asked.store(true, Ordering::Relaxed);
+                return (status != 200).then(|| Reply::new(status, ""));
+            }
+            let is_early = call.target.ends_with(&config) && !is_asked.load(Ordering::Relaxed);
+            is_early.then(|| Reply::new(503, ""))
+        });
+    };
+    for status in [200, 403] {
+        hold_config(status);
+        pull("uneven:1", "linux/amd64").error(8);
+        assert_eq!(names(&directory.path().join("a/b")), before);
+    }
 }
 
 #[test]

@@ -33,11 +33,11 @@ impl<B: Blobs> Pull<'_, B> {
     ) -> Result<(), Error> {
         let (manifest, image) = image.into_parts();
         check(directory)?;
-        let is_new = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let new: Vec<&Path> = directory.ancestors().take_while(is_new).collect();
-        fs::create_dir_all(directory)
+        let _new = NewDirectories::create(directory)
             .map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
         let place = |digest: &Digest| directory.join(digest.hex());
+        // It takes a while where there is much, and so before something is asked.
+        let missing = self.missing(manifest.layers(), place);
         let accepted = SetOnce::new();
         let accept = async {
             let image = image.await?;
@@ -47,15 +47,35 @@ impl<B: Blobs> Pull<'_, B> {
             let _ = accepted.set(());
             self.store_config(&image, &place(image.config().raw().digest())).await
         };
-        let layers = self.fetch_files(manifest.layers(), place, &accepted);
-        let fetched = future::try_join(accept, layers).await;
-        if fetched.is_err() && !accepted.initialized() {
-            // Why it failed matters more than an empty folder.
-            let _ = new.into_iter().try_for_each(fs::remove_dir);
-        }
-        fetched?;
+        let layers = async {
+            let fetched = self.fetch_files(missing, place, &accepted).await;
+            // That it is the wrong image matters more than what failed of it.
+            accepted.wait().await;
+            fetched
+        };
+        future::try_join(accept, layers).await?;
         files::replace(&directory.join("manifest.json"), manifest.raw().bytes())?;
         tidy(directory, &manifest)
+    }
+}
+
+/// Directories that were made, and go again where they are still empty when this
+/// is dropped.
+struct NewDirectories<'a>(Vec<&'a Path>);
+
+impl<'a> NewDirectories<'a> {
+    fn create(directory: &'a Path) -> io::Result<Self> {
+        let is_new = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let new = Self(directory.ancestors().take_while(is_new).collect());
+        fs::create_dir_all(directory)?;
+        Ok(new)
+    }
+}
+
+impl Drop for NewDirectories<'_> {
+    fn drop(&mut self) {
+        // What failed before matters more than an empty folder.
+        let _ = self.0.iter().try_for_each(fs::remove_dir);
     }
 }
 

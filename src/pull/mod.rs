@@ -35,8 +35,6 @@ pub use oci::Images;
 
 /// How many small blobs are fetched in the place of a large one.
 const SMALL_AT_ONCE: usize = 12;
-/// How many files are on their way to the disk at once.
-const COMMITS_AT_ONCE: usize = 64;
 
 /// Why an image is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +170,8 @@ pub struct Pull<'a, B: Blobs> {
 
 impl<B: Blobs> Pull<'_, B> {
     /// Fetches several blobs at once. What is left to do of each, others do not
-    /// wait for.
+    /// wait for, however many that are: one that was left in the middle might hold
+    /// what is waited for.
     async fn fetch_all<'d, F, R>(
         &self,
         blobs: impl IntoIterator<Item = &'d Descriptor>,
@@ -186,7 +185,7 @@ impl<B: Blobs> Pull<'_, B> {
             stream::iter(blobs)
                 .map(async |blob| Ok((blob, fetch(blob).await?)))
                 .buffer_unordered(jobs)
-                .try_for_each_concurrent(COMMITS_AT_ONCE, async |(blob, rest)| {
+                .try_for_each_concurrent(None, async |(blob, rest)| {
                     rest.await?;
                     self.tell(blob, false);
                     Ok(())
@@ -202,14 +201,12 @@ impl<B: Blobs> Pull<'_, B> {
         future::try_join(both.0, both.1).await.map(drop)
     }
 
-    /// Fetches blobs into files of their own, each to its `place` when they are
-    /// `accepted`. What is there already, whole, stays.
-    async fn fetch_files<'d>(
+    /// Those of `blobs` that are not in their places already, whole.
+    fn missing<'d>(
         &self,
         blobs: impl IntoIterator<Item = &'d Descriptor>,
         place: impl Fn(&Digest) -> PathBuf,
-        accepted: &SetOnce<()>,
-    ) -> Result<(), Error> {
+    ) -> Vec<&'d Descriptor> {
         let distinct: BTreeMap<&Digest, &Descriptor> =
             blobs.into_iter().map(|blob| (&blob.digest, blob)).collect();
         let (there, missing): (Vec<_>, Vec<_>) =
@@ -217,6 +214,17 @@ impl<B: Blobs> Pull<'_, B> {
         for blob in there {
             self.tell(blob, true);
         }
+        missing
+    }
+
+    /// Fetches blobs into files of their own, each to its `place` when they are
+    /// `accepted`.
+    async fn fetch_files(
+        &self,
+        blobs: Vec<&Descriptor>,
+        place: impl Fn(&Digest) -> PathBuf,
+        accepted: &SetOnce<()>,
+    ) -> Result<(), Error> {
         let fetch = async |blob: &Descriptor| {
             let mut output = OutputFile::replacing(&place(&blob.digest))?;
             self.blobs.fetch_blob(blob, &mut output).await?;
@@ -225,7 +233,7 @@ impl<B: Blobs> Pull<'_, B> {
                 commit(output).await
             })
         };
-        self.fetch_all(missing, fetch).await
+        self.fetch_all(blobs, fetch).await
     }
 
     /// Writes the config of an image to its place, unless it is there already.

@@ -143,7 +143,8 @@ impl<B: Blobs> Pull<'_, B> {
         for image in images.images {
             self.store_config(image, &place(image.config().raw().digest())).await?;
         }
-        self.fetch_files(images.layers(), place, &SetOnce::new_with(Some(()))).await?;
+        let missing = self.missing(images.layers(), place);
+        self.fetch_files(missing, place, &SetOnce::new_with(Some(()))).await?;
         for (digest, bytes) in images.documents() {
             files::replace(&place(digest), bytes)?;
         }

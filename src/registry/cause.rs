@@ -40,7 +40,7 @@ impl Cause {
     }
 
     /// Whether the server agreed to HTTP/2, and then failed at it.
-    fn is_http2(&self) -> bool {
+    pub(super) fn is_http2(&self) -> bool {
         self.chain().any(<dyn StdError>::is::<h2::Error>)
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Clients {
     configs: Mutex<HashMap<Trust, ClientConfig>>,
     /// The directory with certificates for each host that was looked for.
     own_certificates: Mutex<HashMap<String, Option<PathBuf>>>,
+    /// Hosts that agreed to HTTP/2, and failed at it.
+    without_http2: Mutex<HashSet<String>>,
 }
 
 impl Clients {
@@ -66,7 +68,13 @@ impl Clients {
             made: Mutex::default(),
             configs: Mutex::default(),
             own_certificates: Mutex::default(),
+            without_http2: Mutex::default(),
         }
+    }
+
+    /// From now on `host` is spoken to by HTTP/1.1.
+    pub(super) fn avoid_http2(&self, host: String) {
+        self.without_http2.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
     }
 
     /// From now on the certificate of `host` does not matter.
@@ -87,6 +95,8 @@ impl Clients {
         let encrypted = (url.scheme() == "https").then(|| {
             let verified = self.is_verified(&host);
             let own_certificates = self.own_certificates(&host).map(|_| host.clone());
+            let without_http2 = self.without_http2.lock().unwrap_or_else(PoisonError::into_inner);
+            let lane = if without_http2.contains(&host) { Lane::Own } else { lane };
             (lane, Trust { verified, own_certificates })
         });
         let kind = ClientKind { local: origin::is_loopback(url), encrypted };

@@ -137,7 +137,12 @@ impl Http {
             .headers(headers)
             .send()
             .await
-            .map_err(|source| unreachable(outgoing.subject, url, source))?;
+            .map_err(|source| unreachable(outgoing.subject, url, source))
+            .inspect_err(|error| {
+                if matches!(error, Error::Unreachable { source, .. } if source.is_http2()) {
+                    self.clients.avoid_http2(host_of(url));
+                }
+            })?;
         self.tell(&method, url, &response, started.elapsed());
         Ok(response)
     }

@@ -95,8 +95,8 @@ impl Daemon {
         self.end()
     }
 
-    /// Begins to add something, whose content goes through [`Daemon::frames`]. A
-    /// daemon that is left before [`Daemon::end`] discards it.
+    /// Begins to add something, whose content goes through [`Daemon::frames`] and
+    /// ends by [`Daemon::end`], or by [`Frames::spoil`].
     pub(super) fn begin(&mut self, name: &str, method: &str) -> io::Result<()> {
         self.write(OPERATION_ADD_TO_STORE)?;
         self.write_bytes(name.as_bytes())?;
@@ -228,6 +228,14 @@ impl Daemon {
 
 /// Sends each write as a frame, with its length before it.
 pub(super) struct Frames(UnixStream);
+
+impl Frames {
+    /// Sends what is no frame, so that the daemon fails, and discards what it has.
+    /// To one that just hangs up, it may listen as if that were the end.
+    pub(super) fn spoil(&mut self) -> io::Result<()> {
+        self.0.write_all(&u64::MAX.to_le_bytes())
+    }
+}
 
 impl Write for Frames {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -13,8 +13,8 @@ use super::path::StorePath;
 use crate::digest::{Algorithm, Digest};
 use crate::sink::Sink;
 
-/// How much of a blob is held back from the daemon, in bytes. What breaks off
-/// within its `nar-buffer-size`, 32 MiB, it takes to be whole, and adds it (Nix
+/// How much of a blob is held back from the daemon, in bytes: what is killed within
+/// its `nar-buffer-size`, 32 MiB, the daemon takes to be whole, and adds it (Nix
 /// `src/libstore/local-store.cc`, `addToStoreFromDump`).
 const HELD: u64 = 64 << 20;
 
@@ -48,43 +48,71 @@ struct Upload {
 
 impl Upload {
     /// Tells the daemon of the blob, and of what was held back.
-    fn begin(&mut self) -> io::Result<(Daemon, Frames)> {
+    fn begin(&mut self) -> io::Result<&mut (Daemon, Frames)> {
         let mut daemon = Daemon::connect(&self.socket)?;
         let (name, algorithm) = (self.digest.hex(), self.digest.algorithm().name());
         daemon.begin(name, &format!("fixed:{algorithm}"))?;
-        let mut frames = daemon.frames()?;
+        let frames = daemon.frames()?;
+        let stream = self.stream.insert((daemon, frames));
         self.held.seek(SeekFrom::Start(0))?;
-        let mut buffered = BufWriter::with_capacity(FRAME, &mut frames);
+        let mut buffered = BufWriter::with_capacity(FRAME, &mut stream.1);
         io::copy(&mut self.held, &mut buffered)?;
         buffered.flush()?;
         drop(buffered);
-        Ok((daemon, frames))
+        Ok(stream)
     }
 
     fn end(&mut self) -> io::Result<String> {
-        let (mut daemon, _) = match self.stream.take() {
-            Some(stream) => stream,
-            None => self.begin()?,
-        };
-        daemon.end()
+        if self.stream.is_none() {
+            self.begin()?;
+        }
+        match self.stream.take() {
+            Some((mut daemon, _)) => daemon.end(),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.stream.is_none() && self.length >= HELD {
-            self.stream = Some(self.begin()?);
-        }
-        let count = match &mut self.stream {
-            Some((_, frames)) => frames.write(bytes)?,
-            None => self.held.write(bytes)?,
+        let count = if self.stream.is_none() && self.length < HELD {
+            self.held.write(bytes)?
+        } else {
+            self.pass_on(bytes).map_err(|source| self.failed(source))?
         };
         self.length += count as u64;
         Ok(count)
     }
 
+    fn pass_on(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Some((_, frames)) => frames.write(bytes),
+            None => self.begin()?.1.write(bytes),
+        }
+    }
+
     fn restart(&mut self) -> io::Result<()> {
-        // The daemon discards what it has heard when it is left.
-        (self.stream, self.length) = (None, 0);
+        self.abandon();
+        self.length = 0;
         self.held.restart()
+    }
+
+    /// Makes the daemon forget what it has heard.
+    fn abandon(&mut self) {
+        if let Some((_, mut frames)) = self.stream.take() {
+            // Where it can't be told, it is gone.
+            let _ = frames.spoil();
+        }
+    }
+
+    /// A failure at the daemon, as it is told where it happens at the end.
+    fn failed(&self, source: io::Error) -> io::Error {
+        let (kind, socket) = (source.kind(), self.socket.clone());
+        io::Error::new(kind, AddError::Daemon { socket, source })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.abandon();
     }
 }
 
