@@ -44,7 +44,6 @@ enum Decoder<S: Sink> {
 /// Hashes and counts on the way.
 struct Measured<S> {
     sink: S,
-    algorithm: Algorithm,
     hasher: HashThread,
     size: u64,
     /// Whether the sink took no more.
@@ -91,8 +90,8 @@ pub struct Decompressed<S> {
 impl<S: Sink> Decompressor<S> {
     /// Nothing has arrived yet. The diff ID is computed with `algorithm`.
     pub fn new(sink: S, algorithm: Algorithm) -> Self {
-        let hasher = HashThread::start(Hasher::new(algorithm));
-        let measured = Measured { sink, algorithm, hasher, size: 0, is_full: false };
+        let hasher = HashThread::new(Hasher::new(algorithm));
+        let measured = Measured { sink, hasher, size: 0, is_full: false };
         let output = Shared(Rc::new(RefCell::new(measured)));
         Self { output, decoder: Decoder::Unknown(Vec::new()), failure: None }
     }
@@ -190,7 +189,7 @@ impl<S: Sink> Sink for Decompressor<S> {
         self.decoder = Decoder::Unknown(Vec::new());
         self.failure = None;
         let mut measured = self.output.0.borrow_mut();
-        measured.hasher = HashThread::start(Hasher::new(measured.algorithm));
+        measured.hasher.restart();
         measured.size = 0;
         measured.sink.restart()
     }

@@ -18,23 +18,23 @@ const PIECE: usize = 128 << 10;
 /// forgotten.
 #[derive(Debug)]
 pub struct HashThread {
+    before: Hasher,
     gathered: BytesMut,
-    pieces: SyncSender<Bytes>,
-    thread: JoinHandle<Hasher>,
+    /// There is no thread before there are bytes for it.
+    running: Option<(SyncSender<Bytes>, JoinHandle<Hasher>)>,
 }
 
 impl HashThread {
-    /// Goes on with `hasher`.
+    /// Goes on with `before`.
     #[must_use]
-    pub fn start(mut hasher: Hasher) -> Self {
-        let (pieces, waiting) = sync_channel::<Bytes>(WAITING);
-        let thread = thread::spawn(move || {
-            for piece in waiting {
-                hasher.update(&piece);
-            }
-            hasher
-        });
-        Self { gathered: BytesMut::new(), pieces, thread }
+    pub fn new(before: Hasher) -> Self {
+        Self { before, gathered: BytesMut::new(), running: None }
+    }
+
+    /// Forgets all that was added.
+    pub fn restart(&mut self) {
+        self.gathered.clear();
+        self.running = None;
     }
 
     /// Adds a copy of `bytes`.
@@ -55,8 +55,9 @@ impl HashThread {
     #[must_use]
     pub fn finish(mut self) -> Hasher {
         self.hand_over();
-        drop(self.pieces);
-        match self.thread.join() {
+        let Some((pieces, thread)) = self.running else { return self.before };
+        drop(pieces);
+        match thread.join() {
             Ok(hasher) => hasher,
             Err(panicked) => panic::resume_unwind(panicked),
         }
@@ -69,10 +70,22 @@ impl HashThread {
         }
     }
 
-    fn send(&self, bytes: Bytes) {
+    fn send(&mut self, bytes: Bytes) {
+        let (pieces, _) = self.running.get_or_insert_with(|| start(self.before.clone()));
         // The thread takes all; where it panicked, the end says so.
-        let _ = self.pieces.send(bytes);
+        let _ = pieces.send(bytes);
     }
+}
+
+fn start(mut hasher: Hasher) -> (SyncSender<Bytes>, JoinHandle<Hasher>) {
+    let (pieces, waiting) = sync_channel::<Bytes>(WAITING);
+    let thread = thread::spawn(move || {
+        for piece in waiting {
+            hasher.update(&piece);
+        }
+        hasher
+    });
+    (pieces, thread)
 }
 
 #[cfg(test)]
@@ -87,7 +100,10 @@ mod tests {
             let (start, rest) = bytes.split_at(100_000);
             let mut before = Hasher::new(Algorithm::Sha256);
             before.update(&start[..10]);
-            let mut thread = HashThread::start(before);
+            let mut thread = HashThread::new(before);
+            thread.update(&start[..piece.min(200)]);
+            thread.update_shared(Bytes::from_static(b"forgotten"));
+            thread.restart();
             start[10..].chunks(piece).for_each(|piece| thread.update(piece));
             for piece in rest.chunks(piece.max(4096)) {
                 thread.update_shared(Bytes::copy_from_slice(piece));

@@ -158,28 +158,25 @@ impl Sink for Region<'_> {
 
 /// Hashes, and keeps nothing: a blob as a part of something larger.
 #[derive(Debug)]
-pub struct HashSink {
-    before: Hasher,
-    now: HashThread,
-}
+pub struct HashSink(HashThread);
 
 impl HashSink {
     /// Goes on with the hash of what stands before the blob.
     #[must_use]
     pub fn new(before: Hasher) -> Self {
-        Self { now: HashThread::start(before.clone()), before }
+        Self(HashThread::new(before))
     }
 
     /// The hash of what stands before, and of the blob.
     #[must_use]
     pub fn into_hasher(self) -> Hasher {
-        self.now.finish()
+        self.0.finish()
     }
 }
 
 impl Write for HashSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.now.update(bytes);
+        self.0.update(bytes);
         Ok(bytes.len())
     }
 
@@ -190,7 +187,7 @@ impl Write for HashSink {
 
 impl Sink for HashSink {
     fn restart(&mut self) -> io::Result<()> {
-        self.now = HashThread::start(self.before.clone());
+        self.0.restart();
         Ok(())
     }
 }

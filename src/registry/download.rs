@@ -49,7 +49,7 @@ struct Progress<'a> {
 /// What works beside the network.
 enum Beside {
     Writer(Writer),
-    Hash(HashThread),
+    Hash(Box<HashThread>),
 }
 
 /// Fetches the blob `digest` into `sink`, over whatever is in it, and returns
@@ -233,7 +233,7 @@ impl Progress<'_> {
         let hasher = self.hasher.clone();
         let mut beside = match writer.map_err(write)? {
             Some(writer) => Beside::Writer(Writer::start(writer, hasher)),
-            None => Beside::Hash(HashThread::start(hasher)),
+            None => Beside::Hash(Box::new(HashThread::new(hasher))),
         };
         let received = self.pass_on(observer, subject, &mut response, &mut beside).await;
         // What arrived before a failure is written too, and counts.
