@@ -1,4 +1,4 @@
-# A locked base image for nix-snapshotter, which reads OCI archives.
+# A locked base image for nix-snapshotter, which reads docker archives.
 #
 #   nix-build examples/nix-snapshotter.nix --arg n2c <n2c> --arg lock ./alpine.json
 #
@@ -14,6 +14,6 @@ let
 in
 pkgs.nix-snapshotter.buildImage {
   name = "hello";
-  fromImage = functions.toOciArchive lock;
+  fromImage = functions.toDockerArchive lock;
   config.entrypoint = [ "${pkgs.hello}/bin/hello" ];
 }

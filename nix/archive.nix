@@ -3,9 +3,9 @@
 # a locked image in one file, for tools that do not read image.json.
 #
 # - toDockerArchive: what `docker load` reads, byte for byte as skopeo writes it:
-#   `fromImage` of nixpkgs' dockerTools
+#   `fromImage` of nixpkgs' dockerTools, and of nix-snapshotter
 # - toOciArchive: an OCI layout in a tar archive, with the manifest as the registry
-#   serves it: `fromImage` of nix-snapshotter
+#   serves it: for `podman load`, `ctr images import`, and to keep a digest
 # - imageName, imageTag: the image's name in the archive; by default those of the
 #   lockfile
 # - the others: as fromLock's

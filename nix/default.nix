@@ -13,14 +13,20 @@
 let
   lib = import ./lib.nix;
 
-  # A program `name` that runs n2c with these arguments.
+  # A program `name` that runs n2c with these arguments, then with `more`, which
+  # is shell, and then with `operand`, which is never taken for an option.
   script =
-    name: arguments:
+    name:
+    {
+      arguments,
+      more,
+      operand,
+    }:
     if pkgs == null then
       throw "n2c: `${name}` is a script, for which `import ./nix` needs `pkgs`."
     else
       pkgs.writeShellScriptBin name ''
-        exec ${n2c}/bin/n2c ${arguments}
+        exec ${n2c}/bin/n2c ${toString (map lib.quote arguments)} ${more} -- ${lib.quote operand}
       '';
   platforms = import ./platforms.nix { inherit lib; };
   fetch = import ./fetch.nix { inherit n2c system; };

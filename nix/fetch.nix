@@ -26,10 +26,13 @@ let
       repository,
       digest,
       size ? null,
+      # Where else it is, where the registry has it not: `urls` of a descriptor.
+      urls ? [ ],
       tlsVerify ? null,
     }:
     let
       inherit (lib.parseDigest digest) algorithm hash;
+      checked = lib.checkRepository "repository" repository;
     in
     derivation {
       # The path depends on name and hash alone; upstream's has this name too,
@@ -39,10 +42,11 @@ let
       builder = "${n2c}/bin/n2c";
       args = [
         "blob"
-        repository
+        checked
         digest
         "--output=${placeholder "out"}"
       ]
+      ++ map (url: "--url=${url}") urls
       ++ options
       ++ (if size == null then [ ] else [ "--size=${toString size}" ])
       ++ (
@@ -60,10 +64,11 @@ in
 {
   inherit impureEnvVars;
 
-  # fetchBlob { repository, digest, size ? null, tlsVerify ? null }: one blob of a
-  # registry as a file. `repository` is such as "docker.io/library/alpine";
-  # `size` in bytes refuses what is longer before it is all here; `tlsVerify`
-  # unset verifies certificates, and speaks plain HTTP on loopback.
+  # fetchBlob { repository, digest, size ? null, urls ? [ ], tlsVerify ? null }: one
+  # blob of a registry as a file. `repository` is such as "docker.io/library/alpine";
+  # `size` in bytes refuses what is longer before it is all here; `urls` are asked
+  # where the registry has it not; `tlsVerify` unset verifies certificates, and
+  # speaks plain HTTP on loopback.
   fetchBlob = fetchDigest [ ];
 
   # The same of a manifest or an index.

@@ -36,37 +36,45 @@ let
       meta ? { },
     }:
     let
-      what = "`${toString lock}`";
-      content = builtins.fromJSON (builtins.readFile lock);
+      what = "lockfile `${toString lock}`";
+      content = lib.readDocument what lock;
       section =
         content.n2c or (throw "n2c: ${what} is no lockfile of n2c; make one with `n2c lock`, or use `pullImageFromManifest`.");
       version = section.version or 0;
-      wanted = platforms.normalise (if platform == null then system else platform);
+      wanted = platforms.normalise "`fromLock`" (if platform == null then system else platform);
       several = section ? platforms;
+      named = if several then builtins.attrNames section.platforms else [ (member "platform") ];
+      # What must be in the object `n2c`.
+      member = name: section.${name} or (throw "n2c: ${what} has no `n2c.${name}`; make it anew with `n2c lock`.");
       chosen =
-        if several then
-          platforms.choose what wanted (builtins.attrNames section.platforms)
-        else if platform == null then
-          section.platform
+        if several || platform != null then
+          platforms.choose what wanted named
         else
-          platforms.choose what wanted [ section.platform ];
-      entry = if several then section.platforms.${chosen} else content;
-      reference = lib.parseReference section.ref;
-      named = if several then builtins.attrNames section.platforms else [ section.platform ];
+          # Valid it must be all the same.
+          platforms.choose what (platforms.normalise what (builtins.head named)) named;
+      entry = lib.checkManifest what (if several then section.platforms.${chosen} else content);
+      ref = member "ref";
+      reference = lib.parseReference what ref;
       lockNow =
-        name: options:
+        name: more:
         if reference.tag == null then
-          throw "n2c: ${what} pins `${section.ref}`, which has no tag that could have moved."
+          throw "n2c: ${what} pins `${ref}`, which has no tag that could have moved."
         else
-          script name "lock ${
-            toString (map (one: "--platform ${one}") named)
-          } ${options} ${reference.repository}:${reference.tag}";
+          script name {
+            arguments = [ "lock" ] ++ map (one: "--platform=${platforms.normalise what one}") named;
+            inherit more;
+            operand = "${reference.repository}:${reference.tag}";
+          };
       repository =
-        if registry == null then reference.repository else "${registry}/${reference.name}";
+        if registry == null then
+          reference.repository
+        else
+          lib.checkRepository "`registry`" "${registry}/${reference.name}";
     in
     if version > 1 then
       throw "n2c: ${what} has version ${toString version}; this n2c reads up to 1. Upgrade n2c."
     else
+      builtins.seq chosen (
       image {
         imageName = reference.name;
         imageTag = reference.tag;
@@ -75,18 +83,20 @@ let
         manifest = builtins.removeAttrs entry [ "n2c" ];
         platform = if several then chosen else null;
         passthru = {
-          inherit (entry.n2c.image) architecture;
+          architecture = entry.n2c.image.architecture or (builtins.elemAt (builtins.split "/" chosen) 2);
+          # As the lockfile has it: a build, and `n2c refresh --check`, compare it
+          # with the config itself.
           config = entry.n2c.image.config or { };
           platform = chosen;
-          ref = section.ref;
+          ref = builtins.seq reference ref;
           # The manifest as the registry serves it.
           servedManifest = fetch.fetchManifest {
             inherit repository tlsVerify;
-            digest = entry.n2c.manifest;
+            digest = entry.n2c.manifest or (throw "n2c: ${what} has no `n2c.manifest`; make it anew with `n2c lock`.");
           };
           getManifest = lockNow "get-manifest" "\"$@\"";
-          update = lockNow "update" "--output \"\${1:?usage: update FILE}\"";
+          update = lockNow "update" "--output=\"\${1:?usage: update FILE}\"";
         };
-      };
+      });
 in
 make (lib.lockOptions argument)

@@ -5,6 +5,8 @@
 # A manifest's digest is its hash, so index and manifest are fixed-output
 # derivations, and what they say is known once they are there: this imports from
 # derivations. Whoever does not want that has `fromLock`.
+#
+# Which image of an index is taken, the rules of `n2c lock` say (`src/resolve/`).
 {
   system,
   lib,
@@ -24,62 +26,183 @@ let
       meta ? { },
     }:
     let
-      reference = lib.parseReference ref;
+      what = "`${lib.show ref}`";
+      reference = lib.parseReference "`fromRef`" ref;
       inherit (reference) repository;
-      wanted = platforms.normalise (if platform == null then system else platform);
-      fetched =
-        digest: size:
+      wanted = platforms.normalise "`fromRef`" (if platform == null then system else platform);
+      fetchedManifest =
+        descriptor:
         fetch.fetchManifest {
-          inherit repository digest size tlsVerify;
+          inherit repository tlsVerify;
+          inherit (descriptor) digest;
+          size = descriptor.size or null;
         };
       read = drv: builtins.fromJSON (builtins.readFile drv);
 
-      # [ { name, file } ]: the image manifests below a document, attestations
-      # left out, nested indexes followed.
-      manifestsBelow =
+      isIndexType =
+        type:
+        builtins.elem type [
+          "application/vnd.oci.image.index.v1+json"
+          "application/vnd.docker.distribution.manifest.list.v2+json"
+        ];
+      isManifestType =
+        type:
+        builtins.elem type [
+          "application/vnd.oci.image.manifest.v1+json"
+          "application/vnd.docker.distribution.manifest.v2+json"
+        ];
+      isConfigType =
+        type:
+        builtins.elem type [
+          "application/vnd.oci.image.config.v1+json"
+          "application/vnd.docker.container.image.v1+json"
+        ];
+      typeOf = entry: entry.mediaType or "application/vnd.oci.image.manifest.v1+json";
+
+      # A platform in an index or a config; null where it is none that could be
+      # asked for.
+      served =
+        value:
+        let
+          part = name: if builtins.isString (value.${name} or null) then value.${name} else "";
+          isPart = text: builtins.match "[A-Za-z0-9._-]{1,64}" text != null;
+          variant = part "variant";
+        in
+        if builtins.isAttrs value && isPart (part "os") && isPart (part "architecture") && (variant == "" || isPart variant) then
+          platforms.format {
+            os = part "os";
+            architecture = part "architecture";
+            inherit variant;
+          }
+        else
+          null;
+
+      isArtifact =
+        entry:
+        (entry.annotations or { }) ? "vnd.docker.reference.type"
+        || served (entry.platform or null) == "unknown/unknown"
+        || (entry.artifactType or "") != "" && !isConfigType entry.artifactType
+        || !isManifestType (typeOf entry) && !isIndexType (typeOf entry);
+
+      # { platform, features, hidden, descriptor }: an image of the index.
+      listed =
+        document:
+        builtins.concatMap (
+          entry:
+          let
+            named = served (entry.platform or null);
+          in
+          if isArtifact entry || named == null || !isManifestType (typeOf entry) then
+            [ ]
+          else
+            [
+              {
+                platform = named;
+                features = (entry.platform."os.features" or [ ]) != [ ];
+                hidden = false;
+                descriptor = entry;
+              }
+            ]
+        ) document.manifests;
+
+      # The same of what says its platform itself, nested indexes followed.
+      found =
         depth: document:
         if depth > 4 then
-          throw "n2c: the indexes of `${ref}` are nested deeper than 4 levels."
+          throw "n2c: the indexes of ${what} are nested deeper than 4 levels."
         else
           builtins.concatMap (
             entry:
             let
-              file = fetched entry.digest entry.size;
-              isIndex = builtins.elem (entry.mediaType or "") [
-                "application/vnd.oci.image.index.v1+json"
-                "application/vnd.docker.distribution.manifest.list.v2+json"
-              ];
+              content = read (fetchedManifest entry);
+              named = listed { manifests = [ entry ]; };
             in
-            if (entry.annotations or { }) ? "vnd.docker.reference.type" then
+            if isArtifact entry then
               [ ]
-            else if entry ? platform && entry.platform.os or "" != "unknown" then
+            else if named != [ ] then
+              named
+            else if content ? manifests then
+              found (depth + 1) content
+            else if !isConfigType (content.config.mediaType or "") then
+              [ ]
+            else
               [
                 {
-                  name = platforms.format entry.platform;
-                  inherit file;
+                  platform = platformOf content;
+                  features = false;
+                  hidden = true;
+                  descriptor = entry;
                 }
               ]
-            else if isIndex then
-              manifestsBelow (depth + 1) (read file)
-            else
-              [ ]
           ) document.manifests;
 
-      rootFile = fetched reference.digest null;
+      platformOf =
+        manifest:
+        served (
+          read (
+            fetch.fetchBlob {
+              inherit repository tlsVerify;
+              inherit (manifest.config) digest size;
+            }
+          )
+        );
+
+      # The first of the best: features that nobody asked for are the worst, then
+      # a lower variant, then a platform that the index does not tell.
+      best =
+        candidates:
+        let
+          rank =
+            candidate:
+            let
+              far = if candidate.platform == null then null else platforms.distance wanted candidate.platform;
+            in
+            if far == null then
+              null
+            else
+              (if candidate.features then 1000 else 0) + 2 * far + (if candidate.hidden then 1 else 0);
+          fitting = builtins.filter (candidate: rank candidate != null) candidates;
+          better = one: other: if rank other < rank one then other else one;
+        in
+        if fitting == [ ] then null else builtins.foldl' better (builtins.head fitting) fitting;
+
+      rootFile = fetchedManifest { inherit (reference) digest; };
       root = read rootFile;
-      found = manifestsBelow 1 root;
-      chosen = platforms.choose "`${ref}`" wanted (map (one: one.name) found);
+
+      chosen =
+        let
+          exact = builtins.filter (one: one.platform == wanted && !one.features) (listed root);
+          all = found 1 root;
+          unnamed = builtins.filter (one: one.platform == null) all;
+          names = map (one: one.platform) (builtins.filter (one: one.platform != null) all);
+        in
+        if exact != [ ] then
+          builtins.head exact
+        else if best all != null then
+          best all
+        else if builtins.length all == 1 && unnamed != [ ] then
+          builtins.head all
+        else
+          throw "n2c: no image for `${wanted}` in ${what}; it has: ${
+            if names == [ ] then "none" else builtins.concatStringsSep ", " names
+          }";
+
+      # A single manifest is taken as it is, unless a platform was asked for.
+      built = platformOf root;
+      fits = platform == null || built == null || platforms.distance wanted built != null;
       file =
         if root ? manifests then
-          (builtins.head (builtins.filter (one: one.name == chosen) found)).file
+          fetchedManifest chosen.descriptor
+        else if fits then
+          rootFile
         else
-          rootFile;
+          throw "n2c: no image for `${wanted}` in ${what}; it is for ${built}";
     in
     image {
       imageName = reference.name;
       imageTag = reference.tag;
       inherit repository file inheritConfig tlsVerify meta;
-      manifest = read file;
+      manifest = lib.checkManifest what (read file);
       passthru = {
         inherit ref;
       };

@@ -28,10 +28,13 @@ let
     descriptor:
     fetch.fetchBlob {
       inherit repository tlsVerify;
-      inherit (descriptor) digest size;
+      inherit (descriptor) digest;
+      size = descriptor.size or null;
+      urls = descriptor.urls or [ ];
     };
   config = blob manifest.config;
   layers = map blob manifest.layers;
+  isName = builtins.isString imageName && lib.isPath imageName;
   named = drv: {
     inherit (drv) name;
     value = drv;
@@ -40,6 +43,8 @@ let
 in
 if !builtins.elem inheritConfig [ "none" "env" "all" ] then
   throw "n2c: `inheritConfig` is to be \"none\", \"env\" or \"all\", not `${toString inheritConfig}`."
+else if !isName then
+  throw "n2c: invalid image name `${lib.show imageName}`: it is the path of a repository, such as `library/alpine`."
 else
   derivation {
     name = lib.sanitizeName "nix2container-${imageName}.json";

@@ -14,6 +14,16 @@ rec {
         (builtins.substring (builtins.stringLength (builtins.head parts) + 1) (-1) text)
       ];
 
+  # ASCII letters in lower case.
+  toLower =
+    let
+      letters = text: builtins.filter (letter: builtins.isString letter && letter != "") (builtins.split "" text);
+    in
+    builtins.replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
+
+  # "08" → 8. JSON knows no leading zeros.
+  toInt = digits: builtins.fromJSON (builtins.head (builtins.match "0*([0-9]+)" digits));
+
   # A name that a store path can hold: as nixpkgs' sanitizeDerivationName.
   sanitizeName =
     text:
@@ -54,26 +64,127 @@ rec {
     else
       throw "n2c: `${digest}` is no digest that Nix can verify; it is to be `sha256:` and 64 hex digits. Make the lockfile anew with `n2c lock`.";
 
+  # Text as one word of a shell.
+  quote = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
+
+  # The grammar of distribution/reference, the same as `src/reference.rs` has. Text
+  # from a lockfile becomes an argument of n2c, so nothing else may pass. Nix's
+  # regular expressions are not fit for long text.
+  isHost =
+    text:
+    builtins.stringLength text <= 255
+    && (
+      builtins.match "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?" text != null
+      || builtins.match "\\[[0-9A-Fa-f:]+](:[0-9]{1,5})?" text != null
+    );
+  isPath =
+    text:
+    builtins.stringLength text <= 255
+    && builtins.match "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*" text != null;
+  isTag = text: builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}" text != null;
+
+  # `text`, if it is a tag. `what` says in the error what it was to be.
+  checkTag =
+    what: text:
+    if builtins.isString text && isTag text then
+      text
+    else
+      throw "n2c: invalid ${what} `${show text}`: a tag is 1 to 128 letters, digits, `_`, `.` and `-`.";
+
+  # "docker.io/library/alpine", if it is a registry and a repository on it.
+  checkRepository =
+    what: text:
+    let
+      parts = splitOnce "/" text;
+    in
+    if
+      builtins.isString text
+      && builtins.elemAt parts 1 != null
+      && isHost (builtins.head parts)
+      && isPath (builtins.elemAt parts 1)
+    then
+      text
+    else
+      throw "n2c: invalid ${what} `${show text}`: a repository looks like `docker.io/library/alpine`.";
+
+  # Any value, as an error shows it.
+  show = value: if builtins.isString value then builtins.substring 0 200 value else builtins.toJSON value;
+
   # "docker.io/library/alpine:3.19@sha256:…" →
   # { repository = "docker.io/library/alpine"; name = "library/alpine"; tag = "3.19"; digest = "sha256:…"; }
+  # `what` says in errors where the text is from.
   parseReference =
+    what: text:
+    let
+      parts = splitOnce "@" text;
+      name = builtins.head parts;
+      digest = builtins.elemAt parts 1;
+      # A colon behind the last slash starts a tag.
+      tagged = builtins.match "(.+):([^/:]*)" name;
+      repository = if tagged == null then name else builtins.head tagged;
+      names = splitOnce "/" repository;
+    in
+    if !builtins.isString text || builtins.stringLength text > 1024 then
+      throw "n2c: invalid reference in ${what}: it is too long, or not text."
+    else if digest == null then
+      throw "n2c: `${show text}` in ${what} has no digest; write `name:tag@sha256:…`, as `n2c lock` puts it into `n2c.ref`."
+    else if builtins.elemAt names 1 == null || builtins.match "[^/]*[.:A-Z][^/]*|localhost" (builtins.head names) == null then
+      throw "n2c: `${show text}` in ${what} does not name its registry; write it in full, such as `docker.io/library/alpine:3.19@sha256:…`."
+    else
+      # All of it is checked before any of it is used.
+      let
+        parsed = {
+          repository = checkRepository "repository in ${what}" repository;
+          name = builtins.elemAt names 1;
+          tag = if tagged == null then null else checkTag "tag in ${what}" (builtins.elemAt tagged 1);
+          digest = builtins.seq (parseDigest digest).hash digest;
+        };
+      in
+      builtins.deepSeq parsed parsed;
+
+  # The JSON in a lockfile or manifest, as Nix data. `what` names the file.
+  readDocument =
+    what: file:
+    let
+      text = builtins.readFile file;
+      content = builtins.addErrorContext "while reading ${what}" (builtins.fromJSON text);
+    in
+    # Nix's own error of what follows would not name the file.
+    if builtins.match "[[:space:]]*" (builtins.substring 0 1024 text) != null then
+      throw "n2c: ${what} is empty; make it with `n2c lock`."
+    else if builtins.match "[[:space:]]*[{].*" (builtins.substring 0 64 text) == null then
+      throw "n2c: ${what} is no JSON object; make it anew with `n2c lock`."
+    else if hasConflict text then
+      throw "n2c: ${what} holds a merge that was not finished; take one side, or make it anew with `n2c lock`."
+    else if !builtins.isAttrs content then
+      throw "n2c: ${what} is no JSON object; make it anew with `n2c lock`."
+    else
+      content;
+
+  hasConflict =
     text:
     let
-      parts = builtins.match "([^@]+)@(.+)" text;
-      name = builtins.head parts;
-      # A colon behind the last slash starts a tag.
-      tagged = builtins.match "(.+):([A-Za-z0-9_][A-Za-z0-9_.-]*)" name;
-      repository = if tagged == null then name else builtins.head tagged;
+      without = builtins.replaceStrings [ "\n<<<<<<< " "\n>>>>>>> " ] [ "" "" ] text;
     in
-    if parts == null then
-      throw "n2c: `${text}` has no digest; write `name:tag@sha256:…`, as `n2c lock` puts it into `n2c.ref`."
-    else if builtins.match "[^/]+/.+" repository == null || builtins.match "[^/]*[.:][^/]*/.+|localhost/.+" repository == null then
-      throw "n2c: `${text}` does not name its registry; write it in full, such as `docker.io/library/alpine:3.19@sha256:…`."
+    without != text;
+
+  # `set.${name}`, or an error that names the file.
+  field =
+    what: name: set:
+    set.${name} or (throw "n2c: ${what} has no `${name}`; make it anew with `n2c lock`.");
+
+  # The entry of a manifest or lockfile, if it has what an image needs.
+  checkManifest =
+    what: content:
+    let
+      config = field what "config" content;
+      layers = field what "layers" content;
+      isDescriptor = one: builtins.isAttrs one && one ? digest && builtins.isInt (one.size or 0);
+    in
+    if content ? manifests then
+      throw "n2c: ${what} is an index of several images; lock one of them with `n2c lock`."
+    else if !isDescriptor config || !builtins.isList layers || !builtins.all isDescriptor layers then
+      throw "n2c: ${what} is no manifest of an image; make it anew with `n2c lock`."
     else
-      {
-        inherit repository;
-        name = builtins.elemAt (splitOnce "/" repository) 1;
-        tag = if tagged == null then null else builtins.elemAt tagged 1;
-        digest = builtins.elemAt parts 1;
-      };
+      content;
 }

@@ -1,38 +1,26 @@
 # Platforms: Nix's names for them, and which entry serves which. The rules are
-# those of `n2c lock`, for the platforms that Nix systems have.
+# those of `src/platform.rs`; `tests/platforms.json` holds both to them.
 { lib }:
 rec {
   # "aarch64-linux" and "aarch64-darwin" → "linux/arm64": images are for Linux.
-  fromSystem =
-    system:
-    let
-      architecture = builtins.head (lib.splitOnce "-" system);
-      known = {
-        x86_64 = "linux/amd64";
-        aarch64 = "linux/arm64";
-        i686 = "linux/386";
-        armv5tel = "linux/arm/v5";
-        armv6l = "linux/arm/v6";
-        armv7l = "linux/arm/v7";
-        powerpc64le = "linux/ppc64le";
-        riscv64 = "linux/riscv64";
-        s390x = "linux/s390x";
-        loongarch64 = "linux/loong64";
-      };
-    in
-    known.${architecture} or "linux/${architecture}";
+  fromSystem = system: format { os = "linux"; architecture = builtins.head (lib.splitOnce "-" system); };
 
   # "aarch64-linux" → "arm64": upstream's default for `arch`.
   architecture = system: builtins.elemAt (builtins.split "/" (fromSystem system)) 2;
 
-  # A platform as the user writes it: a Nix system, or `os/arch[/variant]`.
+  # A platform as the user or a lockfile writes it: a Nix system, or
+  # `os/arch[/variant]`. `what` says in the error where it is from.
   normalise =
-    text:
+    what: text:
     let
       parts = builtins.filter builtins.isString (builtins.split "/" text);
-      at = index: if builtins.length parts > index then builtins.elemAt parts index else "";
+      count = builtins.length parts;
+      at = index: if count > index then builtins.elemAt parts index else "";
+      isPart = part: builtins.match "[A-Za-z0-9._-]{1,64}" part != null;
     in
-    if builtins.length parts == 1 then
+    if !builtins.isString text || count > 3 || !builtins.all isPart parts then
+      throw "n2c: invalid platform `${lib.show text}` in ${what}: it is `os/arch[/variant]`, such as `linux/arm64`, or a Nix system."
+    else if count == 1 then
       fromSystem text
     else
       format {
@@ -44,69 +32,125 @@ rec {
   # { os, architecture, variant } → "linux/arm64", in one spelling.
   format =
     {
-      os,
-      architecture,
+      os ? "",
+      architecture ? "",
       variant ? "",
       ...
     }:
     let
+      lower = lib.toLower;
+      # Of an architecture, what else it is called; some names say the variant too.
       spelling = {
-        "x86_64" = "amd64";
-        "x86-64" = "amd64";
-        "aarch64" = "arm64";
-        "i386" = "386";
-        "i686" = "386";
+        "x86_64" = "amd64/";
+        "x86-64" = "amd64/";
+        "aarch64" = "arm64/";
+        "armhf" = "arm/v7";
+        "armv7l" = "arm/v7";
+        "armv7a" = "arm/v7";
+        "armel" = "arm/v6";
+        "armv6l" = "arm/v6";
+        "armv5tel" = "arm/v5";
+        "i386" = "386/";
+        "i486" = "386/";
+        "i586" = "386/";
+        "i686" = "386/";
+        "powerpc64le" = "ppc64le/";
+        "loongarch64" = "loong64/";
       };
-      arch = spelling.${architecture} or architecture;
+      given = lower architecture;
+      known = lib.splitOnce "/" (spelling.${given} or "${given}/");
+      arch = builtins.head known;
+      asked = lower variant;
       plain = {
         "amd64/v1" = "";
         "arm64/v8" = "";
         "arm64/8" = "";
+        "arm64/v8.0" = "";
+        "arm64/9" = "v9";
+        "arm64/9.0" = "v9";
+        "arm64/v9.0" = "v9";
         "arm/" = "v7";
+        "arm/8" = "v8";
         "arm/7" = "v7";
         "arm/6" = "v6";
         "arm/5" = "v5";
       };
-      v = plain."${arch}/${variant}" or variant;
+      v =
+        if builtins.elemAt known 1 != "" then
+          builtins.elemAt known 1
+        else if arch == "386" then
+          ""
+        else
+          plain."${arch}/${asked}" or asked;
+      system = if lower os == "macos" then "darwin" else lower os;
     in
-    "${os}/${arch}${if v == "" then "" else "/${v}"}";
+    "${system}/${arch}${if v == "" then "" else "/${v}"}";
 
-  # What runs where `platform` runs, best first: never another architecture.
+  # What runs where `platform`, which is normalised, runs, best first: never
+  # another architecture.
   goingDown =
     platform:
     let
-      arm = [
-        "linux/arm/v8"
-        "linux/arm/v7"
-        "linux/arm/v6"
-        "linux/arm/v5"
-      ];
-      amd64 = [
-        "linux/amd64/v4"
-        "linux/amd64/v3"
-        "linux/amd64/v2"
-        "linux/amd64"
-      ];
-      from =
-        list:
-        if list == [ ] then
-          [ platform ]
-        else if builtins.head list == platform then
-          list
-        else
-          from (builtins.tail list);
+      parts = builtins.filter builtins.isString (builtins.split "/" platform);
+      base = "${builtins.head parts}/${builtins.elemAt parts 1}";
+      arch = builtins.elemAt parts 1;
+      variant = if builtins.length parts > 2 then builtins.elemAt parts 2 else "";
+      # The number in "v8.3" behind "v8.", at most 16; null where there is none.
+      number =
+        prefix:
+        let
+          matched = builtins.match "${prefix}([0-9]{1,9})" variant;
+          value = if matched == null then null else lib.toInt (builtins.head matched);
+        in
+        if value != null && value > 16 then 16 else value;
+      # [ 5 4 … low ] below `top`
+      below = top: low: builtins.genList (index: top - 1 - index) (if top > low then top - low else 0);
+      named = prefix: map (level: "/${prefix}${toString level}");
+      top = fallback: value: if value == null then fallback else value;
+      v = number "v";
+      eight = number "v8[.]";
+      nine = if variant == "v9" then 0 else number "v9[.]";
+      minor = if nine != null then nine + 6 else eight;
+      down =
+        {
+          amd64 = named "v" (below (top 1 v) 2) ++ (if top 1 v > 1 then [ "" ] else [ ]);
+          arm = named "v" (below (top 5 v) 5);
+          arm64 =
+            (if nine == null then [ ] else named "v9." (below nine 1) ++ (if nine > 0 then [ "/v9" ] else [ ]))
+            ++ (if minor == null then [ ] else named "v8." (below minor 1) ++ [ "" ]);
+        }
+        .${arch} or [ ];
     in
-    from (if builtins.elem platform arm then arm else if builtins.elem platform amd64 then amd64 else [ ]);
+    [ platform ] ++ map (suffix: "${base}${suffix}") down;
 
-  # The first of `available` (a list of names) that serves `wanted`, or an error
-  # that names what there is. `what` says of what.
+  # How badly `offered` serves `wanted`, both normalised: 0 is exact, null is not
+  # at all.
+  distance =
+    wanted: offered:
+    let
+      all = goingDown wanted;
+      matching = builtins.filter (index: builtins.elemAt all index == offered) (
+        builtins.genList (index: index) (builtins.length all)
+      );
+    in
+    if matching == [ ] then null else builtins.head matching;
+
+  # The first of `available` (a list of names) that serves `wanted` best, or an
+  # error that names what there is. `what` says of what.
   choose =
     what: wanted: available:
     let
-      fitting = builtins.filter (name: builtins.elem name available) (goingDown wanted);
+      normal = name: {
+        inherit name;
+        value = normalise what name;
+      };
+      names = map normal available;
+      fitting = builtins.concatMap (
+        platform: builtins.filter (one: one.value == platform) names
+      ) (goingDown wanted);
     in
     if fitting == [ ] then
-      throw "n2c: no image for `${wanted}` in ${what}; it has: ${builtins.concatStringsSep ", " available}"
+      throw "n2c: no image for `${wanted}` in ${what}; it has: ${builtins.concatStringsSep ", " (map (one: one.value) names)}"
     else
-      builtins.head fitting;
+      (builtins.head fitting).name;
 }

@@ -12,8 +12,9 @@
   imageName,
   # A manifest, or a lockfile.
   imageManifest ? null,
-  # These three are for `getManifest` alone; the manifest says what is pulled.
+  # For `getManifest` alone; the manifest says what is pulled.
   imageTag ? "latest",
+  # For `getManifest`, and to pick from a lockfile of several platforms.
   os ? "linux",
   arch ? platforms.architecture system,
   tlsVerify ? true,
@@ -30,10 +31,24 @@ let
     "index.docker.io"
   ];
   registry = if isHub then "docker.io" else registryUrl;
-  repository = "${registry}/${imageName}";
-  verify = if tlsVerify then "" else " --tls-verify=false";
+  repository = lib.checkRepository "`registryUrl` and `imageName`" "${registry}/${imageName}";
+  wanted = platforms.normalise "`os` and `arch`" "${os}/${arch}";
 
-  getManifest = script "get-manifest" "lock --os ${os} --arch ${arch}${verify} \"$@\" ${repository}:${imageTag}";
+  getManifest = script "get-manifest" {
+    arguments = [
+      "lock"
+      "--platform=${wanted}"
+    ]
+    ++ (if tlsVerify then [ ] else [ "--tls-verify=false" ]);
+    more = "\"$@\"";
+    operand = "${repository}:${lib.checkTag "`imageTag`" imageTag}";
+  };
+
+  what = "manifest `${toString imageManifest}`";
+  content = lib.readDocument what imageManifest;
+  several = (content.n2c or { }).platforms or null;
+  chosen = if several == null then null else platforms.choose what wanted (builtins.attrNames several);
+  entry = lib.checkManifest what (if several == null then content else several.${chosen});
 in
 if imageManifest == null then
   {
@@ -45,7 +60,8 @@ else
     # Upstream's `true` is n2c's default, which also knows loopback.
     tlsVerify = if tlsVerify then null else false;
     file = imageManifest;
-    manifest = builtins.fromJSON (builtins.readFile imageManifest);
+    manifest = builtins.removeAttrs entry [ "n2c" ];
+    platform = chosen;
     passthru = {
       inherit getManifest;
     };

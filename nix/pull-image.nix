@@ -15,8 +15,11 @@
   imageDigest,
   # The NAR hash of the directory, in any of Nix's spellings.
   sha256,
-  os ? "linux",
-  arch ? platforms.architecture system,
+  # Which image of an index. An image without one is taken as it is, unless one
+  # of these asks for something else. By default Linux, on this system's
+  # architecture.
+  os ? null,
+  arch ? null,
   tlsVerify ? true,
   name ? builtins.replaceStrings [ "/" ":" ] [ "-" "-" ] "docker-image-${imageName}",
   # As fromLock's.
@@ -24,17 +27,23 @@
   meta ? { },
 }:
 let
+  repository = builtins.match "(docker://)?(.*)" imageName;
+  # As n2c's own parser has it, so that nothing becomes an option.
+  isName = builtins.match "[A-Za-z0-9[].*" (builtins.elemAt repository 1) != null;
+  inherit (lib.parseDigest imageDigest) hash;
+  platform = platforms.normalise "`os` and `arch`" "${if os == null then "linux" else os}/${
+    if arch == null then platforms.architecture system else arch
+  }";
   directory = derivation {
     name = lib.sanitizeName name;
     inherit system impureEnvVars;
     builder = "${n2c}/bin/n2c";
     args = [
       "pull"
-      "${imageName}@${imageDigest}"
+      (builtins.seq hash "${imageName}@${imageDigest}")
       "dir:${placeholder "out"}"
-      "--os=${os}"
-      "--arch=${arch}"
     ]
+    ++ (if os == null && arch == null then [ ] else [ "--platform=${platform}" ])
     # Upstream's `true` is n2c's default, which also knows loopback.
     ++ (if tlsVerify then [ ] else [ "--tls-verify=false" ]);
     outputHashMode = "recursive";
@@ -43,6 +52,9 @@ let
     preferLocalBuild = true;
   };
 in
+if !isName then
+  throw "n2c: invalid `imageName` `${lib.show imageName}`: it is a reference without tag, such as `quay.io/acme/base`."
+else
 derivation {
   name = lib.sanitizeName "nix2container-${imageName}.json";
   inherit system;

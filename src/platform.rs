@@ -78,7 +78,12 @@ impl Platform {
     /// The operating system is always Linux, for that is what images hold.
     #[must_use]
     pub fn host() -> Self {
-        Self::new("linux", std::env::consts::ARCH, "")
+        let architecture = match std::env::consts::ARCH {
+            "x86" => "386",
+            "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+            other => other,
+        };
+        Self::new("linux", architecture, "")
     }
 
     /// The architecture and variant that a user named, on `os`. Accepts what
@@ -122,6 +127,16 @@ impl Platform {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
+    }
+
+    /// The one of `available` that somebody who asked for this in vain will want: the
+    /// best of the same architecture, or else the first.
+    #[must_use]
+    pub fn nearest<'a>(&self, available: &'a [Self]) -> Option<&'a Self> {
+        let is_same =
+            |other: &&Self| other.os == self.os && other.architecture == self.architecture;
+        let best = available.iter().filter(is_same);
+        best.max_by(|one, other| one.variant.cmp(&other.variant)).or(available.first())
     }
 
     /// How well `offered` serves a request for `self`: 0 is exact, larger is a
@@ -309,13 +324,20 @@ impl fmt::Display for Platform {
     }
 }
 
+/// How many platforms a message names.
+const SHOWN: usize = 20;
+
 /// The platforms of a list, as an error message shows them.
 #[must_use]
 pub fn list(platforms: &[Platform]) -> String {
     if platforms.is_empty() {
         return "none".to_owned();
     }
-    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let mut names: Vec<String> = platforms.iter().take(SHOWN).map(ToString::to_string).collect();
+    if platforms.len() > SHOWN {
+        names.push(format!("and {} more", platforms.len() - SHOWN));
+    }
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -436,5 +458,32 @@ mod tests {
         let wanted = Platform::new("linux", "arm64", "v9.4294967295");
         assert_eq!(wanted.distance(&platform("linux/arm/v7")), None);
         assert!(wanted.distance(&platform("linux/arm64")).is_some());
+    }
+
+    // The table that `nix/platforms.nix` is held to as well.
+    #[test]
+    fn the_choice_is_that_of_the_table() {
+        let table = include_str!("../tests/platforms.json");
+        let cases: Vec<serde_json::Value> = serde_json::from_str(table).expect("a table");
+        assert!(cases.len() > 30);
+        for case in cases {
+            let available = case["available"].as_array().expect("a list").iter();
+            let available = available.map(|name| platform(name.as_str().expect("a name")));
+            let wanted = platform(case["wanted"].as_str().expect("a name"));
+            let chosen = available
+                .filter_map(|offered| Some((wanted.distance(&offered)?, offered)))
+                .min_by_key(|(distance, _)| *distance)
+                .map(|(_, offered)| offered);
+            let expected = case["chosen"].as_str().map(platform);
+            assert_eq!(chosen, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_is_the_best_of_the_same_kind() {
+        let available = ["linux/amd64", "linux/arm/v5", "linux/arm/v6"].map(platform);
+        let nearest = |text: &str| platform(text).nearest(&available).map(ToString::to_string);
+        assert_eq!(nearest("linux/arm/v4").as_deref(), Some("linux/arm/v6"));
+        assert_eq!(nearest("linux/s390x").as_deref(), Some("linux/amd64"));
     }
 }

@@ -15,7 +15,7 @@ use support::functions::{
 use support::images::{self, Image};
 use support::program::n2c_in;
 use support::registry::{Registry, Reply};
-use support::tools::{Distribution, Nix};
+use support::tools::{self, Distribution, Nix};
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
@@ -115,7 +115,8 @@ fn from_lock_is_data_before_it_is_built() {
     assert!(from_lock.contains("-nix2container-team-app.json"), "{from_lock}");
     // Others' functions, of which their argument is looked at.
     let pkgs = "pkgs = { hello = \"hello\"; dockerTools.buildImage = a: a.fromImage; nix-snapshotter.buildImage = a: a.fromImage; };";
-    for (name, archive) in [("docker-tools", "docker-archive"), ("nix-snapshotter", "oci-archive")]
+    for (name, archive) in
+        [("docker-tools", "docker-archive"), ("nix-snapshotter", "docker-archive")]
     {
         let made = example(name, &format!("lock = ./app.json; {pkgs}"), "");
         assert!(made.contains(&format!("-{archive}-team-app-1.tar")), "{made}");
@@ -157,15 +158,277 @@ fn what_is_no_lockfile_is_said() {
     assert!(error.contains("has no digest"), "{error}");
     let error = eval_error(&nix, &format!("(n2c.fromRef \"alpine:3.19@{digest}\").outPath"));
     assert!(error.contains("does not name its registry"), "{error}");
-    // A name that a store path can't hold.
+    // A name that a store path can't hold as it is.
     let facts = eval(
         &nix,
         "x86_64-linux",
         &format!(
-            "(n2c.pullImageFromManifest {{ imageName = \"a/b/c:tag\"; imageManifest = {ROOT}/lockfiles/alpine-manifest.json; }}).name"
+            "(n2c.pullImageFromManifest {{ imageName = \"a/b/c\"; imageManifest = {ROOT}/lockfiles/alpine-manifest.json; }}).name"
         ),
     );
-    assert_eq!(facts, "nix2container-a-b-c-tag.json");
+    assert_eq!(facts, "nix2container-a-b-c.json");
+}
+
+/// The small nixpkgs of [`small_nixpkgs`], and the functions with it.
+const PKGS: &str =
+    "((import ./nixpkgs/flake.nix).outputs { self = null; }).legacyPackages.x86_64-linux";
+const WITH_PKGS: &str = concat!(
+    "args: import ",
+    env!("CARGO_MANIFEST_DIR"),
+    "/nix ({ n2c = ./n2c; system = \"x86_64-linux\"; } // args)"
+);
+
+// A lockfile comes in a stranger's pull request, and its text gets into a script.
+#[test]
+#[ignore = "needs busybox, nix-bin and root; run `tests/run`"]
+fn what_a_lockfile_says_is_no_shell_and_no_option() {
+    let nix = nix_with_n2c();
+    small_nixpkgs(&nix);
+    let digest = n2c::digest::Digest::sha256(b"").to_string();
+    let lock = |reference: &str, platform: &str| {
+        let lock = json!({
+            "schemaVersion": 2, "config": { "digest": digest, "size": 1 }, "layers": [],
+            "n2c": { "version": 1, "ref": reference, "platform": platform, "manifest": digest,
+                     "image": { "architecture": "amd64" } },
+        });
+        std::fs::write(nix.directory().join("lock.json"), lock.to_string()).expect("written");
+    };
+    let good = format!("127.0.0.1:5900/x/alpine:3.19@{digest}");
+    let evil = [
+        "127.0.0.1:5900/x$(touch pwned)/alpine:3.19",
+        "127.0.0.1:5900/x/alpine:`touch pwned`",
+        "127.0.0.1:5900/x;touch pwned;/alpine",
+        "127.0.0.1:5900/x/alpine\ntouch pwned:1",
+        "-x.io/alpine:1",
+        "h.io/--authfile=x:1",
+        "h.io/a:-o",
+        "h.io:5$(id)/a:1",
+        "h.io/a'b:1",
+        "h.io/A:1",
+        "h.io//a:1",
+        "h.io/a:1:2",
+        "$(id).io/a:1",
+    ];
+    for reference in evil {
+        lock(&format!("{reference}@{digest}"), "linux/amd64");
+        for attribute in ["drvPath", "getManifest.drvPath", "update.drvPath", "ref"] {
+            let expression = format!(
+                "let pkgs = {PKGS}; in (({WITH_PKGS}) {{ inherit pkgs; }}).fromLock ./lock.json"
+            );
+            let error = eval_error(&nix, &format!("({expression}).{attribute}"));
+            assert!(error.contains("n2c: "), "{reference}: {error}");
+        }
+    }
+    for platform in ["linux/amd64$(id)", "linux/amd64 --authfile=x", "a/b/c/d", "", "linux/'"] {
+        lock(&good, platform);
+        let error = eval_error(&nix, "(n2c.fromLock ./lock.json).drvPath");
+        assert!(error.contains("invalid platform"), "{platform}: {error}");
+    }
+    lock(&good, "linux/amd64");
+    for (arguments, expected) in [
+        ("imageName = \"a/b\"; imageTag = \"1$(id)\";", "`imageTag`"),
+        ("imageName = \"a/b\"; imageTag = \"-x\";", "`imageTag`"),
+        ("imageName = \"a/$(id)\";", "`registryUrl` and `imageName`"),
+        ("imageName = \"a/b\"; registryUrl = \"h.io;id\";", "`registryUrl` and `imageName`"),
+        ("imageName = \"a/b\"; os = \"linux;id\";", "`os` and `arch`"),
+        ("imageName = \"a/b\"; arch = \"amd64 $(id)\";", "`os` and `arch`"),
+    ] {
+        let expression = format!(
+            "let pkgs = {PKGS}; in ((({WITH_PKGS}) {{ inherit pkgs; }}).pullImageFromManifest {{ {arguments} }}).getManifest.drvPath"
+        );
+        let error = eval_error(&nix, &expression);
+        assert!(error.contains(expected), "{arguments}: {error}");
+    }
+    // What is good is quoted all the same.
+    let expression = format!(
+        "let pkgs = {PKGS}; in ((({WITH_PKGS}) {{ inherit pkgs; }}).fromLock ./lock.json).getManifest"
+    );
+    let script = build(&nix, &expression);
+    let script =
+        std::fs::read_to_string(nix.file(&script).join("bin/get-manifest")).expect("a script");
+    assert!(
+        script.contains("'lock' '--platform=linux/amd64' \"$@\" -- '127.0.0.1:5900/x/alpine:3.19'"),
+        "{script}"
+    );
+}
+
+// The table that `src/platform.rs` is held to as well.
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn platforms_are_chosen_as_by_the_program() {
+    let nix = nix_with_n2c();
+    let expression = format!(
+        "let lib = import {ROOT}/nix/lib.nix; p = import {ROOT}/nix/platforms.nix {{ inherit lib; }}; in \
+         map (case: let \
+           wanted = p.normalise \"the table\" case.wanted; \
+           available = map (p.normalise \"the table\") case.available; \
+           chosen = builtins.tryEval (p.choose \"the table\" wanted available); \
+         in if chosen.success then chosen.value else null) (builtins.fromJSON (builtins.readFile {ROOT}/tests/platforms.json))"
+    );
+    let chosen = eval(&nix, "x86_64-linux", &expression);
+    let table: Value = serde_json::from_str(include_str!("platforms.json")).expect("a table");
+    for (case, chosen) in
+        table.as_array().expect("cases").iter().zip(chosen.as_array().expect("answers"))
+    {
+        let expected = case["chosen"]
+            .as_str()
+            .map(|name| name.parse::<n2c::platform::Platform>().expect("a platform").to_string());
+        assert_eq!(chosen.as_str(), expected.as_deref(), "{case}");
+    }
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn a_platform_that_was_asked_for_is_the_one_that_is_given() {
+    let nix = nix_with_n2c();
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let reference = registry.reference("app:1");
+    n2c_in(nix.directory(), &["lock", &reference, "--arch=amd64", "-o", "one.json"]).text();
+    let lock = "n2c.fromLock { lock = ./one.json; platform = \"linux/s390x\"; }";
+    for attribute in ["drvPath", "config", "platform"] {
+        let error = eval_error(&nix, &format!("({lock}).{attribute}"));
+        assert!(error.contains("no image for `linux/s390x`"), "{error}");
+    }
+    let error =
+        eval_error(&nix, "(n2c.fromLock { lock = ./one.json; platform = \"garbage//\"; }).drvPath");
+    assert!(error.contains("invalid platform `garbage//`"), "{error}");
+    // A single image by its digest is taken as it is, unless one was asked for.
+    let pinned = format!("{}@{}", registry.reference("app"), image.manifest.digest());
+    let other =
+        format!("(n2c.fromRef {{ ref = \"{pinned}\"; platform = \"linux/s390x\"; }}).drvPath");
+    let (success, _, error) = nix.try_run(
+        "nix-instantiate",
+        &["--read-write-mode", "-E", &with_n2c(&nix, "x86_64-linux", &other)],
+    );
+    assert!(!success && error.contains("it is for linux/amd64"), "{error}");
+    // Whole, by upstream's function: what `n2c hash` prints is pulled anywhere.
+    let arm64 = Image::new("linux/arm64", &["y"]);
+    registry.put_image("app", "arm", &arm64);
+    let hash = n2c_in(nix.directory(), &["hash", &registry.reference("app:arm"), "--arch=arm64"]);
+    let call = |more: &str| format!("n2c.pullImage ({} // {{ {more} }})", hash.text());
+    let built = build(&nix, &call(""));
+    assert_eq!(read(&nix.file(&built))["arch"], "arm64");
+}
+
+/// For expressions that import from derivations.
+const READ_WRITE: [&str; 4] = ["--eval", "--read-write-mode", "--json", "-E"];
+
+// Which entry of an index is taken, one set of rules says, here and in the program.
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn from_ref_takes_what_lock_takes() {
+    let nix = nix_with_n2c();
+    let registry = Registry::start();
+    let [amd64, arm64, v9] = ["linux/amd64", "linux/arm64/v8", "linux/arm64/v9"]
+        .map(|platform| Image::new(platform, &[platform]));
+    for image in [&amd64, &arm64, &v9] {
+        registry.put_image("app", "x", image);
+    }
+    let plain = |image: &Image| image.manifest.descriptor();
+    let (attested, attestation) = images::attestation(&amd64);
+    registry.put_image("app", "attestation", &attested);
+    let nested = images::index(&[
+        amd64.manifest.entry("linux/amd64"),
+        arm64.manifest.entry("linux/arm64/v8"),
+    ]);
+    registry.put_manifest("app", "nested", &nested);
+    let mut named = nested.descriptor();
+    named["platform"] = json!({ "os": "linux", "architecture": "amd64" });
+    let mut featured = v9.manifest.entry("linux/amd64");
+    featured["platform"]["os.features"] = json!(["x"]);
+    for (tag, entries) in [
+        ("unnamed", vec![plain(&arm64), plain(&amd64), attestation.clone()]),
+        ("nested", vec![attestation, named]),
+        (
+            "variants",
+            vec![amd64.manifest.entry("linux/amd64"), v9.manifest.entry("linux/arm64/v9")],
+        ),
+        ("features", vec![featured, amd64.manifest.entry("linux/amd64")]),
+        ("twice", vec![amd64.manifest.entry("linux/amd64"), v9.manifest.entry("linux/amd64")]),
+    ] {
+        let index = images::index(&entries);
+        registry.put_manifest("app", tag, &index);
+        let reference = format!("{}:{tag}@{}", registry.reference("app"), index.digest());
+        for platform in ["linux/amd64", "linux/arm64", "linux/arm64/v9"] {
+            let locked = n2c_in(nix.directory(), &["lock", &reference, "--platform", platform]);
+            let expression = with_n2c(
+                &nix,
+                "x86_64-linux",
+                &format!(
+                    "(n2c.fromRef {{ ref = \"{reference}\"; platform = \"{platform}\"; }}).manifest.config.digest"
+                ),
+            );
+            let (success, found, stderr) =
+                nix.try_run("nix-instantiate", &[&READ_WRITE[..], &[&expression]].concat());
+            assert_eq!(success, locked.code == 0, "{tag}, {platform}: {stderr}{}", locked.stderr);
+            if success {
+                assert_eq!(
+                    locked.json()["config"]["digest"].to_string(),
+                    found,
+                    "{tag}, {platform}"
+                );
+            } else {
+                assert!(stderr.contains(&format!("no image for `{platform}`")), "{stderr}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn errors_name_the_file() {
+    let nix = nix_with_n2c();
+    let file = nix.directory().join("odd.json");
+    let digest = n2c::digest::Digest::sha256(b"").to_string();
+    let whole = json!({
+        "schemaVersion": 2, "config": { "digest": digest, "size": 1 }, "layers": [],
+        "n2c": { "version": 1, "ref": format!("h.io/a:1@{digest}"), "platform": "linux/amd64" },
+    });
+    let without = |keys: &[&str]| {
+        let mut lock = whole.clone();
+        let (last, path) = keys.split_last().expect("a key");
+        let parent = path.iter().fold(&mut lock, |value, key| &mut value[*key]);
+        parent.as_object_mut().expect("an object").remove(*last);
+        lock.to_string()
+    };
+    let several = json!({ "n2c": { "version": 1, "ref": format!("h.io/a:1@{digest}"),
+        "platforms": { "linux/amd64": whole, "linux/arm64": whole } } });
+    for (text, expected) in [
+        (String::new(), "is empty"),
+        ("  \n".to_owned(), "is empty"),
+        ("[1]".to_owned(), "is no JSON object"),
+        (format!("{{\n<<<<<<< HEAD\n{whole}\n>>>>>>> theirs\n"), "a merge that was not finished"),
+        (without(&["n2c", "ref"]), "has no `n2c.ref`"),
+        (without(&["n2c", "platform"]), "has no `n2c.platform`"),
+        (without(&["layers"]), "has no `layers`"),
+        (without(&["config"]), "has no `config`"),
+    ] {
+        std::fs::write(&file, &text).expect("written");
+        let error = eval_error(&nix, "(n2c.fromLock ./odd.json).drvPath");
+        assert!(error.contains("odd.json") && error.contains(expected), "{text}: {error}");
+        if !expected.contains("n2c.") {
+            let call = "(n2c.pullImageFromManifest { imageName = \"a/b\"; imageManifest = ./odd.json; }).drvPath";
+            let error = eval_error(&nix, call);
+            assert!(error.contains("odd.json") && error.contains(expected), "{text}: {error}");
+        }
+    }
+    // One of several platforms is picked by `os` and `arch`.
+    std::fs::write(&file, several.to_string()).expect("written");
+    let call = |more: &str| {
+        format!(
+            "(n2c.pullImageFromManifest {{ imageName = \"a/b\"; imageManifest = ./odd.json; {more} }}).drvPath"
+        )
+    };
+    assert!(
+        eval(&nix, "x86_64-linux", &call("arch = \"arm64\";"))
+            .as_str()
+            .expect("a path")
+            .starts_with("/nix/store/")
+    );
+    let error = eval_error(&nix, &call("arch = \"s390x\";"));
+    assert!(error.contains("odd.json") && error.contains("no image for `linux/s390x`"), "{error}");
 }
 
 // nix.md §9: the store paths of upstream's own example
@@ -473,6 +736,22 @@ fn archives_are_built_from_blobs_without_a_network() {
     let requests = registry.requests_of_n2c().split_off(asked);
     assert!(requests.iter().all(|request| request.contains("/blobs/")), "{requests:?}");
     assert!(docker == pull("docker-archive:a.tar:team/app:1", "amd64"), "they differ");
+    // As nix-snapshotter's `pkg/nix2container/generate.go` reads its base: the list in
+    // `manifest.json`, whose layers are tar files without compression.
+    let example = format!(
+        "import {ROOT}/examples/nix-snapshotter.nix {{ n2c = {}; lock = ./app.json; system = \"x86_64-linux\"; \
+         pkgs = {{ hello = \"hello\"; nix-snapshotter.buildImage = a: a.fromImage; }}; }}",
+        nix.directory().join("n2c").display()
+    );
+    let base = nix.file(&nix.run("nix-build", &["--no-out-link", "-E", &example]));
+    let file = |name: &str| tools::run("tar", &["-xOf", base.to_str().expect("a path"), name]);
+    let list: Value = serde_json::from_slice(&file("manifest.json")).expect("JSON");
+    let layers = list[0]["Layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), 3);
+    for layer in layers {
+        let layer = file(layer.as_str().expect("a name"));
+        assert_eq!(&layer[257..262], b"ustar");
+    }
     let oci = built(
         "n2c.toOciArchive { lock = ./all.json; platform = \"aarch64-linux\"; imageTag = \"x\"; }",
     );
