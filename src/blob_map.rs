@@ -15,6 +15,9 @@ use crate::oci_layout;
 use crate::reference::Repository;
 use crate::store::StoreDirectory;
 
+/// The largest blob map that is read, in bytes: for a hundred thousand blobs.
+pub const SIZE_LIMIT: u64 = 16 << 20;
+
 /// Why there is no blob map.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -4,9 +4,8 @@
 //! rule 62, containers/image `pkg/compression`). The digest of what comes out
 //! is the layer's diff ID.
 
-use std::cell::RefCell;
 use std::io::{self, Write};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flate2::write::MultiGzDecoder;
 use zstd::stream::raw::Decoder as ZstdDecoder;
@@ -50,19 +49,36 @@ struct Measured<S> {
     is_full: bool,
 }
 
+/// Why a layer was not decompressed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not what its compression says.
+    #[error("failed to decompress")]
+    Decode(#[source] io::Error),
+    /// What comes out could not be written.
+    #[error(transparent)]
+    Write(io::Error),
+}
+
 /// A decoder does not give back what it writes to while it is in the middle of
 /// something, so it is shared with it.
-struct Shared<S>(Rc<RefCell<Measured<S>>>);
+struct Shared<S>(Arc<Mutex<Measured<S>>>);
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, Measured<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<S: Sink> Write for Shared<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut measured = self.0.borrow_mut();
+        let mut measured = self.lock();
         let written = measured.sink.write(bytes);
         measured.is_full = written.is_err();
         let count = written?;
@@ -72,7 +88,7 @@ impl<S: Sink> Write for Shared<S> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().sink.flush()
+        self.lock().sink.flush()
     }
 }
 
@@ -92,31 +108,39 @@ impl<S: Sink> Decompressor<S> {
     pub fn new(sink: S, algorithm: Algorithm) -> Self {
         let hasher = HashThread::new(Hasher::new(algorithm));
         let measured = Measured { sink, hasher, size: 0, is_full: false };
-        let output = Shared(Rc::new(RefCell::new(measured)));
+        let output = Shared(Arc::new(Mutex::new(measured)));
         Self { output, decoder: Decoder::Unknown(Vec::new()), failure: None }
     }
 
     /// The end of the layer. An error where its compression says that there
     /// should be more.
-    pub fn finish(mut self) -> io::Result<Decompressed<S>> {
-        if let Some(failure) = self.failure {
-            return Err(failure);
+    pub fn finish(mut self) -> Result<Decompressed<S>, Error> {
+        if let Some(failure) = self.failure.take() {
+            return Err(Error::Decode(failure));
         }
+        // The decoder may still have something to write, and the disk be full.
+        self.end().map_err(|error| {
+            if self.output.lock().is_full { Error::Write(error) } else { Error::Decode(error) }
+        })?;
+        self.decoder = Decoder::Unknown(Vec::new());
+        let Some(measured) = Arc::into_inner(self.output.0) else {
+            return Err(Error::Decode(io::Error::other("the decoder is still writing")));
+        };
+        let measured = measured.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Measured { sink, hasher, size, .. } = measured;
+        Ok(Decompressed { sink, diff_id: hasher.finish().finish(), size })
+    }
+
+    fn end(&mut self) -> io::Result<()> {
         if let Decoder::Unknown(start) = &self.decoder {
             let start = start.clone();
             self.begin(&start)?;
         }
-        match self.decoder {
-            Decoder::Unknown(_) => {}
-            Decoder::Plain(output) => drop(output),
-            Decoder::Gzip(decoder) => drop(decoder.finish()?),
-            Decoder::Zstd(mut decoder) => decoder.finish()?,
+        match &mut self.decoder {
+            Decoder::Unknown(_) | Decoder::Plain(_) => Ok(()),
+            Decoder::Gzip(decoder) => decoder.try_finish(),
+            Decoder::Zstd(decoder) => decoder.finish(),
         }
-        let Some(measured) = Rc::into_inner(self.output.0) else {
-            return Err(io::Error::other("the decoder is still writing"));
-        };
-        let Measured { sink, hasher, size, .. } = measured.into_inner();
-        Ok(Decompressed { sink, diff_id: hasher.finish().finish(), size })
     }
 
     /// Decides by how the layer starts, and passes that on.
@@ -170,7 +194,7 @@ impl<S: Sink> Write for Decompressor<S> {
             return Ok(bytes.len());
         }
         match self.decode(bytes) {
-            Err(error) if !self.output.0.borrow().is_full => {
+            Err(error) if !self.output.lock().is_full => {
                 self.failure = Some(error);
                 Ok(bytes.len())
             }
@@ -188,9 +212,9 @@ impl<S: Sink> Sink for Decompressor<S> {
         // Dropped first: it may still have something to write.
         self.decoder = Decoder::Unknown(Vec::new());
         self.failure = None;
-        let mut measured = self.output.0.borrow_mut();
+        let mut measured = self.output.lock();
         measured.hasher.restart();
-        measured.size = 0;
+        (measured.size, measured.is_full) = (0, false);
         measured.sink.restart()
     }
 }
@@ -233,12 +257,12 @@ mod tests {
     }
 
     /// Feeds `bytes` in pieces, after some that turn out to be wrong.
-    fn decompress(bytes: &[u8], piece: usize) -> io::Result<Decompressed<Memory>> {
+    fn decompress(bytes: &[u8], piece: usize) -> Result<Decompressed<Memory>, Error> {
         let mut layer = Decompressor::new(Memory::default(), Algorithm::Sha256);
-        layer.write_all(&bytes[..bytes.len() / 2])?;
-        layer.restart()?;
+        layer.write_all(&bytes[..bytes.len() / 2]).expect("memory");
+        layer.restart().expect("memory");
         for piece in bytes.chunks(piece) {
-            layer.write_all(piece)?;
+            layer.write_all(piece).expect("memory");
         }
         layer.finish()
     }

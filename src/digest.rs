@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -297,7 +298,7 @@ pub fn check_size(
 /// before it is verified.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     digest: Digest,
 }
 
@@ -314,7 +315,7 @@ impl Verified {
         check_size(subject, actual_size, size)?;
         let actual = Hasher::digest(digest.algorithm, &bytes);
         check(subject, &actual, actual_size, digest, size)?;
-        Ok(Self { bytes, digest: actual })
+        Ok(Self { bytes: bytes.into(), digest: actual })
     }
 
     /// Takes what a tag or a path led to. Neither promises a digest, and
@@ -323,7 +324,7 @@ impl Verified {
     #[must_use]
     pub fn as_found(bytes: Vec<u8>) -> Self {
         let digest = Digest::sha256(&bytes);
-        Self { bytes, digest }
+        Self { bytes: bytes.into(), digest }
     }
 
     /// The bytes, exactly as they were served.

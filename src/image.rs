@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::digest::{Digest, Verified};
 use crate::error::{Diagnose, Kind};
+use crate::json::{self, VALUE_LIMIT};
 use crate::manifest::ImageManifest;
 use crate::platform::Platform;
 
@@ -79,9 +80,8 @@ impl ImageConfig {
     /// Reads a verified config. `subject` names the image in errors.
     pub fn parse(subject: &str, raw: &Verified) -> Result<Self, Error> {
         let shape = |source| Error::Shape { subject: subject.to_owned(), source };
-        let object: Map<String, Value> = serde_json::from_slice(raw.bytes()).map_err(shape)?;
-        let config: RawConfig =
-            serde_json::from_value(Value::Object(object.clone())).map_err(shape)?;
+        let object = json::object(raw.bytes(), VALUE_LIMIT).map_err(shape)?;
+        let config = RawConfig::deserialize(&object).map_err(shape)?;
         let platform = Platform::served(
             config.os.as_deref().unwrap_or_default(),
             config.architecture.as_deref().unwrap_or_default(),

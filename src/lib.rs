@@ -16,6 +16,7 @@
 //! [`observer::Observer`] is told.
 
 pub mod blob_map;
+pub mod convert;
 pub mod decompress;
 pub mod difference;
 pub mod digest;
@@ -25,6 +26,7 @@ pub mod fs;
 pub mod hash_thread;
 pub mod image;
 pub mod image_json;
+mod json;
 pub mod location;
 pub mod lockfile;
 pub mod manifest;
@@ -38,6 +40,7 @@ pub mod registry;
 pub mod resolve;
 pub mod sink;
 pub mod store;
+pub mod text;
 pub mod update;
 pub mod verify;
 pub mod version;

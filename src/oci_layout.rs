@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::digest::{self, Digest, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::fs;
+use crate::json::{self, VALUE_LIMIT};
 use crate::location::LayoutReference;
 use crate::manifest::{self, Descriptor};
 use crate::sink::{self, CopyError, Sink};
@@ -165,11 +166,12 @@ impl OciLayout {
     pub fn root(&self) -> Result<Verified, Error> {
         let not_a_layout =
             |source| Error::NotALayout { directory: self.directory().to_owned(), source };
-        let file = |name| fs::read_at_most(&self.directory().join(name), manifest::SIZE_LIMIT);
+        let file = |name| fs::read(&self.directory().join(name), manifest::SIZE_LIMIT);
         file(MARKER).map_err(not_a_layout)?;
         let index = file(INDEX).map_err(not_a_layout)?;
         let index = Verified::as_found(index);
-        let raw: RawIndex = serde_json::from_slice(index.bytes())
+        let raw: RawIndex = json::check(index.bytes(), VALUE_LIMIT)
+            .and_then(|()| serde_json::from_slice(index.bytes()))
             .map_err(|source| Error::Shape { directory: self.directory().to_owned(), source })?;
         if let Some(digest) = self.reference.digest() {
             if index.digest() == digest {
@@ -249,7 +251,7 @@ impl OciLayout {
             });
         }
         let path = self.blob_path(digest);
-        let bytes = fs::read_at_most(&path, limit).map_err(|source| Error::NoSuchBlob {
+        let bytes = fs::read(&path, limit).map_err(|source| Error::NoSuchBlob {
             directory: directory.to_owned(),
             digest: digest.clone(),
             source,

@@ -51,6 +51,22 @@ impl Sink for File {
     }
 }
 
+/// Writes to a file from another thread. Failures say which file it is.
+pub(crate) struct Located<W, F> {
+    pub(crate) inner: W,
+    pub(crate) failure: F,
+}
+
+impl<W: Write, F: Fn(io::Error) -> io::Error> Write for Located<W, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes).map_err(&self.failure)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush().map_err(&self.failure)
+    }
+}
+
 /// A file that goes to the disk while more is written, so that there is less to
 /// wait for at the end.
 struct SyncedFile {
@@ -83,17 +99,18 @@ impl Write for SyncedFile {
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file().write(bytes)
+        let written = self.file().write(bytes);
+        written.map_err(|source| self.failure()(source))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file().flush()
+        self.file().flush().map_err(|source| self.failure()(source))
     }
 }
 
 impl Sink for OutputFile {
     fn restart(&mut self) -> io::Result<()> {
-        self.file().restart()
+        self.file().restart().map_err(|source| self.failure()(source))
     }
 
     fn whole_file(&mut self) -> Option<&mut File> {
@@ -101,11 +118,13 @@ impl Sink for OutputFile {
     }
 
     fn writer(&mut self) -> io::Result<Option<Box<dyn Write + Send>>> {
+        let failure = self.failure();
+        let file = self.file().try_clone().map_err(&failure)?;
         if self.is_synced() {
-            let file = self.file().try_clone()?;
-            return Ok(Some(Box::new(SyncedFile { file, dirty: 0, sync: None })));
+            let inner = SyncedFile { file, dirty: 0, sync: None };
+            return Ok(Some(Box::new(Located { inner, failure })));
         }
-        self.file().writer()
+        Ok(Some(Box::new(Located { inner: file, failure })))
     }
 }
 
@@ -113,6 +132,8 @@ impl Sink for OutputFile {
 #[derive(Debug)]
 pub struct Region<'a> {
     file: &'a File,
+    /// Where the file will be, for messages.
+    path: &'a Path,
     start: u64,
     length: u64,
     /// Where something else begins.
@@ -120,16 +141,16 @@ pub struct Region<'a> {
 }
 
 impl<'a> Region<'a> {
-    /// The part of `file` that begins at `start`.
+    /// The part of `file`, which will be at `path`, that begins at `start`.
     #[must_use]
-    pub const fn new(file: &'a File, start: u64) -> Self {
-        Self { file, start, length: 0, limit: None }
+    pub const fn new(file: &'a File, path: &'a Path, start: u64) -> Self {
+        Self { file, path, start, length: 0, limit: None }
     }
 
     /// A part of `limit` bytes, and no more.
     #[must_use]
-    pub const fn bounded(file: &'a File, start: u64, limit: u64) -> Self {
-        Self { file, start, length: 0, limit: Some(limit) }
+    pub const fn bounded(file: &'a File, path: &'a Path, start: u64, limit: u64) -> Self {
+        Self { file, path, start, length: 0, limit: Some(limit) }
     }
 }
 
@@ -139,7 +160,10 @@ impl Write for Region<'_> {
         if self.limit.is_some_and(|limit| end > limit) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let count = self.file.write_at(bytes, self.start + self.length)?;
+        let count = self
+            .file
+            .write_at(bytes, self.start + self.length)
+            .map_err(|source| fs::at(self.path, source))?;
         self.length += count as u64;
         Ok(count)
     }

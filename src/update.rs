@@ -11,14 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::digest::Digest;
 use crate::error::{Diagnose, Kind};
+use crate::image::{self, Image, ImageConfig};
 use crate::location::Location;
 use crate::lockfile::{Entry, Lockfile};
 use crate::observer::{Event, Observer};
 use crate::platform::{self, Platform};
 use crate::reference::Reference;
 use crate::registry::{self, Client};
-use crate::resolve::{self, Resolution};
+use crate::resolve::{self, Locked, Resolution};
+use crate::store::StoreDirectory;
 use crate::version::{Bump, TagVersion};
 
 /// How many references are looked at at once, whatever their hosts are.
@@ -33,6 +36,9 @@ pub enum Error {
     /// What the tag leads to is no image for one of its platforms.
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
+    /// A config that it pins is not one of its image.
+    #[error(transparent)]
+    Image(#[from] image::Error),
     /// Platforms that it locks are no longer there.
     #[error("`{reference}` no longer has {}", platform::list(lost))]
     Lost {
@@ -54,6 +60,7 @@ impl Diagnose for Error {
         match self {
             Self::Registry(error) => error.kind(),
             Self::Resolve(error) => error.kind(),
+            Self::Image(error) => error.kind(),
             Self::Shared(error) => error.kind(),
             Self::Lost { .. } => Kind::NotFound,
             Self::Nameless => Kind::Verification,
@@ -64,6 +71,7 @@ impl Diagnose for Error {
         match self {
             Self::Registry(error) => error.hint(),
             Self::Resolve(error) => error.hint(),
+            Self::Image(error) => error.hint(),
             Self::Shared(error) => error.hint(),
             Self::Lost { .. } => Some(
                 "wait for the image to be complete, or pass `--platforms-lost=drop`".to_owned(),
@@ -139,12 +147,13 @@ impl<'a> Updater<'a> {
     }
 
     /// Makes the rest of lockfiles match the references that stand in them. The
-    /// digest there is what counts; that a tag leads elsewhere is said. In their
-    /// order.
-    pub async fn refresh(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
+    /// digest there is what counts; that a tag leads elsewhere is said. All that they
+    /// say is compared: their manifests by the digests that they pin, and the rest
+    /// with their configs, from `store` or fetched. In their order.
+    pub async fn refresh(&self, lockfiles: &[&Lockfile], store: &StoreDirectory) -> Vec<Outcome> {
         let by_reference = |location: &Location| Ok(location.clone());
         let refresh =
-            async |location, group: &[&Lockfile]| self.refresh_group(&location, group).await;
+            async |location, group: &[&Lockfile]| self.refresh_group(&location, group, store).await;
         self.in_groups(lockfiles, by_reference, refresh).await
     }
 
@@ -184,7 +193,12 @@ impl<'a> Updater<'a> {
         outcomes.into_iter().flatten().collect()
     }
 
-    async fn refresh_group(&self, location: &Location, group: &[&Lockfile]) -> Vec<Outcome> {
+    async fn refresh_group(
+        &self,
+        location: &Location,
+        group: &[&Lockfile],
+        store: &StoreDirectory,
+    ) -> Vec<Outcome> {
         if let Some(reference) = location.reference()
             && let (Some(_), Some(digest)) = (reference.tag(), reference.digest())
         {
@@ -196,9 +210,21 @@ impl<'a> Updater<'a> {
         }
         // What is proved needs no request; one resolution serves all others.
         let resolution: OnceCell<Resolution<'_>> = OnceCell::new();
+        let mut configs = HashMap::new();
         let mut outcomes = Vec::new();
         for lockfile in group {
-            outcomes.push(match self.relock(lockfile, location, &resolution).await {
+            let relocked = async {
+                let fresh = self.relock(lockfile, location, &resolution).await?;
+                self.proved(fresh, store, &mut configs).await
+            };
+            outcomes.push(match relocked.await {
+                // What is in another order than the registry has it is put right.
+                Ok(fresh) if fresh.to_text() != lockfile.to_text() => {
+                    match compare(lockfile, fresh.clone()) {
+                        Outcome::Fresh => Outcome::Stale(Box::new(fresh)),
+                        outcome => outcome,
+                    }
+                }
                 Ok(fresh) => compare(lockfile, fresh),
                 Err(error) => Outcome::Failed(Box::new(error)),
             });
@@ -275,6 +301,30 @@ impl<'a> Updater<'a> {
         // What can't be proved from the file itself is locked anew.
         let is_trusted = Entry::is_proved;
         self.lock_from(lockfile, resolution, is_trusted).await
+    }
+
+    /// The lockfile with what the configs that it pins say.
+    async fn proved(
+        &self,
+        lockfile: Lockfile,
+        store: &StoreDirectory,
+        configs: &mut HashMap<Digest, ImageConfig>,
+    ) -> Result<Lockfile, Error> {
+        let Some(location) = lockfile.location().cloned() else { return Err(Error::Nameless) };
+        let locked = Locked::new(&lockfile, store.clone(), self.client);
+        let mut entries = Vec::new();
+        for entry in lockfile.entries() {
+            let digest = &entry.manifest().config().digest;
+            let config = match configs.get(digest) {
+                Some(config) => config.clone(),
+                None => locked.config(entry).await?,
+            };
+            configs.insert(digest.clone(), config.clone());
+            let subject = format!("`{}`", lockfile.file());
+            let image = Image::new(&subject, entry.manifest().clone(), config)?;
+            entries.push(entry.with_config(image.config()));
+        }
+        Ok(lockfile.with(location, entries))
     }
 
     /// A lockfile of the same platforms, from what was found.

@@ -3,10 +3,12 @@
 //! Index, manifest and config are fetched, so that an edited lockfile is caught;
 //! of layers it is asked whether they are there, and nothing is transferred.
 
+use std::path::PathBuf;
+
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
 use crate::location::Location;
@@ -17,7 +19,8 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{self, Client};
 use crate::resolve::{self, Resolution};
-use crate::{image, manifest};
+use crate::store::StoreDirectory;
+use crate::{digest, fs, image, manifest};
 
 /// Why something is not as the lockfile says.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum Error {
     /// What is served is no config.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// What is in the store is not what its path says.
+    #[error(transparent)]
+    Digest(#[from] digest::Error),
     /// The lockfile says something else than what is served.
     #[error("the lockfile has {what} than {truth}")]
     Edited {
@@ -57,6 +63,7 @@ impl Diagnose for Error {
             Self::Resolve(error) => error.kind(),
             Self::Manifest(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::Digest(error) => error.kind(),
             Self::Layout => Kind::Usage,
             Self::Edited { .. } | Self::Nameless => Kind::Verification,
         }
@@ -68,6 +75,7 @@ impl Diagnose for Error {
             Self::Resolve(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::Digest(error) => error.hint(),
             Self::Edited { .. } => Some("lock it anew with `n2c lock`".to_owned()),
             Self::Layout => None,
             Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
@@ -84,8 +92,36 @@ pub struct Check {
     pub digest: Option<Digest>,
     /// Of which platform it is a part.
     pub platform: Option<Platform>,
-    /// Whether it is served as the lockfile says.
-    pub result: Result<(), Error>,
+    /// Whether it is as the lockfile says.
+    pub verdict: Verdict,
+}
+
+/// Whether something is as a lockfile says.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It was seen, and is.
+    Proved,
+    /// It was not seen.
+    Unchecked,
+    /// It is not, or there is no telling.
+    Failed(Error),
+}
+
+impl From<Result<(), Error>> for Verdict {
+    fn from(result: Result<(), Error>) -> Self {
+        result.map_or_else(Self::Failed, |()| Self::Proved)
+    }
+}
+
+impl Check {
+    /// What is wrong with it.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&Error> {
+        match &self.verdict {
+            Verdict::Failed(error) => Some(error),
+            Verdict::Proved | Verdict::Unchecked => None,
+        }
+    }
 }
 
 /// Asks the registry for all that `lockfile` pins, `jobs` at once.
@@ -95,7 +131,7 @@ pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Ch
             subject: "reference".to_owned(),
             digest: None,
             platform: None,
-            result: Err(if lockfile.location().is_some() {
+            verdict: Verdict::Failed(if lockfile.location().is_some() {
                 Error::Layout
             } else {
                 Error::Nameless
@@ -106,7 +142,7 @@ pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Ch
         subject: "reference".to_owned(),
         digest: reference.digest().cloned(),
         platform: None,
-        result: verify_reference(lockfile, reference, client).await,
+        verdict: verify_reference(lockfile, reference, client).await.into(),
     }];
     let entries = stream::iter(lockfile.entries())
         .map(|entry| verify_entry(entry, reference, client, jobs))
@@ -116,29 +152,55 @@ pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Ch
     checks
 }
 
-/// What can be said of a lockfile from itself alone.
+/// What can be said of a lockfile from itself, and from what is in the store.
 #[must_use]
-pub fn offline(lockfile: &Lockfile) -> Vec<Check> {
+pub fn offline(lockfile: &Lockfile, store: &StoreDirectory) -> Vec<Check> {
     let reference = lockfile.location().and_then(Location::reference);
-    let check = |platform, subject: &str, result| Check {
+    let check = |platform, subject: &str, verdict| Check {
         subject: subject.to_owned(),
         digest: None,
         platform,
-        result,
+        verdict,
     };
     let is_layout = matches!(lockfile.location(), Some(Location::OciLayout(_)));
     let has_digest = is_layout || reference.is_some_and(|reference| reference.digest().is_some());
-    let named = if has_digest { Ok(()) } else { Err(Error::Nameless) };
+    // Where it leads, nobody was asked.
+    let named = if has_digest { Verdict::Unchecked } else { Verdict::Failed(Error::Nameless) };
     let mut checks = vec![check(None, "reference", named)];
     for entry in lockfile.entries() {
         let Some(pin) = entry.pin() else { continue };
-        checks.push(check(Some(pin.platform.clone()), "config", platform_fits(pin)));
-        // Where it can't be proved, there is nothing to say.
-        if entry.is_proved() {
-            checks.push(check(Some(pin.platform.clone()), "manifest", Ok(())));
-        }
+        let platform = || Some(pin.platform.clone());
+        let manifest = if entry.is_proved() { Verdict::Proved } else { Verdict::Unchecked };
+        checks.push(check(platform(), "manifest", manifest));
+        let config = match (platform_fits(pin), stored_config(entry, store)) {
+            (Err(error), _) => Verdict::Failed(error),
+            (Ok(()), Some(result)) => result.into(),
+            (Ok(()), None) => Verdict::Unchecked,
+        };
+        checks.push(check(platform(), "config", config));
     }
     checks
+}
+
+/// Whether the config in the store, if it is there, is what the lockfile says.
+fn stored_config(entry: &Entry, store: &StoreDirectory) -> Option<Result<(), Error>> {
+    let descriptor = entry.manifest().config();
+    let path = PathBuf::from(String::from(store.blob_path(&descriptor.digest)));
+    let bytes = fs::read(&path, CONFIG_SIZE_LIMIT).ok()?;
+    let subject = format!("`{}`", path.display());
+    let compare = || {
+        let raw = Verified::check(&subject, bytes, &descriptor.digest, Some(descriptor.size))?;
+        compare_config(entry, &ImageConfig::parse(&subject, &raw)?)
+    };
+    Some(compare())
+}
+
+/// Whether a lockfile has the config that it pins.
+fn compare_config(entry: &Entry, config: &ImageConfig) -> Result<(), Error> {
+    if entry.has_config(config) {
+        return Ok(());
+    }
+    Err(Error::Edited { what: "another config", truth: "the one that it pins" })
 }
 
 /// Whether the config is for the platform that the entry stands for.
@@ -147,12 +209,13 @@ fn platform_fits(pin: &Pin) -> Result<(), Error> {
     let built = Platform::served(text("os"), text("architecture"), text("variant"));
     match built {
         Some(built)
-            if built.os() == pin.platform.os()
-                && built.architecture() == pin.platform.architecture() =>
+            if built.os() != pin.platform.os()
+                || built.architecture() != pin.platform.architecture() =>
         {
-            Ok(())
+            Err(Error::Edited { what: "another platform", truth: "its own config" })
         }
-        _ => Err(Error::Edited { what: "another platform", truth: "its own config" }),
+        // A config may name none; then whoever locked it did.
+        _ => Ok(()),
     }
 }
 
@@ -184,11 +247,11 @@ async fn verify_entry(
 ) -> Vec<Check> {
     let Some(pin) = entry.pin() else { return Vec::new() };
     let repository = reference.repository();
-    let check = |subject: String, digest: &Digest, result| Check {
+    let check = |subject: String, digest: &Digest, result: Result<(), Error>| Check {
         subject,
         digest: Some(digest.clone()),
         platform: Some(pin.platform.clone()),
-        result,
+        verdict: result.into(),
     };
     let config = &entry.manifest().config().digest;
     let mut checks = vec![
@@ -197,7 +260,7 @@ async fn verify_entry(
             &pin.manifest,
             verify_manifest(entry, pin, reference, client).await,
         ),
-        check("config".to_owned(), config, verify_config(entry, pin, reference, client).await),
+        check("config".to_owned(), config, verify_config(entry, reference, client).await),
     ];
     let mut distinct: Vec<&Descriptor> = Vec::new();
     for layer in entry.manifest().layers() {
@@ -230,22 +293,12 @@ async fn verify_manifest(
     }
 }
 
-async fn verify_config(
-    entry: &Entry,
-    pin: &Pin,
-    reference: &Reference,
-    client: &Client,
-) -> Result<(), Error> {
+async fn verify_config(entry: &Entry, reference: &Reference, client: &Client) -> Result<(), Error> {
     let descriptor = entry.manifest().config();
     let raw = client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?;
     let subject = format!("`{reference}`");
     let config = ImageConfig::parse(&subject, &raw)?;
+    // As many diff IDs as layers.
     let image = Image::new(&subject, entry.manifest().clone(), config)?;
-    let fresh = Entry::new(pin.platform.clone(), &image);
-    let is_same =
-        fresh.pin().is_some_and(|fresh| fresh.diff_ids == pin.diff_ids && fresh.image == pin.image);
-    if is_same {
-        return Ok(());
-    }
-    Err(Error::Edited { what: "another config", truth: "the one that it pins" })
+    compare_config(entry, image.config())
 }

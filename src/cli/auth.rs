@@ -73,7 +73,7 @@ async fn show(options: Show, report: &Arc<Report>) -> Result<(), Failure> {
         }
         None => format!("{repository}\nno credentials: pulled anonymously\n"),
     };
-    Report::text(&text)
+    report.text(&text)
 }
 
 async fn export(options: Export, report: &Arc<Report>) -> Result<(), Failure> {

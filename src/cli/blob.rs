@@ -7,6 +7,7 @@ use clap::Args;
 use n2c::digest::Digest;
 use n2c::fs::OutputFile;
 use n2c::reference::Repository;
+use n2c::registry::BlobRequest;
 
 use super::failure::Failure;
 use super::report::Report;
@@ -28,6 +29,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
 
+    /// Where else the blob is, if the registry has it not; may be repeated
+    #[arg(long = "url", value_name = "URL", conflicts_with = "manifest")]
+    urls: Vec<String>,
+
     /// The digest is that of a manifest or an index
     #[arg(long)]
     manifest: bool,
@@ -39,13 +44,15 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let repository: Repository = options.repository.parse()?;
     let digest: Digest = options.digest.parse()?;
-    let client = options.registry.client(report.clone())?;
+    let client = options.registry.client(report)?;
     let mut output = create(&options.output)?;
     if options.manifest {
         let raw = client.manifest_bytes(&repository, &digest, options.size).await?;
         output.write_all(raw.bytes())?;
     } else {
-        client.download(&repository, &digest, options.size, &mut output).await?;
+        let (size, urls) = (options.size, options.urls.as_slice());
+        let blob = BlobRequest { repository: &repository, digest: &digest, size, urls };
+        client.download(&blob, &mut output).await?;
     }
     Ok(output.commit()?)
 }

@@ -22,11 +22,11 @@ pub(crate) struct Options {
     form: rows::Form,
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let (old, new) = (lockfiles::read(&options.old)?, lockfiles::read(&options.new)?);
     let difference = Difference::between(&old, &new);
     let file = options.new.display().to_string();
-    Report::text(&if options.form.json {
+    report.text(&if options.form.json {
         let line = json!({
             "version": rows::VERSION, "command": "diff", "file": file,
             "status": if difference.is_empty() { "same" } else { "different" },

@@ -7,7 +7,8 @@
 use std::fmt::Write as _;
 
 use indicatif::BinaryBytes;
-use n2c::difference::{Change, Difference, LayersDifference, PlatformDifference};
+use n2c::difference::{Blob, Change, Difference, LayersDifference, PlatformDifference};
+use n2c::text::is_active;
 use serde_json::Value;
 
 /// The longest value that is shown, in characters.
@@ -118,11 +119,30 @@ pub(crate) fn markdown(file: &str, difference: &Difference) -> String {
             put(&item(&line));
         }
         put(&format!("- {}", layers(&platform.layers)));
+        let lists = [("added", &platform.layers.added), ("removed", &platform.layers.removed)];
+        for (what, blobs) in lists {
+            for line in layer_items(what, blobs) {
+                put(&line);
+            }
+        }
         if let Some(page) = &platform.compare {
             put(&format!("- [changes in the source]({page})"));
         }
     }
     text
+}
+
+/// Each layer that came or went, as far as a reader will follow.
+fn layer_items(what: &str, layers: &[Blob]) -> Vec<String> {
+    const MOST: usize = 50;
+    let item = |layer: &Blob| {
+        format!("  - {what} {}, {}", code(&layer.digest.to_string()), BinaryBytes(layer.size))
+    };
+    let mut items: Vec<String> = layers.iter().take(MOST).map(item).collect();
+    if layers.len() > MOST {
+        items.push(format!("  - … and {} more {what}", layers.len() - MOST));
+    }
+    items
 }
 
 fn item(line: &Line) -> String {
@@ -185,7 +205,7 @@ pub(crate) fn code(text: &str) -> String {
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || is_format(c) {
+        if is_active(c) {
             // Not as `\\n`, which some make a line's end of again. Writing to a
             // string can't fail.
             let _ = write!(line, "⟨{:x}⟩", u32::from(c));
@@ -194,13 +214,6 @@ fn one_line(text: &str) -> String {
         }
     }
     line
-}
-
-/// Characters that are not seen and change how others are: line ends, directions,
-/// joiners (Unicode's general categories Cf, Zl and Zp, as far as they matter here).
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn shorten(text: &str) -> String {

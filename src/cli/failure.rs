@@ -176,6 +176,25 @@ impl Diagnose for Failed {
 pub(crate) struct Outdated {
     pub(crate) stale: usize,
     pub(crate) total: usize,
+    /// What brings them up to date.
+    pub(crate) command: &'static str,
+}
+
+/// A lockfile is no longer what was read.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` was edited in the meantime, and is left as it is", path.display())]
+pub(crate) struct EditedMeanwhile {
+    pub(crate) path: PathBuf,
+}
+
+impl Diagnose for EditedMeanwhile {
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("run the same again".to_owned())
+    }
 }
 
 impl Diagnose for Outdated {
@@ -184,6 +203,6 @@ impl Diagnose for Outdated {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("run `n2c update`".to_owned())
+        Some(format!("run `{}`", self.command))
     }
 }

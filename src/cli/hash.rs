@@ -82,13 +82,20 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let hint = "pass `--for dockerTools`; a directory holds no name";
         return Err(Usage::new("`--final-image-…` is for dockerTools", hint).into());
     }
-    let mut platforms = options.platforms.named_or_host(report)?;
-    let (Some(platform), true) = (platforms.pop(), platforms.is_empty()) else {
+    let named = options.platforms.named(report)?;
+    if named.len() > 1 {
         return Err(Usage::new("a hash is of one image", "name one `--platform`").into());
-    };
-    let client = options.registry.client(report.clone())?;
+    }
+    let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
-    let image = resolution.image(&platform).await?;
+    // A single image that a digest names is taken as it is.
+    let only = if named.is_empty() { resolution.only() } else { None };
+    let image = if let Some(only) = only {
+        only.image().await?
+    } else {
+        let platforms = options.platforms.named_or_host(report)?;
+        resolution.image(&platforms[0]).await?
+    };
     let image_name = reference.repository().to_string();
     let tag = options.final_image_tag.as_deref().or(reference.tag()).unwrap_or("latest");
     let facts = Facts {
@@ -122,7 +129,7 @@ async fn store(
 ) -> Result<Digest, Failure> {
     let (directory, store) = (StoreDirectory::of_environment()?, Store::of_environment());
     let name = facts.store_name(purpose);
-    let place = tempfile::tempdir().map_err(Runtime)?;
+    let place = n2c::fs::TemporaryDirectory::create().map_err(Runtime)?;
     let source = place.path().join(&name);
     let (hash, path, ingestion) = match purpose {
         Purpose::Nix2Container => {

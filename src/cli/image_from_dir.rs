@@ -8,10 +8,10 @@ use n2c::blob_map::BlobMap;
 use n2c::location::{LayoutReference, Location};
 use n2c::lockfile::Entry;
 use n2c::oci_layout::MARKER;
-use n2c::resolve::Resolution;
+use n2c::resolve::{self, Resolution};
 
 use super::failure::{Failure, Usage};
-use super::image_from_manifest::{Inherit, write_image_json};
+use super::image_from_manifest::{ImageToWrite, Inherit};
 use super::lockfiles;
 use super::platforms::PlatformOptions;
 use super::report::Report;
@@ -48,7 +48,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let manifest = lockfiles::read(&directory.join("manifest.json"))?;
     let entry = manifest.entry(None)?;
     let blobs = BlobMap::in_directory(entry, directory);
-    write_image_json(&options.output, manifest.file(), entry, &blobs, options.inherit)
+    let image = ImageToWrite { output: &options.output, file: manifest.file(), entry, blobs };
+    image.write(&options.platforms, options.inherit, report)
 }
 
 async fn from_layout(
@@ -60,10 +61,13 @@ async fn from_layout(
     // Where there is one image, it is the one, whatever it is for.
     let mut platforms = options.platforms.named(report)?;
     if platforms.is_empty() {
-        platforms = resolution.platforms().await?;
-        if platforms.len() > 1 {
-            platforms = options.platforms.named_or_host(report)?;
-        }
+        platforms = match resolution.platforms().await {
+            Ok(platforms) if platforms.len() == 1 => platforms,
+            Ok(_) | Err(resolve::Error::Unnamed { .. }) => {
+                options.platforms.named_or_host(report)?
+            }
+            Err(error) => return Err(error.into()),
+        };
     }
     let [platform] = platforms.as_slice() else {
         return Err(Usage::new("image.json is for one platform", "name one `--platform`").into());
@@ -71,5 +75,7 @@ async fn from_layout(
     let image = resolution.image(platform).await?;
     let entry = Entry::new(platform.clone(), &image);
     let blobs = BlobMap::in_layout(&entry, layout.directory());
-    write_image_json(&options.output, &options.directory, &entry, &blobs, options.inherit)
+    let (output, file) = (options.output.as_path(), options.directory.as_str());
+    let image = ImageToWrite { output, file, entry: &entry, blobs };
+    image.write(&options.platforms, options.inherit, report)
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use n2c::blob_map::BlobMap;
+use n2c::blob_map::{self, BlobMap};
 use n2c::image_json::{self, ImageJson};
-use n2c::lockfile::Entry;
+use n2c::lockfile::{self, Entry};
 use n2c::store::StoreDirectory;
 
 use super::failure::Failure;
@@ -58,21 +58,43 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let text = "image.json is for one platform";
     let entry = lockfiles::one_entry(&lockfile, &options.platforms, text, report)?;
     let blobs = match &options.blobs {
-        Some(path) => BlobMap::parse(&path.display().to_string(), &n2c::fs::read(path)?)?,
+        Some(path) => BlobMap::parse(
+            &path.display().to_string(),
+            &n2c::fs::read(path, blob_map::SIZE_LIMIT)?,
+        )?,
         None => BlobMap::in_store([entry], &StoreDirectory::of_environment()?),
     };
-    write_image_json(&options.output, lockfile.file(), entry, &blobs, options.inherit)
+    let image = ImageToWrite { output: &options.output, file: lockfile.file(), entry, blobs };
+    image.write(&options.platforms, options.inherit, report)
 }
 
-/// Writes the image.json of `entry`, which is in `file`.
-pub(crate) fn write_image_json(
-    output: &Path,
-    file: &str,
-    entry: &Entry,
-    blobs: &BlobMap,
-    inherit: Inherit,
-) -> Result<(), Failure> {
-    let image = image_json::read_image(file, entry, blobs)?;
-    let json = ImageJson::new(&image, blobs, inherit.into())?;
-    Report::result(Some(output), json.to_text().as_bytes())
+/// The image.json of `entry`, which is in `file`.
+pub(crate) struct ImageToWrite<'a> {
+    pub(crate) output: &'a Path,
+    pub(crate) file: &'a str,
+    pub(crate) entry: &'a Entry,
+    pub(crate) blobs: BlobMap,
+}
+
+impl ImageToWrite<'_> {
+    pub(crate) fn write(
+        &self,
+        platforms: &PlatformOptions,
+        inherit: Inherit,
+        report: &Report,
+    ) -> Result<(), Failure> {
+        let image = image_json::read_image(self.file, self.entry, &self.blobs)?;
+        let pinned = self.entry.pin().map(|pin| &pin.platform);
+        // Of a plain manifest, its config alone says what it is for.
+        let built = image.config().platform().filter(|_| pinned.is_none());
+        if let (Some(built), [wanted]) = (built, platforms.named(report)?.as_slice())
+            && wanted.distance(built).is_none()
+        {
+            let (file, wanted) = (self.file.to_owned(), wanted.clone());
+            let available = vec![built.clone()];
+            return Err(lockfile::Error::NoPlatform { file, wanted, available }.into());
+        }
+        let json = ImageJson::new(&image, &self.blobs, inherit.into(), pinned, report)?;
+        Report::result(Some(self.output), json.to_text().as_bytes())
+    }
 }

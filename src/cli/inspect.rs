@@ -106,7 +106,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let text = format!("{:#}\n", serde_json::to_value(&inspection).unwrap_or_default());
         Report::result(None, text.as_bytes())
     } else {
-        Report::text(&inspection.to_text())
+        report.text(&inspection.to_text(report))
     }
 }
 
@@ -120,7 +120,7 @@ async fn inspect(
     if named.len() > 1 {
         return Err(Usage::new("one image is shown at a time", "name one `--platform`").into());
     }
-    let client = options.registry.client(recorder.clone())?;
+    let client = options.registry.client_with(report, recorder.clone())?;
     let resolution = Resolution::open(&location, &client, &**recorder).await?;
     let listed = resolution.list().await?;
     let wanted = match named.first() {
@@ -183,7 +183,7 @@ impl Inspection {
         }
     }
 
-    fn to_text(&self) -> String {
+    fn to_text(&self, report: &Report) -> String {
         let mut text = format!("{}\n{}\n\n", self.reference, self.media_type);
         let mut table = table(&["PLATFORM", "MANIFEST"]);
         for listed in &self.platforms {
@@ -192,16 +192,16 @@ impl Inspection {
         // Writing to a string can't fail.
         let _ = writeln!(text, "{}", lines_of(table));
         if let Some(details) = &self.image {
-            details.add_text(&mut text);
+            details.add_text(&mut text, report);
         }
         if let Some(explanation) = &self.explanation {
-            add_explanation(explanation, &mut text);
+            add_explanation(explanation, &mut text, report);
         }
         text
     }
 }
 
-fn add_explanation(explanation: &Explanation, text: &mut String) {
+fn add_explanation(explanation: &Explanation, text: &mut String, report: &Report) {
     if !explanation.entries.is_empty() {
         let mut entries = table(&["INDEX", "PLATFORM", "", "WHY"]);
         for entry in &explanation.entries {
@@ -210,15 +210,15 @@ fn add_explanation(explanation: &Explanation, text: &mut String) {
                 entry.platform.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
             let verdict = if entry.taken { "taken" } else { "skipped" };
             let digest = format!("{indent}{}", entry.digest);
-            entries.add_row([digest, platform, verdict.to_owned(), entry.reason.clone()]);
+            entries.add_row([digest, platform, verdict.to_owned(), report.cell(&entry.reason)]);
         }
         let _ = writeln!(text, "\n{}", lines_of(entries));
     }
     if !explanation.credentials.is_empty() {
         let mut credentials = table(&["CREDENTIALS", ""]);
         for found in &explanation.credentials {
-            credentials
-                .add_row([found.repository.as_str(), found.origin.as_deref().unwrap_or("none")]);
+            let origin = found.origin.as_deref().unwrap_or("none");
+            credentials.add_row([found.repository.clone(), report.cell(origin)]);
         }
         let _ = writeln!(text, "\n{}", lines_of(credentials));
     }
@@ -255,7 +255,7 @@ impl Details {
         }
     }
 
-    fn add_text(&self, text: &mut String) {
+    fn add_text(&self, text: &mut String, report: &Report) {
         let size = BinaryBytes(self.download_size);
         let count = self.layers.len();
         let layers = if count == 1 { "layer" } else { "layers" };
@@ -270,23 +270,23 @@ impl Details {
             table.add_row([
                 layer.digest.to_string(),
                 BinaryBytes(layer.size).to_string(),
-                if kind.is_empty() { "tar" } else { kind }.to_owned(),
+                report.cell(if kind.is_empty() { "tar" } else { kind }),
             ]);
         }
         let _ = writeln!(text, "{}\n", lines_of(table));
-        self.add_config(text);
+        self.add_config(text, report);
     }
 
-    fn add_config(&self, text: &mut String) {
+    fn add_config(&self, text: &mut String, report: &Report) {
         let mut table = Table::new();
         table.load_style(NOTHING);
         if let Some(created) = self.config.get("created").and_then(Value::as_str) {
-            table.add_row(["Created", created]);
+            table.add_row(["Created", &report.cell(created)]);
         }
         let run_config = self.config.get("config").and_then(Value::as_object);
         for (key, value) in run_config.into_iter().flatten() {
             for line in lines(value) {
-                table.add_row([key.as_str(), line.as_str()]);
+                table.add_row([report.cell(key), report.cell(&line)]);
             }
         }
         if table.row_count() > 0 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use n2c::location::Location;
 use n2c::lockfile::{Entry, Lockfile};
+use n2c::platform::Platform;
 use n2c::resolve::Resolution;
 
 use super::RegistryOptions;
@@ -38,22 +39,30 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let location: Location = options.image.parse()?;
-    let named = if options.all.all_platforms {
-        None
-    } else {
-        Some(options.platforms.named_or_host(report)?)
-    };
-    if options.raw && named.as_ref().is_some_and(|platforms| platforms.len() > 1) {
+    let is_all = options.all.all_platforms;
+    let named = options.platforms.named(report)?;
+    if options.raw && named.len() > 1 {
         return Err(Usage::new("`--raw` prints one manifest", "name one `--platform`").into());
     }
-    let client = options.registry.client(report.clone())?;
+    let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
-    let keyed = named.as_ref().is_none_or(|platforms| platforms.len() > 1);
-    let platforms = match named {
-        Some(platforms) => platforms,
-        None => resolution.platforms().await?,
+    let keyed = is_all || named.len() > 1;
+    // A single image that a digest names is taken as it is.
+    let only = if named.is_empty() && !is_all { resolution.only() } else { None };
+    let (platforms, images) = if let Some(only) = only {
+        let image = only.image().await?;
+        let platform = image.config().platform().cloned().unwrap_or_else(Platform::host);
+        report.note(&format!("using `{platform}`, which the image is for"));
+        (vec![platform], vec![image])
+    } else {
+        let platforms = if is_all {
+            resolution.platforms().await?
+        } else {
+            options.platforms.named_or_host(report)?
+        };
+        let images = resolution.images(&platforms).await?;
+        (platforms, images)
     };
-    let images = resolution.images(&platforms).await?;
     if let (true, [image]) = (options.raw, images.as_slice()) {
         return Report::result(options.output.as_deref(), image.manifest().raw().bytes());
     }

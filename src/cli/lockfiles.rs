@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use n2c::location::Location;
-use n2c::lockfile::{Entry, Lockfile};
+use n2c::lockfile::{self, Entry, Lockfile};
 use n2c::reference::Repository;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
 use super::platforms::PlatformOptions;
@@ -24,7 +26,7 @@ pub(crate) struct Found {
 
 /// Reads a lockfile or a plain manifest.
 pub(crate) fn read(path: &Path) -> Result<Lockfile, Failure> {
-    Ok(Lockfile::parse(&path.display().to_string(), &n2c::fs::read(path)?)?)
+    Ok(Lockfile::parse(&path.display().to_string(), &n2c::fs::read(path, lockfile::SIZE_LIMIT)?)?)
 }
 
 /// The repository that a lockfile's blobs are in, where it names one.
@@ -78,7 +80,7 @@ pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Ve
     let (mut found, mut rows) = (Vec::new(), Vec::new());
     for (path, is_named) in files {
         let name = path.display().to_string();
-        let text = match n2c::fs::read(&path) {
+        let text = match n2c::fs::read(&path, lockfile::SIZE_LIMIT) {
             Ok(text) => text,
             Err(error) => {
                 rows.push(Row::failed(&name, &error));
@@ -89,7 +91,7 @@ pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Ve
             Ok(lockfile) if is_named || !lockfile.platforms().is_empty() => {
                 found.push(Found { path, text, lockfile });
             }
-            Err(error) if is_named || is_ours(&text) => {
+            Err(error) if is_named || !is_others(&text) => {
                 rows.push(Row::failed(&name, &error));
             }
             _ => report.note(&format!("`{name}` is no lockfile of n2c, and is passed over")),
@@ -121,12 +123,18 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a file that is no lockfile was meant to be one: it says so, or a merge
-/// that was not finished keeps it from saying so.
-fn is_ours(text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text);
-    if let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) {
-        return value["n2c"]["version"].is_u64();
+/// Whether a file that is no lockfile is something else's: JSON that does not say it
+/// is one. What is empty, cut off or in the middle of a merge may well have been.
+fn is_others(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Ours {
+        n2c: Section,
     }
-    text.contains("\"n2c\"") && text.lines().any(|line| line.starts_with("<<<<<<< "))
+    #[derive(Deserialize)]
+    struct Section {
+        #[serde(rename = "version")]
+        _version: u64,
+    }
+    let is_json = serde_json::from_slice::<IgnoredAny>(text).is_ok();
+    is_json && serde_json::from_slice::<Ours>(text).map(|ours| ours.n2c).is_err()
 }

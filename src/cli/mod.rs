@@ -21,6 +21,7 @@ mod prefetch;
 mod pull;
 mod report;
 mod rows;
+mod signals;
 mod update;
 mod verify;
 
@@ -28,10 +29,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use n2c::observer::Observer;
 use n2c::registry::{Client, ClientOptions};
-use tokio::signal::unix::{SignalKind, signal};
 
 use failure::Failure;
 use report::Report;
@@ -67,8 +67,8 @@ struct OutputOptions {
     quiet: bool,
 
     /// Also say which requests are made
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
-    verbose: bool,
+    #[arg(short, long, global = true, conflicts_with = "quiet", action = ArgAction::Count)]
+    verbose: u8,
 
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -174,6 +174,13 @@ struct RegistryOptions {
     #[arg(long = "mirror", value_name = "REGISTRY=URL")]
     mirrors: Vec<String>,
 
+    /// Do not fetch layers from the URLs that a manifest names for them, where the registry has them not
+    ///
+    /// Such layers are others' property, which registries do not serve. They are
+    /// fetched without credentials, and verified as all are.
+    #[arg(long)]
+    no_foreign: bool,
+
     #[command(flatten)]
     credentials: CredentialOptions,
 }
@@ -188,12 +195,18 @@ struct CredentialOptions {
 }
 
 impl RegistryOptions {
-    fn client(self, observer: Arc<dyn Observer>) -> Result<Client, Failure> {
+    fn client(self, report: &Arc<Report>) -> Result<Client, Failure> {
+        self.client_with(report, report.clone())
+    }
+
+    fn client_with(self, report: &Report, observer: Arc<dyn Observer>) -> Result<Client, Failure> {
         let options = ClientOptions {
             authfile: self.credentials.authfile,
             tls_verify: self.tls_verify,
             cacert: self.cacert,
             mirrors: self.mirrors,
+            foreign_layers: !self.no_foreign,
+            secrets: report.secrets(),
             ..ClientOptions::default()
         };
         Ok(Client::new(options, observer)?)
@@ -217,40 +230,28 @@ fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
     match command {
         Command::Blobs(options) => blobs::run(&options, report),
         Command::ImageFromManifest(options) => image_from_manifest::run(&options, report),
-        Command::ImageFromDir(options) => interruptible(image_from_dir::run(options, report)),
-        Command::Hash(options) => interruptible(hash::run(options, report)),
-        Command::Pull(options) => interruptible(pull::run(options, report)),
+        Command::ImageFromDir(options) => {
+            signals::interruptible(report, image_from_dir::run(options, report))
+        }
+        Command::Hash(options) => signals::interruptible(report, hash::run(options, report)),
+        Command::Pull(options) => signals::interruptible(report, pull::run(options, report)),
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),
-        Command::Lock(options) => interruptible(lock::run(options, report)),
-        Command::Update(options) => interruptible(update::update(options, report)),
-        Command::Refresh(options) => interruptible(update::refresh(options, report)),
-        Command::Diff(options) => diff::run(&options),
-        Command::Verify(options) => interruptible(verify::run(options, report)),
-        Command::Inspect(options) => interruptible(inspect::run(options, report)),
-        Command::Blob(options) => interruptible(blob::run(options, report)),
-        Command::Prefetch(options) => interruptible(prefetch::run(options, report)),
-        Command::Doctor(options) => interruptible(doctor::run(options, report)),
-        Command::Auth(command) => interruptible(auth::run(command, report)),
-    }
-}
-
-/// Runs a command that waits for others. A signal ends it by dropping it, which
-/// removes its temporary files.
-fn interruptible(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(failure::Runtime)?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failure::Runtime)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failure::Runtime)?;
-        tokio::select! {
-            result = command => result,
-            _ = interrupt.recv() => Err(failure::Interrupted(SignalKind::interrupt()).into()),
-            _ = terminate.recv() => Err(failure::Interrupted(SignalKind::terminate()).into()),
+        Command::Lock(options) => signals::interruptible(report, lock::run(options, report)),
+        Command::Update(options) => signals::interruptible(report, update::update(options, report)),
+        Command::Refresh(options) => {
+            signals::interruptible(report, update::refresh(options, report))
         }
-    })
+        Command::Diff(options) => diff::run(&options, report),
+        Command::Verify(options) => signals::interruptible(report, verify::run(options, report)),
+        Command::Inspect(options) => signals::interruptible(report, inspect::run(options, report)),
+        Command::Blob(options) => signals::interruptible(report, blob::run(options, report)),
+        Command::Prefetch(options) => {
+            signals::interruptible(report, prefetch::run(options, report))
+        }
+        Command::Doctor(options) => signals::interruptible(report, doctor::run(options, report)),
+        Command::Auth(command) => signals::interruptible(report, auth::run(command, report)),
+    }
 }
 
 #[cfg(test)]

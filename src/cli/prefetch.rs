@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
-use n2c::digest::Digest;
+use n2c::manifest::Descriptor;
 use n2c::reference::Repository;
-use n2c::registry::Client;
+use n2c::registry::{BlobRequest, Client};
 use n2c::store::{Store, StoreDirectory, StorePath};
 
 use super::failure::{Failure, Runtime};
@@ -36,8 +36,7 @@ pub(crate) struct Options {
 /// A blob that a build will want.
 struct Wanted {
     repository: Repository,
-    digest: Digest,
-    size: u64,
+    descriptor: Descriptor,
 }
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
@@ -47,7 +46,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let paths: Vec<StorePath> = wanted.keys().cloned().collect();
     let missing = store.missing(&paths)?;
     let there = paths.len() - missing.len();
-    let client = options.registry.client(report.clone())?;
+    let client = options.registry.client(report)?;
     let (client, store) = (&client, &store);
     let results: Vec<Result<(), Failure>> = stream::iter(&wanted)
         .filter(|(path, _)| std::future::ready(missing.contains(*path)))
@@ -81,8 +80,7 @@ fn wanted(
             for descriptor in entry.manifest().blobs() {
                 wanted.entry(directory.blob_path(&descriptor.digest)).or_insert_with(|| Wanted {
                     repository: repository.clone(),
-                    digest: descriptor.digest.clone(),
-                    size: descriptor.size,
+                    descriptor: descriptor.clone(),
                 });
             }
         }
@@ -96,8 +94,8 @@ async fn fetch(
     path: &StorePath,
     blob: &Wanted,
 ) -> Result<(), Failure> {
-    let mut incoming = store.receive(&blob.digest)?;
-    client.download(&blob.repository, &blob.digest, Some(blob.size), &mut incoming).await?;
+    let mut incoming = store.receive(&blob.descriptor.digest)?;
+    client.download(&BlobRequest::of(&blob.repository, &blob.descriptor), &mut incoming).await?;
     let path = path.clone();
     // The store takes its time to hash; other blobs go on arriving.
     let added = tokio::task::spawn_blocking(move || incoming.finish(&path));

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use n2c::convert;
 use n2c::digest::Verified;
 use n2c::docker_archive::Name;
 use n2c::fs::OutputFile;
@@ -38,6 +39,10 @@ pub(crate) struct Options {
     #[arg(long = "additional-tag", value_name = "NAME:TAG")]
     additional_tags: Vec<String>,
 
+    /// Convert Docker's manifests to this format, which gives them other digests
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+
     #[command(flatten)]
     jobs: Jobs,
 
@@ -51,6 +56,13 @@ pub(crate) struct Options {
     registry: RegistryOptions,
 }
 
+/// The format of manifests.
+#[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
+enum Format {
+    /// OCI's
+    Oci,
+}
+
 /// What is pulled, of one platform or several.
 struct Found {
     images: Vec<Image>,
@@ -61,17 +73,62 @@ struct Found {
     other_blobs: Vec<Descriptor>,
 }
 
+impl Found {
+    fn one(image: Image) -> Self {
+        let (others, other_blobs) = (Vec::new(), Vec::new());
+        Self { images: vec![image], index: None, others, other_blobs }
+    }
+
+    /// The same with manifests in a format, where one was asked for.
+    fn in_format(mut self, format: Option<Format>) -> Result<Self, Failure> {
+        let Some(Format::Oci) = format else { return Ok(self) };
+        let mut converted = Vec::new();
+        for image in &self.images {
+            let digest = image.manifest().raw().digest().clone();
+            converted.push((digest.clone(), convert::to_oci(&format!("`{digest}`"), image)?));
+        }
+        if let Some(Document::Index(index)) = &self.index {
+            let subject = format!("`{}`", index.raw().digest());
+            let index = convert::index_to_oci(&subject, index, &converted, &self.others)?;
+            self.index = Some(index);
+        }
+        self.images = converted.into_iter().map(|(_, image)| image).collect();
+        Ok(self)
+    }
+}
+
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let destination: Destination = options.destination.parse()?;
     let mut tags = Vec::new();
     for text in &options.additional_tags {
+        // The default tag is for what is pulled, not for a name that is given.
+        if !text.rsplit('/').next().is_some_and(|name| name.contains(':')) {
+            let message = format!("`--additional-tag {}` has no tag", text.escape_default());
+            return Err(Usage::new(message, "write it as `NAME:TAG`").into());
+        }
         tags.push(Name::try_from(text.parse::<Reference>()?)?);
     }
     if !tags.is_empty() && !matches!(destination, Destination::DockerArchive { .. }) {
         let hint = "only a `docker-archive:` has several names for an image";
         return Err(Usage::new("`--additional-tag` does not fit the destination", hint).into());
     }
+    if options.format.is_some() && matches!(destination, Destination::DockerArchive { .. }) {
+        let hint = "it has a form of its own; leave the option out";
+        return Err(Usage::new("a `docker-archive:` holds no manifest to convert", hint).into());
+    }
     destination.check()?;
+    let place = options.destination.clone();
+    pull_to(destination, tags, options, report).await?;
+    report.pulled(&place);
+    Ok(())
+}
+
+async fn pull_to(
+    destination: Destination,
+    tags: Vec<Name>,
+    options: Options,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
     match options.image.strip_prefix("lock:") {
         Some(file) => {
             let lockfile = lockfiles::read(Path::new(file))?;
@@ -89,15 +146,33 @@ async fn pull_resolved(
 ) -> Result<(), Failure> {
     let location: Location = options.image.parse()?;
     let is_all = options.all.all_platforms;
-    let named = if is_all { None } else { Some(options.platforms.named_or_host(report)?) };
-    let client = options.registry.client(report.clone())?;
+    let named = options.platforms.named(report)?;
+    let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
     let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
-    if let (Destination::Directory(path), Some([platform])) = (&destination, named.as_deref()) {
-        return Ok(pull.to_directory(resolution.pending(platform).await?, path).await?);
+    // A single image that a digest names is taken as it is.
+    let mut only = if named.is_empty() && !is_all { resolution.only() } else { None };
+    let wanted = if is_all {
+        None
+    } else if named.is_empty() && only.is_none() {
+        Some(options.platforms.named_or_host(report)?)
+    } else {
+        Some(named)
+    };
+    // Layers need not wait for the config where nothing is converted.
+    if let (Destination::Directory(path), None) = (&destination, options.format) {
+        if let Some(only) = only.take() {
+            return Ok(pull.to_directory(only, path).await?);
+        }
+        if let Some([platform]) = wanted.as_deref() {
+            return Ok(pull.to_directory(resolution.pending(platform).await?, path).await?);
+        }
     }
-    let found = find(&resolution, named, report).await?;
-    write(&pull, found, destination, tags).await
+    let found = match only {
+        Some(only) => Found::one(only.image().await?),
+        None => find(&resolution, wanted, report).await?,
+    };
+    write(&pull, found.in_format(options.format)?, destination, tags).await
 }
 
 async fn pull_locked(
@@ -112,15 +187,14 @@ async fn pull_locked(
         return Err(Usage::new(text, "name one `--platform`").into());
     }
     let entry = lockfiles::one_entry(lockfile, &options.platforms, text, report)?;
-    let client = options.registry.client(report.clone())?;
+    let client = options.registry.client(report)?;
     let locked = Locked::new(lockfile, StoreDirectory::of_environment()?, &client);
     // A docker archive has no place for the manifest, and so needs none.
     let image = match destination {
         Destination::DockerArchive { .. } => locked.image(entry).await?,
         _ => locked.served_image(entry).await?,
     };
-    let found =
-        Found { images: vec![image], index: None, others: Vec::new(), other_blobs: Vec::new() };
+    let found = Found::one(image).in_format(options.format)?;
     let pull = Pull { blobs: &locked, jobs: options.jobs.get(), observer: &**report };
     write(&pull, found, destination, tags).await
 }

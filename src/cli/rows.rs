@@ -11,6 +11,7 @@ use n2c::{Diagnose, error_chain};
 use serde_json::{Value, json};
 
 use super::difference;
+use super::failure::Failure;
 use super::lockfiles::Found;
 use super::report::Report;
 
@@ -107,7 +108,7 @@ impl Row {
         }
     }
 
-    pub(crate) fn json(&self, command: &str) -> Value {
+    pub(crate) fn json(&self, command: &str, report: &Report) -> Value {
         json!({
             "version": VERSION,
             "command": command,
@@ -115,11 +116,11 @@ impl Row {
             "status": self.status.name(),
             "reference": { "old": self.old, "new": self.new },
             "difference": self.difference,
-            "error": self.error,
+            "error": self.error.clone().map(|error| hidden(error, report)),
         })
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, report: &Report) -> String {
         let status = self.status.name();
         let message = self.error.as_ref().and_then(|error| error["message"].as_str());
         let detail = match (message, &self.old, &self.new) {
@@ -127,10 +128,10 @@ impl Row {
             (None, Some(old), Some(new)) if old != new => format!("{old} → {new}"),
             (None, old, _) => old.clone().unwrap_or_default(),
         };
-        format!("{status:<11}  {}  {detail}", self.file)
+        format!("{status:<11}  {}  {}", report.cell(&self.file), report.cell(&detail))
     }
 
-    fn markdown(&self) -> String {
+    fn markdown(&self, report: &Report) -> String {
         match (&self.difference, &self.error) {
             (Some(difference), _) => difference::markdown(&self.file, difference),
             (None, Some(error)) => {
@@ -138,12 +139,22 @@ impl Row {
                 format!(
                     "### {}\n\nNot updated: {}\n",
                     difference::code(&self.file),
-                    difference::code(message)
+                    difference::code(&report.hide(message))
                 )
             }
             (None, None) => String::new(),
         }
     }
+}
+
+/// The texts of an error, without what is secret in them.
+pub(crate) fn hidden(mut error: Value, report: &Report) -> Value {
+    for text in error.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+        if let Some(shown) = text.as_str().map(|text| report.hide(text)) {
+            *text = shown.into();
+        }
+    }
+    error
 }
 
 /// An error for programs.
@@ -197,16 +208,17 @@ pub(crate) fn print(
     rows: &[Row],
     command: &str,
     form: &Form,
-) -> Result<(), super::failure::Failure> {
+    report: &Report,
+) -> Result<(), Failure> {
     let lines: Vec<String> = rows
         .iter()
         .map(|row| match (form.json, form.markdown) {
-            (true, _) => row.json(command).to_string(),
-            (_, true) => row.markdown(),
-            _ => row.text(),
+            (true, _) => row.json(command, report).to_string(),
+            (_, true) => row.markdown(report),
+            _ => row.text(report),
         })
         .filter(|line| !line.is_empty())
         .collect();
     let text = if form.markdown { bounded(&lines) } else { lines.join("\n") };
-    Report::text(&if text.is_empty() { text } else { format!("{text}\n") })
+    report.text(&if text.is_empty() { text } else { format!("{text}\n") })
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use n2c::Kind;
-use n2c::lockfile::Lockfile;
+use n2c::lockfile::{self, Lockfile};
+use n2c::store::StoreDirectory;
 use n2c::update::{Outcome, PlatformsLost, TagPolicy, Updater};
 use n2c::version::Bump;
 
-use super::failure::{Failed, Failure, Outdated};
+use super::failure::{EditedMeanwhile, Failed, Failure, Outdated};
 use super::lockfiles::{self, Found};
 use super::report::Report;
 use super::rows::{self, Form, Row, Status};
@@ -98,7 +99,7 @@ impl From<How> for Bump {
 pub(crate) async fn update(options: Update, report: &Arc<Report>) -> Result<(), Failure> {
     let Common { paths, requests, form, registry } = options.common;
     let (found, mut rows) = lockfiles::find(&paths, report)?;
-    let client = registry.client(report.clone())?;
+    let client = registry.client(report)?;
     let mut updater = Updater::new(&client, &**report, requests.jobs.into());
     updater.tags =
         options.bump.map(|how| TagPolicy { bump: how.into(), pre_releases: options.pre_releases });
@@ -121,10 +122,10 @@ pub(crate) async fn update(options: Update, report: &Arc<Report>) -> Result<(), 
 pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<(), Failure> {
     let Common { paths, requests, form, registry } = options.common;
     let (found, mut rows) = lockfiles::find(&paths, report)?;
-    let client = registry.client(report.clone())?;
+    let client = registry.client(report)?;
     let updater = Updater::new(&client, &**report, requests.jobs.into());
     let lockfiles: Vec<&Lockfile> = found.iter().map(|found| &found.lockfile).collect();
-    let outcomes = updater.refresh(&lockfiles).await;
+    let outcomes = updater.refresh(&lockfiles, &StoreDirectory::of_environment()?).await;
     for (found, outcome) in found.iter().zip(outcomes) {
         let outcome = match outcome {
             // What a formatter or an editor did to the file is undone.
@@ -142,19 +143,33 @@ pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<()
 fn settle(found: &Found, outcome: &Outcome, write: bool) -> Row {
     let mut row = Row::of(found, outcome);
     if let (Outcome::IndexMoved(new) | Outcome::Stale(new), true) = (outcome, write) {
-        match n2c::fs::write(&found.path, new.to_text().as_bytes()) {
+        match write_unless_edited(found, new) {
             Ok(()) => row.status = Status::Updated,
-            Err(error) => return Row::failed(&row.file, &error),
+            Err(failure) => return Row::failed(&row.file, failure.error()),
         }
     }
     row
+}
+
+/// Replaces a lockfile, if it still is what was read: an edit that somebody made in
+/// the meantime is not to be lost.
+fn write_unless_edited(found: &Found, new: &Lockfile) -> Result<(), Failure> {
+    let (now, new) = (n2c::fs::read(&found.path, lockfile::SIZE_LIMIT)?, new.to_text());
+    if now == new.as_bytes() {
+        // Another run was there first.
+        return Ok(());
+    }
+    if now != found.text {
+        return Err(EditedMeanwhile { path: found.path.clone() }.into());
+    }
+    Ok(n2c::fs::write(&found.path, new.as_bytes())?)
 }
 
 /// Prints the report; the exit code is that of the first failure, else 3 where
 /// something is out of date.
 fn finish(mut rows: Vec<Row>, command: &str, form: &Form, report: &Report) -> Result<(), Failure> {
     rows.sort_by(|a, b| a.file.cmp(&b.file));
-    rows::print(&rows, command, form)?;
+    rows::print(&rows, command, form, report)?;
     let count =
         |statuses: &[Status]| rows.iter().filter(|row| statuses.contains(&row.status)).count();
     let updated = count(&[Status::Updated]);
@@ -168,6 +183,9 @@ fn finish(mut rows: Vec<Row>, command: &str, form: &Form, report: &Report) -> Re
     }
     match count(&[Status::Stale, Status::IndexMoved]) {
         0 => Ok(()),
-        stale => Err(Outdated { stale, total: rows.len() }.into()),
+        stale => {
+            let command = if command == "refresh" { "n2c refresh" } else { "n2c update" };
+            Err(Outdated { stale, total: rows.len(), command }.into())
+        }
     }
 }

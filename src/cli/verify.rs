@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use clap::Args;
 use n2c::digest::Digest;
-use n2c::verify::{self, Check};
+use n2c::store::StoreDirectory;
+use n2c::verify::{self, Check, Verdict};
 use n2c::{Diagnose as _, Kind};
 use serde_json::{Value, json};
 
 use super::failure::{Failed, Failure};
 use super::lockfiles;
 use super::report::Report;
-use super::rows::{VERSION, error_json, kind_name};
+use super::rows::{VERSION, error_json, hidden, kind_name};
 use super::{RegistryOptions, Requests};
 
 #[derive(Args)]
@@ -38,31 +39,35 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let (found, unreadable) = lockfiles::find(&options.paths, report)?;
-    let client = options.registry.client(report.clone())?;
+    let client = options.registry.client(report)?;
     let mut lines = Vec::new();
     let (mut failed, total) = (unreadable.len(), unreadable.len() + found.len());
     let mut kind = unreadable.first().and_then(|row| row.kind);
     for row in unreadable {
-        let line = if options.json { row.json("verify").to_string() } else { row.text() };
+        let line =
+            if options.json { row.json("verify", report).to_string() } else { row.text(report) };
         lines.push((row.file, line));
     }
     for found in found {
         let checks = if options.offline {
-            verify::offline(&found.lockfile)
+            verify::offline(&found.lockfile, &StoreDirectory::of_environment()?)
         } else {
             verify::online(&found.lockfile, &client, options.requests.jobs.into()).await
         };
-        let first = checks.iter().find_map(|check| Some(check.result.as_ref().err()?.kind()));
+        let first = checks.iter().find_map(|check| Some(check.failure()?.kind()));
         failed += usize::from(first.is_some());
         kind = kind.or(first);
         let file = found.path.display().to_string();
-        let line =
-            if options.json { json(&file, &checks).to_string() } else { text(&file, &checks) };
+        let line = if options.json {
+            json(&file, &checks, report).to_string()
+        } else {
+            text(&file, &checks, report)
+        };
         lines.push((file, line));
     }
     lines.sort();
     let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
-    Report::text(&format!("{}\n", lines.join("\n")))?;
+    report.text(&format!("{}\n", lines.join("\n")))?;
     match failed {
         0 => Ok(()),
         failed => Err(Failed { count: failed, total, kind: kind.unwrap_or(Kind::Other) }.into()),
@@ -70,19 +75,20 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
 }
 
 fn status(check: &Check) -> &'static str {
-    match &check.result {
-        Ok(()) => "ok",
-        Err(error) => kind_name(error.kind()),
+    match &check.verdict {
+        Verdict::Proved => "ok",
+        Verdict::Unchecked => "unchecked",
+        Verdict::Failed(error) => kind_name(error.kind()),
     }
 }
 
-fn text(file: &str, checks: &[Check]) -> String {
-    let mut lines = vec![file.to_owned()];
+fn text(file: &str, checks: &[Check], report: &Report) -> String {
+    let mut lines = vec![report.cell(file)];
     for check in checks {
         let platform = check.platform.as_ref().map(|platform| format!("  {platform}"));
         let digest = check.digest.as_ref().map(|digest| format!("  {}", digest.short()));
         let message =
-            check.result.as_ref().err().map(|error| format!("  {}", n2c::error_chain(error)));
+            check.failure().map(|error| format!("  {}", report.cell(&n2c::error_chain(error))));
         lines.push(format!(
             "  {:<12} {}{}{}{}",
             status(check),
@@ -95,9 +101,8 @@ fn text(file: &str, checks: &[Check]) -> String {
     lines.join("\n")
 }
 
-fn json(file: &str, checks: &[Check]) -> Value {
-    let all = checks.iter().all(|check| check.result.is_ok());
-    let checks: Vec<Value> = checks
+fn json(file: &str, checks: &[Check], report: &Report) -> Value {
+    let reports: Vec<Value> = checks
         .iter()
         .map(|check| {
             json!({
@@ -105,10 +110,17 @@ fn json(file: &str, checks: &[Check]) -> Value {
                 "digest": check.digest.as_ref().map(Digest::to_string),
                 "platform": check.platform.as_ref().map(ToString::to_string),
                 "status": status(check),
-                "error": check.result.as_ref().err().map(|error| error_json(error)),
+                "error": check.failure().map(|error| hidden(error_json(error), report)),
             })
         })
         .collect();
-    let status = if all { "ok" } else { "failed" };
-    json!({ "version": VERSION, "command": "verify", "file": file, "status": status, "checks": checks })
+    let is = |wanted: fn(&Verdict) -> bool| checks.iter().any(|check| wanted(&check.verdict));
+    let status = if is(|verdict| matches!(verdict, Verdict::Failed(_))) {
+        "failed"
+    } else if is(|verdict| matches!(verdict, Verdict::Unchecked)) {
+        "unchecked"
+    } else {
+        "ok"
+    };
+    json!({ "version": VERSION, "command": "verify", "file": file, "status": status, "checks": reports })
 }

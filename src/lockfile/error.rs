@@ -87,8 +87,8 @@ impl Diagnose for Error {
             }
             Self::Manifest { source, .. } => source.hint(),
             Self::Reference { source, .. } => source.hint(),
-            Self::NoPlatform { available, .. } => {
-                available.first().map(|first| format!("pass `--platform {first}`"))
+            Self::NoPlatform { wanted, available, .. } => {
+                wanted.nearest(available).map(|nearest| format!("pass `--platform {nearest}`"))
             }
         }
     }

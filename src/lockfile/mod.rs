@@ -15,12 +15,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::{Digest, Verified};
-use crate::image::Image;
+use crate::image::{Image, ImageConfig};
+use crate::json;
 use crate::location::Location;
 use crate::manifest::{Document, ImageManifest};
 use crate::platform::Platform;
 pub use error::Error;
 
+/// The largest lockfile that is read, in bytes: a hundred times the size of those for
+/// all platforms of an image.
+pub const SIZE_LIMIT: u64 = 16 << 20;
+/// How many values a lockfile may have.
+const VALUE_LIMIT: usize = 1_000_000;
 /// The version of the `n2c` object that this program reads and writes.
 pub const VERSION: u64 = 1;
 
@@ -83,24 +89,47 @@ struct RawPlatforms {
     platforms: BTreeMap<Platform, Map<String, Value>>,
 }
 
+/// What a lockfile keeps of a config.
+fn kept(config: &ImageConfig) -> Map<String, Value> {
+    let value = |key: &&str| {
+        let value = config.object().get(*key).filter(|value| !value.is_null())?;
+        Some(((*key).to_owned(), value.clone()))
+    };
+    IMAGE_KEYS.iter().filter_map(value).collect()
+}
+
 impl Entry {
     /// Locks an image for the platform that was asked for.
     #[must_use]
     pub fn new(platform: Platform, image: &Image) -> Self {
         let config = image.config();
-        let mut kept = Map::new();
-        for key in IMAGE_KEYS {
-            if let Some(value) = config.object().get(key).filter(|value| !value.is_null()) {
-                kept.insert(key.to_owned(), value.clone());
-            }
-        }
         let pin = Pin {
             platform,
             manifest: image.manifest().raw().digest().clone(),
             diff_ids: config.diff_ids().to_vec(),
-            image: kept,
+            image: kept(config),
         };
         Self { manifest: image.manifest().clone(), pin: Some(pin) }
+    }
+
+    /// The same entry, with what its config says. A plain manifest stays one.
+    #[must_use]
+    pub fn with_config(&self, config: &ImageConfig) -> Self {
+        let pin = self.pin.as_ref().map(|pin| Pin {
+            platform: pin.platform.clone(),
+            manifest: pin.manifest.clone(),
+            diff_ids: config.diff_ids().to_vec(),
+            image: kept(config),
+        });
+        Self { manifest: self.manifest.clone(), pin }
+    }
+
+    /// Whether what this says of the config is so. A plain manifest says nothing.
+    #[must_use]
+    pub fn has_config(&self, config: &ImageConfig) -> bool {
+        self.pin
+            .as_ref()
+            .is_none_or(|pin| pin.diff_ids == config.diff_ids() && pin.image == kept(config))
     }
 
     /// The manifest.
@@ -227,7 +256,7 @@ impl Lockfile {
     /// Reads a lockfile or a plain manifest. `file` names it in errors.
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
         let shape = |source| Error::Shape { file: file.to_owned(), source };
-        let mut object: Map<String, Value> = serde_json::from_slice(text).map_err(shape)?;
+        let mut object = json::object(text, VALUE_LIMIT).map_err(shape)?;
         let section = object.get("n2c");
         if let Some(version) = section.and_then(|n2c| n2c.get("version")).and_then(Value::as_u64)
             && version > VERSION

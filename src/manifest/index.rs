@@ -132,7 +132,12 @@ impl From<RawEntry> for IndexEntry {
             && !media_type::is_index(&media_type))
         .then(|| media_type.clone());
         Self {
-            descriptor: Descriptor { media_type, digest: raw.digest, size: raw.size },
+            descriptor: Descriptor {
+                media_type,
+                digest: raw.digest,
+                size: raw.size,
+                urls: Vec::new(),
+            },
             platform,
             os_features,
             artifact_type: attestation.or(unknown_platform).or(artifact_type).or(other_type),

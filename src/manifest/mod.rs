@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::digest::{Digest, Verified};
 use crate::error::{Diagnose, Kind};
+use crate::json::{self, VALUE_LIMIT};
 use crate::media_type;
 pub use index::{Index, IndexEntry};
 
@@ -117,6 +118,13 @@ pub struct Descriptor {
     /// The size in bytes that the content must have.
     #[serde(deserialize_with = "size")]
     pub size: u64,
+    /// Where else it is: for foreign layers, which registries do not serve.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub urls: Vec<String>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A size as the specification has it: a signed number of 64 bits that is not
@@ -197,7 +205,7 @@ fn parse_object(
     bytes: &[u8],
     content_type: Option<&str>,
 ) -> Result<Map<String, Value>, Error> {
-    serde_json::from_slice(bytes).map_err(|source| {
+    json::object(bytes, VALUE_LIMIT).map_err(|source| {
         // Broken JSON keeps its parser's message; anything else is shown.
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
         if first == Some(&b'{') {
@@ -297,9 +305,8 @@ impl ImageManifest {
         media_type: String,
         object: Map<String, Value>,
     ) -> Result<Self, Error> {
-        let RawManifest { config, layers, artifact_type } =
-            serde_json::from_value(Value::Object(object.clone()))
-                .map_err(|source| Error::Shape { subject: subject.to_owned(), source })?;
+        let RawManifest { config, layers, artifact_type } = RawManifest::deserialize(&object)
+            .map_err(|source| Error::Shape { subject: subject.to_owned(), source })?;
         if !media_type::is_image_config(&config.media_type) {
             let artifact_type = artifact_type.unwrap_or(config.media_type);
             return Err(Error::Artifact {

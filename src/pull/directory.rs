@@ -19,6 +19,9 @@ use crate::resolve::{Blobs, PendingImage};
 /// What skopeo writes into `version`.
 pub(crate) const VERSION: &str = "Directory Transport Version: 1.1\n";
 
+/// How much of a `version` is read, in bytes.
+const VERSION_LIMIT: u64 = 1 << 10;
+
 impl<B: Blobs> Pull<'_, B> {
     /// Writes an image into a directory in skopeo's `dir:` layout. An image that is
     /// there stays whole until this one is: blobs come first, then the manifest,
@@ -33,8 +36,9 @@ impl<B: Blobs> Pull<'_, B> {
     ) -> Result<(), Error> {
         let (manifest, image) = image.into_parts();
         check(directory)?;
-        let _new = NewDirectories::create(directory)
-            .map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
+        // Another pull may be in the middle of its own image there.
+        let _lock = self.lock(directory).await?;
+        check(directory)?;
         let place = |digest: &Digest| directory.join(digest.hex());
         // It takes a while where there is much, and so before something is asked.
         let missing = self.missing(manifest.layers(), place);
@@ -59,26 +63,6 @@ impl<B: Blobs> Pull<'_, B> {
     }
 }
 
-/// Directories that were made, and go again where they are still empty when this
-/// is dropped.
-struct NewDirectories<'a>(Vec<&'a Path>);
-
-impl<'a> NewDirectories<'a> {
-    fn create(directory: &'a Path) -> io::Result<Self> {
-        let is_new = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let new = Self(directory.ancestors().take_while(is_new).collect());
-        fs::create_dir_all(directory)?;
-        Ok(new)
-    }
-}
-
-impl Drop for NewDirectories<'_> {
-    fn drop(&mut self) {
-        // What failed before matters more than an empty folder.
-        let _ = self.0.iter().try_for_each(fs::remove_dir);
-    }
-}
-
 /// Refuses a directory with something else in it.
 pub(super) fn check(directory: &Path) -> Result<(), Error> {
     let entries = match entries(directory) {
@@ -87,7 +71,7 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
     };
     let entries =
         entries.map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
-    let is_ours = match files::read(&directory.join("version")) {
+    let is_ours = match files::read(&directory.join("version"), VERSION_LIMIT) {
         Ok(text) => text == VERSION.as_bytes(),
         // A pull that was killed at once may have left no more.
         Err(_) => entries.iter().all(|entry| files::is_temporary(&entry.file_name())),

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{Error, Pull, Region, write_at};
-use crate::decompress::{Decompressed, Decompressor};
+use crate::decompress::{self, Decompressed, Decompressor};
 use crate::digest::{self, Digest};
 use crate::docker_archive::{DockerArchive, Layer, Name, padding};
 use crate::fs::{self as files, OutputFile};
@@ -50,7 +50,7 @@ async fn write_layer<B: Blobs>(
     let mut header = layer.header(0)?;
     loop {
         let content = start + header.len() as u64;
-        let size = decompress(blobs, layer, Region::new(file, content)).await?.size;
+        let size = decompress(blobs, layer, Region::new(file, path, content)).await?.size;
         let expected = header.len();
         header = layer.header(size)?;
         // Only 8 GiB and more have a longer one; then the layer moves.
@@ -72,8 +72,11 @@ pub(crate) async fn decompress<B: Blobs, S: Sink>(
     let descriptor = layer.descriptor;
     let mut decompressor = Decompressor::new(sink, layer.diff_id.algorithm());
     blobs.fetch_blob(descriptor, &mut decompressor).await?;
-    let failed = |source| Error::Decompress { digest: descriptor.digest.clone(), source };
-    let found = decompressor.finish().map_err(failed)?;
+    let digest = descriptor.digest.clone();
+    let found = decompressor.finish().map_err(|error| match error {
+        decompress::Error::Decode(source) => Error::Decompress { digest, source },
+        decompress::Error::Write(source) => Error::Write { digest, source },
+    })?;
     check(&descriptor.digest, layer.diff_id, &found.diff_id, found.size)?;
     Ok(found)
 }

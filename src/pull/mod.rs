@@ -18,11 +18,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
-use tokio::sync::SetOnce;
+use tokio::sync::{Semaphore, SetOnce, oneshot};
 
 use crate::digest::{self, Digest};
 use crate::error::{Diagnose, Kind};
-use crate::fs::{self as files, OutputFile};
+use crate::fs::{self as files, DirectoryLock, OutputFile};
 use crate::image::Image;
 use crate::manifest::Descriptor;
 use crate::observer::{Event, Observer};
@@ -89,6 +89,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A layer can't be written.
+    #[error("failed to write layer `{digest}`")]
+    Write {
+        /// The layer.
+        digest: Digest,
+        /// Where it was to go, and what the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A layer is not what the config says.
     #[error("wrong content of layer `{digest}`")]
     DiffId {
@@ -121,9 +130,11 @@ pub enum Error {
 impl Diagnose for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Prepare { .. } | Self::NotOurs { .. } | Self::Exists { .. } | Self::Hash(_) => {
-                Kind::Other
-            }
+            Self::Prepare { .. }
+            | Self::NotOurs { .. }
+            | Self::Exists { .. }
+            | Self::Write { .. }
+            | Self::Hash(_) => Kind::Other,
             Self::Destination { .. } | Self::Several { .. } => Kind::Usage,
             Self::Decompress { .. } | Self::DiffId { .. } | Self::Index { .. } => {
                 Kind::Verification
@@ -153,7 +164,8 @@ impl Diagnose for Error {
             Self::Reference(error) => return error.hint(),
             Self::Resolve(error) => return error.hint(),
             Self::DockerArchive(error) => return error.hint(),
-            Self::Prepare { .. } | Self::Hash(_) | Self::Fs(_) => return None,
+            Self::Fs(error) => return error.hint(),
+            Self::Prepare { .. } | Self::Write { .. } | Self::Hash(_) => return None,
         })
     }
 }
@@ -225,12 +237,18 @@ impl<B: Blobs> Pull<'_, B> {
         place: impl Fn(&Digest) -> PathBuf,
         accepted: &SetOnce<()>,
     ) -> Result<(), Error> {
+        let files = Semaphore::new(files_at_once());
+        let files = &files;
         let fetch = async |blob: &Descriptor| {
+            // Those that wait to be accepted are open too. It is never closed.
+            let permit = files.acquire().await.ok();
             let mut output = OutputFile::replacing(&place(&blob.digest))?;
             self.blobs.fetch_blob(blob, &mut output).await?;
-            Ok(async {
+            Ok(async move {
                 accepted.wait().await;
-                commit(output).await
+                let committed = commit(output).await;
+                drop(permit);
+                committed
             })
         };
         self.fetch_all(blobs, fetch).await
@@ -247,6 +265,29 @@ impl<B: Blobs> Pull<'_, B> {
         }
         self.tell(blob, was_there);
         Ok(())
+    }
+
+    /// Takes a directory for this run alone, and waits where another has it.
+    async fn lock(&self, directory: &Path) -> Result<DirectoryLock, Error> {
+        let (sender, waits) = oneshot::channel();
+        let path = directory.to_owned();
+        let taking = tokio::task::spawn_blocking(move || {
+            DirectoryLock::take(&path, || {
+                // Nobody listens any more where this run has ended.
+                let _ = sender.send(());
+            })
+        });
+        let telling = async {
+            if waits.await.is_ok() {
+                let text = format!("waiting for another run in `{}`", directory.display());
+                self.observer.observe(&Event::Note(&text));
+            }
+        };
+        let (taken, ()) = future::join(taking, telling).await;
+        taken
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|source| Error::Prepare { path: directory.to_owned(), source })
     }
 
     fn tell(&self, blob: &Descriptor, was_there: bool) {
@@ -284,7 +325,21 @@ impl Destination {
     }
 }
 
+/// How many files may be on their way at once: each takes up to four descriptors,
+/// its connection among them, and the system allows only so many.
+fn files_at_once() -> usize {
+    const MOST: u64 = 256;
+    const OTHERS: u64 = 48;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = limit.map_or(MOST, |limit| limit.saturating_sub(OTHERS) / 4).clamp(4, MOST);
+    usize::try_from(files).unwrap_or(4)
+}
+
 fn check_archive(path: &Path) -> Result<(), Error> {
+    // What is behind a standard stream is the user's matter.
+    if files::is_standard_stream(path) {
+        return Ok(());
+    }
     if fs::metadata(path).is_ok_and(|found| found.is_dir() || found.is_file() && found.len() > 0) {
         return Err(Error::Exists { path: path.to_owned() });
     }
@@ -294,7 +349,10 @@ fn check_archive(path: &Path) -> Result<(), Error> {
 /// Prepares to write an archive where there is none.
 pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
     check_archive(path)?;
-    Ok(OutputFile::create(path)?)
+    // An empty file is there on purpose: `mktemp` made it.
+    let is_there = fs::metadata(path).is_ok();
+    let output = if is_there { OutputFile::create(path) } else { OutputFile::create_new(path) };
+    output.map_err(Error::from)
 }
 
 /// Whether a file is the blob that it is named after.
@@ -320,7 +378,7 @@ impl Content<'_> {
 
 /// Writes `bytes` into a part of a file.
 fn write_at(file: &File, start: u64, bytes: &[u8], path: &Path) -> Result<(), Error> {
-    use io::Write as _;
-    let written = Region::new(file, start).write_all(bytes);
+    use std::os::unix::fs::FileExt as _;
+    let written = file.write_all_at(bytes, start);
     Ok(written.map_err(|source| files::Error::Write { path: path.to_owned(), source })?)
 }

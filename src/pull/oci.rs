@@ -1,9 +1,9 @@
 //! OCI layouts (OCI image-spec image-layout.md), as a directory and as a tar
 //! archive of one. Documents stay as they are served, so their digests do too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use futures_util::future;
@@ -17,7 +17,8 @@ use crate::digest::{Digest, Verified};
 use crate::docker_archive::padding;
 use crate::fs::{self as files, OutputFile};
 use crate::image::Image;
-use crate::manifest::Descriptor;
+use crate::json::{self, VALUE_LIMIT};
+use crate::manifest::{self, Descriptor};
 use crate::media_type;
 use crate::observer::{Event, Observer};
 use crate::oci_layout::{INDEX, MARKER, REF_NAME, blob_path};
@@ -70,8 +71,9 @@ impl Images<'_> {
         let is_docker =
             |image: &Image| image.manifest().media_type() == media_type::DOCKER_MANIFEST;
         if self.images.iter().any(is_docker) {
-            let text = "the manifest is Docker's and stays so: containerd reads it in an OCI \
-                        layout, skopeo and umoci do not";
+            let text = "the manifest is Docker's and stays so, with its digest: containerd and a \
+                        current skopeo read it in an OCI layout; umoci, podman 4 and skopeo 1.9 \
+                        do not, and want `--format oci`";
             observer.observe(&Event::Warning(text));
         }
     }
@@ -108,8 +110,9 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
 
 /// What is in a layout's `index.json`, or in that of a new one.
 fn read_index(directory: &Path) -> Result<Index, Error> {
-    match files::read(&directory.join(INDEX)) {
-        Ok(text) => serde_json::from_slice(&text)
+    match files::read(&directory.join(INDEX), manifest::SIZE_LIMIT) {
+        Ok(text) => json::check(&text, VALUE_LIMIT)
+            .and_then(|()| serde_json::from_slice(&text))
             .map_err(|source| Error::Index { path: directory.to_owned(), source }),
         Err(error) if error.is_missing() => Ok(Index::default()),
         Err(error) => Err(error.into()),
@@ -135,10 +138,16 @@ impl<B: Blobs> Pull<'_, B> {
         }
         let place = |digest: &Digest| blob_path(directory, digest);
         let digests = images.blobs().map(|blob| &blob.digest);
+        let mut folders = BTreeSet::from([directory.to_owned()]);
         for digest in images.documents().into_keys().chain(digests) {
             if let Some(folder) = place(digest).parent() {
                 fs::create_dir_all(folder).map_err(prepare)?;
+                folders.insert(folder.to_owned());
             }
+        }
+        // What a run left that was killed.
+        for folder in &folders {
+            files::sweep(folder);
         }
         for image in images.images {
             self.store_config(image, &place(image.config().raw().digest())).await?;
@@ -175,6 +184,7 @@ fn with_entry(index: Index, entry: Value) -> Vec<u8> {
     });
     entries.push(entry);
     index.entry("schemaVersion").or_insert(json!(2));
+    index.entry("mediaType").or_insert(json!(media_type::OCI_INDEX));
     index.insert("manifests".to_owned(), entries.into());
     Value::Object(index).to_string().into_bytes()
 }
@@ -196,7 +206,7 @@ impl<B: Blobs> Pull<'_, B> {
         for (name, content) in contents(images, name) {
             let size = content.as_ref().map_or(0, Content::size);
             let header = header(&name, size, content.is_none()).map_err(write_error)?;
-            Region::new(file, position).write_all(header.as_bytes()).map_err(write_error)?;
+            write_at(file, position, header.as_bytes(), &path)?;
             position += header.as_bytes().len() as u64;
             match content {
                 None => {}
@@ -215,7 +225,8 @@ impl<B: Blobs> Pull<'_, B> {
         let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
         self.fetch_all(blobs, async |blob| {
             let start = places[&blob.digest].0;
-            self.blobs.fetch_blob(blob, &mut Region::bounded(file, start, blob.size)).await?;
+            let mut region = Region::bounded(file, &path, start, blob.size);
+            self.blobs.fetch_blob(blob, &mut region).await?;
             Ok(future::ready(Ok(())))
         })
         .await?;
@@ -238,8 +249,12 @@ fn contents<'a>(
         contents.insert(format!("{folder}{}", digest.hex()), Some(content));
         contents.insert(folder, None);
     };
-    for blob in images.blobs() {
+    for blob in images.layers() {
         add(&blob.digest, Content::ToFetch(blob));
+    }
+    for image in images.images {
+        let config = image.config().raw();
+        add(config.digest(), Content::Here(config.bytes().into()));
     }
     for (digest, bytes) in images.documents() {
         add(digest, Content::Here(bytes.into()));

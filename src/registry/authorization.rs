@@ -1,15 +1,12 @@
 //! The `Authorization` header, and whose it is.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
-use url::form_urlencoded;
 
-use super::credentials::{Credential, Found, Origin, Secret};
+use super::credentials::{Found, Origin, Secret};
 
 /// The value of an `Authorization` header. Never shown.
 #[derive(Clone, Eq, PartialEq)]
@@ -71,61 +68,5 @@ impl Authorization {
 impl fmt::Debug for Authorization {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Authorization({:?})", self.user)
-    }
-}
-
-/// How much of a secret may be repeated, in bytes.
-const LONGEST_PART: usize = 15;
-
-/// All secrets of a run, so that no server can make this program show one.
-#[derive(Default)]
-pub(super) struct Secrets(Mutex<HashSet<String>>);
-
-impl Secrets {
-    /// Notes a secret, in the forms in which it is sent.
-    pub(super) fn add(&self, secret: &str) {
-        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        let forms = [secret.to_owned(), encoded];
-        secrets.extend(forms.into_iter().filter(|secret| !secret.is_empty()));
-    }
-
-    /// Notes the secret of a credential, also as Basic authentication sends it.
-    pub(super) fn add_credential(&self, credential: &Credential) {
-        let (user, secret) = (credential.user(), credential.secret().expose());
-        self.add(secret);
-        if !secret.is_empty() {
-            self.add(&STANDARD.encode(format!("{user}:{secret}")));
-        }
-    }
-
-    /// Whether `text` repeats a secret, or a good part of a long one.
-    pub(super) fn are_in(&self, text: &str) -> bool {
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let parts = |text: &str| -> HashSet<Vec<u8>> {
-            text.as_bytes().windows(LONGEST_PART + 1).map(<[u8]>::to_vec).collect()
-        };
-        let in_text = parts(text);
-        let repeats = |secret: &String| {
-            text.contains(secret.as_str()) || !parts(secret).is_disjoint(&in_text)
-        };
-        secrets.iter().any(repeats)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_long_secrets_are_known() {
-        let secrets = Secrets::default();
-        secrets.add("");
-        assert!(!secrets.are_in("anything"));
-        secrets.add(&"0123456789abcdef/".repeat(40));
-        secrets.add("p w");
-        assert!(secrets.are_in("the token is 6789abcdef/012345, or so"));
-        assert!(secrets.are_in("password=p+w"));
-        assert!(!secrets.are_in("the digest is 0123456789abcde"));
     }
 }

@@ -4,6 +4,11 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use crate::text;
+
+/// How much of a failure is shown, in characters.
+const LONGEST: usize = 300;
+
 /// A failure of the HTTP client, told by its root: `connection refused`, not
 /// the layers above it, and without a URL, which may hold a signature.
 #[derive(Debug)]
@@ -44,6 +49,22 @@ impl Cause {
         self.chain().any(<dyn StdError>::is::<h2::Error>)
     }
 
+    /// Whether the server answered by something else than TLS.
+    pub(super) fn is_not_tls(&self) -> bool {
+        matches!(self.tls(), Some(rustls::Error::InvalidMessage(_)))
+    }
+
+    /// Whether the answer is no HTTP, or has more headers than any real one.
+    fn is_malformed(&self) -> bool {
+        let is = |error: &hyper::Error| error.is_parse();
+        self.chain().any(|error| error.downcast_ref::<hyper::Error>().is_some_and(is))
+    }
+
+    /// Whether there was no connection.
+    pub(super) fn is_connect(&self) -> bool {
+        self.0.is_connect()
+    }
+
     /// Whether the server's certificate was refused.
     pub(super) fn is_certificate(&self) -> bool {
         matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
@@ -55,20 +76,30 @@ impl Cause {
         self.0.is_connect() && self.chain().any(|error| error.to_string().contains(denial))
     }
 
-    /// Whether this is how a server looks that is spoken to by the wrong
-    /// scheme: no connection, or one that is closed at once.
-    pub(super) fn may_be_wrong_scheme(&self) -> bool {
-        !self.is_certificate()
-            && !self.is_http2()
-            && !self.0.is_timeout()
-            && (self.0.is_connect() || self.0.is_request())
+    /// Whether the server answered in TLS to a request by `https`: with an alert, or by
+    /// a connection that failed only later. What follows may not go in plain text.
+    pub(super) fn had_tls(&self) -> bool {
+        self.speaks_tls() || !self.is_connect()
+    }
+
+    /// Whether this looks like a server that was spoken to by the wrong scheme: no
+    /// connection, or one that is closed at once.
+    pub(super) fn may_be_wrong_scheme(&self, scheme: &str) -> bool {
+        let is_right = self.speaks_tls() || scheme == "https" && self.had_tls();
+        let may_be = self.0.is_connect() || self.0.is_request();
+        may_be && !is_right && !self.is_http2() && !self.0.is_timeout()
+    }
+
+    /// Whether there was a connection, and it ended in the middle.
+    pub(super) fn has_broken_off(&self) -> bool {
+        !self.is_connect() && !self.0.is_timeout() && self.is_transient()
     }
 
     /// Whether the same request may well succeed a little later: time-outs and
     /// connections that broke off. A refused connection, an unknown host or a
     /// wrong certificate will be the same in a second.
     pub(super) fn is_transient(&self) -> bool {
-        if self.tls().is_some() || self.is_proxy_denial() {
+        if self.tls().is_some() || self.is_proxy_denial() || self.is_malformed() {
             return false;
         }
         if self.0.is_timeout() {
@@ -107,7 +138,8 @@ impl fmt::Display for Cause {
             return formatter.write_str("timed out");
         }
         match self.chain().last() {
-            Some(root) => write!(formatter, "{root}"),
+            // The other side may have had its say in it.
+            Some(root) => formatter.write_str(&text::one_line(&root.to_string(), LONGEST)),
             None => write!(formatter, "{}", self.0),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -13,6 +13,7 @@ use super::error::Error;
 use super::http::host_of;
 use super::origin;
 use super::proxy;
+use super::secrets::Secrets;
 use super::tls::{self, TlsOptions};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +50,7 @@ struct ClientKind {
 pub(super) struct Clients {
     tls: TlsOptions,
     read_timeout: Duration,
+    secrets: Arc<Secrets>,
     /// Hosts whose certificates do not matter, as `host[:port]`.
     insecure_hosts: Mutex<HashSet<String>>,
     made: Mutex<HashMap<ClientKind, reqwest::Client>>,
@@ -60,16 +62,22 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(tls: TlsOptions, read_timeout: Duration) -> Self {
+    pub(super) fn new(tls: TlsOptions, read_timeout: Duration, secrets: Arc<Secrets>) -> Self {
         Self {
             tls,
             read_timeout,
+            secrets,
             insecure_hosts: Mutex::default(),
             made: Mutex::default(),
             configs: Mutex::default(),
             own_certificates: Mutex::default(),
             without_http2: Mutex::default(),
         }
+    }
+
+    /// What no message may repeat.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// From now on `host` is spoken to by HTTP/1.1.
@@ -133,7 +141,7 @@ impl Clients {
         // Without the library's own reading of the environment.
         builder = builder.no_proxy();
         if !kind.local {
-            for proxy in proxy::of_environment()? {
+            for proxy in proxy::of_environment(&self.secrets)? {
                 builder = builder.proxy(proxy);
             }
         }

@@ -35,6 +35,8 @@ pub(super) struct Request<'a> {
     pub(super) subject: &'a str,
     /// Bytes to ask for, first and last, where not all are.
     pub(super) range: Option<(u64, Option<u64>)>,
+    /// Where it is instead of at the registry; nobody there is told who asks.
+    pub(super) elsewhere: Option<&'a Url>,
     /// Whether the registry itself is asked where this fails.
     pub(super) is_mirror: bool,
     /// GET, or HEAD where the answer's head is enough.
@@ -46,7 +48,8 @@ impl<'a> Request<'a> {
     /// A GET of something whole.
     pub(super) const fn get(repository: &'a Repository, path: &'a str, subject: &'a str) -> Self {
         let (method, lane) = (Method::GET, Lane::Shared);
-        Self { repository, path, subject, range: None, is_mirror: false, method, lane }
+        let (range, elsewhere, is_mirror) = (None, None, false);
+        Self { repository, path, subject, range, elsewhere, is_mirror, method, lane }
     }
 
     /// What an error of it says.
@@ -157,6 +160,9 @@ impl Connection {
 
     /// Sends a request once, answers a challenge once, and returns a success.
     pub(super) async fn exchange(&self, request: &Request<'_>) -> Result<Response, Error> {
+        if let Some(url) = request.elsewhere {
+            return self.exchange_elsewhere(request, url).await;
+        }
         let mut authorization = self.tokens.get(request.repository).await;
         let mut response = self.ask(request, authorization.as_ref()).await?;
         let registry = url_of(request, self.scheme(request.repository.host()))?;
@@ -176,6 +182,24 @@ impl Connection {
         }
         let user = authorization.as_ref().and_then(Authorization::user);
         self.http.check_status(&request.asked(&registry, user), response).await
+    }
+
+    /// Sends a request to somebody who is no registry.
+    async fn exchange_elsewhere(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+    ) -> Result<Response, Error> {
+        let outgoing = Outgoing {
+            method: request.method.clone(),
+            headers: headers_of(request),
+            lane: request.lane,
+            ..Outgoing::get(request.subject, url.clone())
+        };
+        let response = self.http.follow(outgoing).await?;
+        let host = http::host_of(url);
+        let asked = Asked { subject: request.subject, url, registry: &host, user: None };
+        self.http.check_status(&asked, response).await
     }
 
     /// The challenges of the API's root: some registries send none with the
@@ -218,19 +242,31 @@ impl Connection {
         // A server of HTTPS answers 400 to plain HTTP, or just hangs up.
         let may_speak_other = match &result {
             Ok(response) => scheme == "http" && response.status() == StatusCode::BAD_REQUEST,
-            Err(Error::Unreachable { source, .. }) => source.may_be_wrong_scheme(),
+            Err(Error::Unreachable { source, .. }) => source.may_be_wrong_scheme(scheme),
             Err(_) => false,
         };
         let Some(other) = other.filter(|_| may_speak_other) else {
-            if result.is_ok() {
+            let had_tls = matches!(&result,
+                Err(Error::Unreachable { source, .. }) if source.had_tls());
+            if result.is_ok() || had_tls && scheme == "https" {
                 self.remember(host, scheme);
             }
             return result;
         };
+        let was_not_tls = |error: &Error| matches!(error, Error::Unreachable { source, .. } if source.is_not_tls());
         match self.ask_by(other, request, authorization).await {
             Ok(response) => {
                 self.remember(host, other);
                 Ok(response)
+            }
+            // An answer that is no TLS is one in plain HTTP: what failed there counts.
+            Err(error) if result.as_ref().is_err_and(was_not_tls) => {
+                self.remember(host, "http");
+                Err(error)
+            }
+            Err(error) if was_not_tls(&error) => {
+                self.remember(host, "http");
+                result
             }
             // Nothing there speaks the other scheme either.
             Err(Error::Unreachable { source, .. }) if !source.speaks_tls() => result,
@@ -244,16 +280,7 @@ impl Connection {
         request: &Request<'_>,
         authorization: Option<&Authorization>,
     ) -> Result<Response, Error> {
-        let mut headers = HeaderMap::new();
-        if request.path.starts_with("manifests/") {
-            let accept = ACCEPTED_MANIFESTS.join(", ");
-            headers.extend(HeaderValue::try_from(accept).map(|value| (header::ACCEPT, value)));
-        }
-        if let Some((first, last)) = request.range {
-            let last = last.map(|last| last.to_string()).unwrap_or_default();
-            let range = HeaderValue::try_from(format!("bytes={first}-{last}"));
-            headers.extend(range.map(|value| (header::RANGE, value)));
-        }
+        let headers = headers_of(request);
         let url = url_of(request, scheme)?;
         self.http
             .follow(Outgoing {
@@ -301,6 +328,21 @@ impl Connection {
         let schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
         schemes.get(host).copied().unwrap_or("https")
     }
+}
+
+/// What a request says beside its URL.
+fn headers_of(request: &Request<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if request.path.starts_with("manifests/") {
+        let accept = ACCEPTED_MANIFESTS.join(", ");
+        headers.extend(HeaderValue::try_from(accept).map(|value| (header::ACCEPT, value)));
+    }
+    if let Some((first, last)) = request.range {
+        let last = last.map(|last| last.to_string()).unwrap_or_default();
+        let range = HeaderValue::try_from(format!("bytes={first}-{last}"));
+        headers.extend(range.map(|value| (header::RANGE, value)));
+    }
+    headers
 }
 
 /// The URL of what is asked for.

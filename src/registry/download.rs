@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
+use std::time::{Duration, Instant};
 
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode};
@@ -14,6 +15,7 @@ use super::error::Error;
 use super::http;
 use super::writer::Writer;
 use crate::digest::{self, Digest, Hasher};
+use crate::fs;
 use crate::hash_thread::HashThread;
 use crate::observer::{Event, Observer};
 use crate::sink::Sink;
@@ -24,6 +26,11 @@ const PROGRESS: u64 = 1 << 20;
 /// Blobs below this size are small, in bytes: to fetch one takes as long as a
 /// question, so they may share a connection, and many be asked for at once.
 pub const SMALL_BLOB: u64 = 1 << 20;
+/// How many bytes of a blob must arrive in a second of waiting for them, over
+/// [`WINDOW`]: less would take for ever.
+pub(super) const LEAST_RATE: u64 = 1000;
+/// The time over which [`LEAST_RATE`] is taken.
+const WINDOW: Duration = Duration::from_secs(60);
 /// How much longer than a blob its encoded form may be, in bytes.
 const ENCODING_SLACK: u64 = 1 << 20;
 
@@ -224,7 +231,7 @@ impl Progress<'_> {
     ) -> Result<(), Error> {
         let write = |source| Error::Write { subject: subject.to_owned(), source };
         if self.is_encoded && self.sink.whole_file().is_none() {
-            self.spool = Some(tempfile::tempfile().map_err(write)?);
+            self.spool = Some(fs::unnamed().map_err(write)?);
         }
         let writer = match &mut self.spool {
             Some(spool) => spool.writer(),
@@ -259,7 +266,14 @@ impl Progress<'_> {
         let url = response.url().clone();
         let broken = |source| http::unreachable(subject, &url, source);
         let write = |source| Error::Write { subject: subject.to_owned(), source };
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        let mut window = Window::default();
+        loop {
+            let asked = Instant::now();
+            let Some(chunk) = response.chunk().await.map_err(broken)? else { break };
+            if window.is_trickle(asked.elapsed(), chunk.len() as u64) {
+                let (subject, host) = (subject.to_owned(), http::host_of(&url));
+                return Err(Error::Trickle { subject, host, attempts: 1 });
+            }
             let done = self.done + chunk.len() as u64;
             if limit.is_some_and(|limit| done > limit) {
                 digest::check_size(&subject, done, self.size)?;
@@ -302,6 +316,28 @@ impl Progress<'_> {
             io::copy(&mut spool, &mut self.sink).map_err(write)?;
         }
         Ok(total)
+    }
+}
+
+/// How fast bytes arrive, in the time that is spent waiting for them: a slow disk is
+/// no server's fault.
+#[derive(Default)]
+struct Window {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Window {
+    /// Adds some bytes, and says whether too few came in a whole window.
+    fn is_trickle(&mut self, waited: Duration, bytes: u64) -> bool {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < WINDOW {
+            return false;
+        }
+        let is_trickle = self.bytes < LEAST_RATE * WINDOW.as_secs();
+        *self = Self::default();
+        is_trickle
     }
 }
 

@@ -11,6 +11,7 @@ use flate2::read::MultiGzDecoder;
 use reqwest::header::{self, HeaderMap};
 
 use crate::digest::{Digest, Hasher};
+use crate::fs;
 
 /// Whether an answer says that it is gzip on the way only.
 pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
@@ -44,7 +45,7 @@ pub(super) fn decode_file(
         None => file.metadata()?.len().saturating_mul(1000),
     };
     file.seek(SeekFrom::Start(0))?;
-    let mut whole = tempfile::tempfile()?;
+    let mut whole = fs::unnamed()?;
     let mut hasher = Hasher::new(digest.algorithm());
     let mut decoder = MultiGzDecoder::new(io::BufReader::new(&*file)).take(limit + 1);
     let mut buffer = vec![0; 64 << 10];

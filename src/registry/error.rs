@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::cause::Cause;
+use super::download::LEAST_RATE as RATE;
 use super::{credentials, mirrors, tls};
 use crate::digest;
 use crate::error::{Diagnose, Kind};
@@ -29,10 +30,20 @@ pub enum Error {
     Setup(#[source] Cause),
     /// A variable that should name a proxy holds no URL. What it holds is not
     /// shown: it may be a password.
-    #[error("the variable `{variable}` holds no URL of a proxy")]
+    #[error("the variable `{variable}` holds no URL of a proxy that n2c can use")]
     Proxy {
         /// The variable.
         variable: String,
+    },
+    /// A blob that arrives a byte at a time.
+    #[error("failed to fetch {subject} from `{host}`{}: less than {RATE} bytes a second arrive", Attempts(*attempts))]
+    Trickle {
+        /// What was to be fetched.
+        subject: String,
+        /// Who was asked.
+        host: String,
+        /// How often it was tried.
+        attempts: u32,
     },
     /// A small answer that takes too long.
     #[error("failed to fetch {subject}: `{host}` is too slow")]
@@ -81,12 +92,14 @@ pub enum Error {
         host: String,
     },
     /// No answer, or one that broke off.
-    #[error("failed to fetch {subject} from `{host}`{}", Attempts(*attempts))]
+    #[error("failed to fetch {subject} from `{host}`{}{}", Through(proxy.as_deref()), Attempts(*attempts))]
     Unreachable {
         /// What was to be fetched.
         subject: String,
         /// Who was asked.
         host: String,
+        /// The proxy that it failed at, where there is one between.
+        proxy: Option<String>,
         /// How often it was tried.
         attempts: u32,
         /// What happened last.
@@ -154,6 +167,28 @@ pub enum Error {
         /// How many bytes are read at most.
         limit: u64,
     },
+    /// A layer that the registry does not serve, and whose URLs are not to be asked.
+    #[error("{subject} is a foreign layer, which `{host}` does not serve; it is at `{url}`")]
+    Foreign {
+        /// What was to be fetched.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// The first of its URLs, made safe to print.
+        url: String,
+    },
+    /// A URL of a foreign layer that is not asked.
+    #[error(
+        "{subject}, which `{host}` does not serve, is said to be at something that is {reason}"
+    )]
+    ForeignUrl {
+        /// What was to be fetched.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// Why it is not asked.
+        reason: &'static str,
+    },
     /// A chain of redirects that does not end, or leads nowhere.
     #[error("failed to fetch {subject}: `{host}` redirects {reason}")]
     Redirect {
@@ -213,6 +248,14 @@ struct Attempts(u32);
 impl fmt::Display for Attempts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 > 1 { write!(formatter, " after {} attempts", self.0) } else { Ok(()) }
+    }
+}
+
+struct Through<'a>(Option<&'a str>);
+
+impl fmt::Display for Through<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |proxy| write!(formatter, " through the proxy `{proxy}`"))
     }
 }
 
@@ -297,6 +340,7 @@ impl Diagnose for Error {
             | Self::Redirect { .. }
             | Self::TooSlow { .. }
             | Self::Range { .. }
+            | Self::Trickle { .. }
             | Self::TokenService { .. }
             | Self::Token { .. } => Kind::Network,
             Self::Status { status, .. } => match status.as_u16() {
@@ -305,6 +349,7 @@ impl Diagnose for Error {
                 429 => Kind::RateLimited,
                 _ => Kind::Network,
             },
+            Self::Foreign { .. } | Self::ForeignUrl { .. } => Kind::NotFound,
             Self::TooLarge { .. } | Self::Tags { .. } | Self::Endless { .. } => Kind::Verification,
             Self::Denied(_) | Self::Unfit { .. } | Self::Blocked { .. } | Self::Realm { .. } => {
                 Kind::Denied
@@ -322,6 +367,14 @@ impl Diagnose for Error {
             Self::Unreachable { source, .. } if source.is_proxy_denial() => {
                 Some(PROXY_HINT.to_owned())
             }
+            Self::Unreachable { proxy: Some(_), .. } => Some(
+                "see whether `http_proxy`, `https_proxy` or `all_proxy` names the right proxy; \
+                 `no_proxy` lists what is asked without it"
+                    .to_owned(),
+            ),
+            Self::Proxy { .. } => Some(
+                "write `http://HOST:PORT`, `https://HOST:PORT` or `socks5://HOST:PORT`".to_owned(),
+            ),
             Self::Denied(denial) => Some(denial.hint()),
             Self::Tls(error) => error.hint(),
             Self::Credentials(error) => error.hint(),
@@ -342,6 +395,9 @@ impl Diagnose for Error {
                 _ => None,
             },
             Self::Digest(error) => error.hint(),
+            Self::Foreign { .. } => {
+                Some("leave out `--no-foreign` to fetch it from there".to_owned())
+            }
             _ => None,
         }
     }
@@ -369,6 +425,7 @@ impl Error {
     pub(super) fn after(mut self, count: u32) -> Self {
         if let Self::Unreachable { attempts, .. }
         | Self::Range { attempts, .. }
+        | Self::Trickle { attempts, .. }
         | Self::Status { attempts, .. } = &mut self
         {
             *attempts = count;

@@ -10,17 +10,27 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::authorization::{Authorization, Secrets, User};
+use super::authorization::{Authorization, User};
 use super::cause::Cause;
 use super::clients::{Clients, Lane};
 use super::error::{Denial, Error};
 use super::origin::{self, SafeUrl};
 use super::retry;
+use super::secrets::Secrets;
 use crate::observer::{Event, Observer};
+use crate::text;
 
 const REDIRECT_LIMIT: usize = 10;
+/// How long a server may take until its answer begins, whatever it says before.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a small body may take; no byte for a while is a failure sooner.
-const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the body of an error may take.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that asks to wait no longer than that has something again then.
+const SHORT_WAIT: Duration = Duration::from_secs(60);
+/// How much is shown of what a server says, in characters.
+const LONGEST: usize = 200;
 /// How many different warnings are passed on.
 const WARNING_LIMIT: usize = 20;
 /// How much of an error's body is read, in bytes.
@@ -56,23 +66,20 @@ pub(super) struct Http {
     clients: Clients,
     /// What servers warned of, each once.
     warnings: Mutex<HashSet<String>>,
-    /// What no message may repeat.
-    secrets: Secrets,
     observer: Arc<dyn Observer>,
 }
 
 impl Http {
     pub(super) fn new(clients: Clients, observer: Arc<dyn Observer>) -> Self {
-        let (warnings, secrets) = (Mutex::default(), Secrets::default());
-        Self { clients, warnings, secrets, observer }
+        Self { clients, warnings: Mutex::default(), observer }
     }
 
     pub(super) const fn clients(&self) -> &Clients {
         &self.clients
     }
 
-    pub(super) const fn secrets(&self) -> &Secrets {
-        &self.secrets
+    pub(super) fn secrets(&self) -> &Secrets {
+        self.clients.secrets()
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {
@@ -133,13 +140,19 @@ impl Http {
             request = request.body(form.clone());
         }
         let started = Instant::now();
-        let response = request
-            .headers(headers)
-            .send()
-            .await
-            .map_err(|source| unreachable(outgoing.subject, url, source))
+        let sending = tokio::time::timeout(HEAD_TIMEOUT, request.headers(headers).send());
+        let Ok(sent) = sending.await else {
+            let (subject, host) = (outgoing.subject.to_owned(), host_of(url));
+            return Err(Error::TooSlow { subject, host });
+        };
+        let response = sent
+            .map_err(|source| not_reached(outgoing.subject, url, source))
             .inspect_err(|error| {
-                if matches!(error, Error::Unreachable { source, .. } if source.is_http2()) {
+                // Where one side hung up, the failure may not say that it was HTTP/2's.
+                let shared = outgoing.lane == Lane::Shared && url.scheme() == "https";
+                if matches!(error, Error::Unreachable { source, .. }
+                    if source.is_http2() || shared && source.has_broken_off())
+                {
                     self.clients.avoid_http2(host_of(url));
                 }
             })?;
@@ -150,7 +163,8 @@ impl Http {
     fn tell(&self, method: &Method, url: &Url, response: &Response, elapsed: Duration) {
         self.observer.observe(&Event::Answered {
             method: method.as_str(),
-            url: &SafeUrl(url).to_string(),
+            // A redirect's target may be made of anything.
+            url: &self.secrets().clean(&SafeUrl(url).to_string(), LONGEST),
             status: response.status().as_u16(),
             elapsed,
         });
@@ -159,10 +173,11 @@ impl Http {
         if let Some(remaining) = rate("ratelimit-remaining") {
             let limit = rate("ratelimit-limit").unwrap_or_else(|| "unknown".to_owned());
             let host = host_of(url);
+            let clean = |text: &str| self.secrets().clean(text, LONGEST);
             self.observer.observe(&Event::RateLimit {
-                host: &host,
-                limit: &limit,
-                remaining: &remaining,
+                host: &clean(&host),
+                limit: &clean(&limit),
+                remaining: &clean(&remaining),
             });
         }
     }
@@ -202,13 +217,17 @@ impl Http {
         let body = if status == StatusCode::RANGE_NOT_SATISFIABLE {
             Vec::new()
         } else {
-            read_body(asked.subject, response, ERROR_LIMIT).await.unwrap_or_default()
+            let body = read_body(asked.subject, response, ERROR_LIMIT);
+            let body = tokio::time::timeout(ERROR_TIMEOUT, body).await;
+            body.ok().and_then(Result::ok).unwrap_or_default()
         };
         let message = error_message(&body).and_then(|message| self.quotable(&message));
         if matches!(status.as_u16(), 401 | 403) && !redirected {
             let (user, registry) = (asked.user.map(ToString::to_string), asked.registry.to_owned());
             return Err(Error::Denied(Denial { subject, host, registry, status, message, user }));
         }
+        // Where a minute helps, a pull is left then, whatever the words are.
+        let may_wait = retry_after.is_some_and(|wait| wait <= SHORT_WAIT);
         let told_of_limit = message.as_ref().is_some_and(|text| text.contains("pull rate limit"));
         Err(Error::Status {
             subject,
@@ -216,7 +235,7 @@ impl Http {
             status,
             message,
             retry_after,
-            limit_reached: status.as_u16() == 429 && (nothing_left || told_of_limit),
+            limit_reached: status.as_u16() == 429 && (nothing_left || told_of_limit) && !may_wait,
             redirected,
             attempts: 1,
         })
@@ -226,11 +245,8 @@ impl Http {
     /// which moves a cursor, and nothing where they repeat a secret. A server
     /// may say anything, also what it was just told.
     fn quotable(&self, text: &str) -> Option<String> {
-        if self.secrets.are_in(text) {
-            return None;
-        }
-        let text = text.trim_end_matches('.');
-        Some(text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect())
+        let is_secret = self.secrets().are_in(text);
+        (!is_secret).then(|| text::one_line(text.trim_end_matches('.'), LONGEST))
     }
 }
 
@@ -257,10 +273,23 @@ pub(super) fn host_of(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// A failure to reach a server, or the proxy before it.
+fn not_reached(subject: &str, url: &Url, source: reqwest::Error) -> Error {
+    let mut error = unreachable(subject, url, source);
+    if let Error::Unreachable { proxy, source, .. } = &mut error
+        && source.is_connect()
+        && !origin::is_loopback(url)
+    {
+        *proxy = super::proxy::of_url(url);
+    }
+    error
+}
+
 pub(super) fn unreachable(subject: &str, url: &Url, source: reqwest::Error) -> Error {
     Error::Unreachable {
         subject: subject.to_owned(),
         host: host_of(url),
+        proxy: None,
         attempts: 1,
         source: Cause::from(source),
     }

@@ -68,6 +68,9 @@ impl Diagnose for Error {
     }
 }
 
+/// The largest `registries.conf` that is read, in bytes.
+const SIZE_LIMIT: u64 = 4 << 20;
+
 /// A place to fetch a repository from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Endpoint {
@@ -170,7 +173,7 @@ impl Mirrors {
         let options = options.map(Rule::from_option).collect::<Result<Vec<_>, _>>()?;
         let mut files = Vec::new();
         for path in registries_conf() {
-            match fs::read(&path) {
+            match fs::read(&path, SIZE_LIMIT) {
                 Ok(text) => files.extend(parse(&path, &text)?),
                 Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error.into()),

@@ -12,12 +12,14 @@ pub mod credentials;
 mod download;
 mod encoding;
 mod error;
+mod foreign;
 mod head;
 mod http;
 mod mirrors;
 mod origin;
 mod proxy;
 mod retry;
+mod secrets;
 mod tags;
 mod tls;
 mod token;
@@ -34,6 +36,7 @@ pub use download::SMALL_BLOB;
 pub use error::{Denial, Error};
 pub use mirrors::Error as MirrorsError;
 pub use retry::RetryPolicy;
+pub use secrets::Secrets;
 pub use tls::Error as TlsError;
 
 use crate::digest::{Digest, Verified};
@@ -42,6 +45,7 @@ use crate::manifest::{self, Descriptor};
 use crate::observer::{Event, Observer};
 use crate::reference::{Reference, Repository};
 use crate::sink::Sink;
+use crate::text;
 use clients::Clients;
 use connection::{Connection, Request};
 use credentials::CredentialStore;
@@ -63,10 +67,15 @@ pub struct ClientOptions {
     /// Mirrors, each as `REGISTRY=URL`, beside those that the environment and
     /// the machine's settings name.
     pub mirrors: Vec<String>,
+    /// Whether layers are fetched from the URLs that their descriptors name, where
+    /// the registry has them not.
+    pub foreign_layers: bool,
     /// How failed requests are tried again.
     pub retry: RetryPolicy,
     /// How long a server may be silent, in the middle of a body too.
     pub read_timeout: Duration,
+    /// Where the client notes the secrets that it uses, for whoever shows something.
+    pub secrets: Arc<Secrets>,
 }
 
 impl Default for ClientOptions {
@@ -76,8 +85,10 @@ impl Default for ClientOptions {
             tls_verify: None,
             cacert: None,
             mirrors: Vec::new(),
+            foreign_layers: true,
             retry: RetryPolicy::default(),
             read_timeout: Duration::from_secs(30),
+            secrets: Arc::default(),
         }
     }
 }
@@ -89,6 +100,8 @@ pub struct Client {
     mirrors: Mirrors,
     /// Mirrors that did not answer: they are not asked again in this run.
     dead_mirrors: Mutex<HashSet<String>>,
+    /// Whether a descriptor's `urls` are asked.
+    foreign_layers: bool,
 }
 
 /// An index or manifest as it was served, verified where it was asked for by
@@ -99,6 +112,28 @@ pub struct Served {
     pub raw: Verified,
     /// Its `Content-Type`.
     pub content_type: Option<String>,
+}
+
+/// A blob, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct BlobRequest<'a> {
+    /// The repository that it is in.
+    pub repository: &'a Repository,
+    /// Its digest.
+    pub digest: &'a Digest,
+    /// How many bytes it has, where that is known.
+    pub size: Option<u64>,
+    /// Where else it is, if the repository has it not: a descriptor's `urls`.
+    pub urls: &'a [String],
+}
+
+impl<'a> BlobRequest<'a> {
+    /// The blob that a descriptor points to.
+    #[must_use]
+    pub fn of(repository: &'a Repository, descriptor: &'a Descriptor) -> Self {
+        let Descriptor { digest, size, urls, .. } = descriptor;
+        Self { repository, digest, size: Some(*size), urls }
+    }
 }
 
 /// What is asked for, whoever serves it.
@@ -152,11 +187,12 @@ impl Client {
         let insecure = options.tls_verify == Some(false);
         let tls = TlsOptions { insecure, authorities: options.cacert };
         let credentials = CredentialStore::new(options.authfile.as_deref(), observer.clone())?;
-        let http = Http::new(Clients::new(tls, options.read_timeout), observer);
+        let http = Http::new(Clients::new(tls, options.read_timeout, options.secrets), observer);
         Ok(Self {
             connection: Connection::new(http, credentials, options.retry, options.tls_verify),
             mirrors: Mirrors::read(&options.mirrors)?,
             dead_mirrors: Mutex::default(),
+            foreign_layers: options.foreign_layers,
         })
     }
 
@@ -193,9 +229,17 @@ impl Client {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<(), Error> {
+        let blob = BlobRequest::of(repository, descriptor);
         let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
-        self.anywhere(&wanted, async |endpoint| {
+        let here = self.anywhere(&wanted, async |endpoint| {
             let request = wanted.request(endpoint);
+            head::blob_is_served(&self.connection, &request, descriptor.size).await
+        });
+        let error = match here.await {
+            Err(error) if error.kind() == Kind::NotFound && !blob.urls.is_empty() => error,
+            result => return result,
+        };
+        self.elsewhere(&blob, &wanted, error, async |request| {
             head::blob_is_served(&self.connection, &request, descriptor.size).await
         })
         .await
@@ -296,16 +340,57 @@ impl Client {
     /// fails, what is in `sink` means nothing.
     pub async fn download(
         &self,
-        repository: &Repository,
-        digest: &Digest,
-        size: Option<u64>,
+        blob: &BlobRequest<'_>,
         sink: &mut dyn Sink,
     ) -> Result<u64, Error> {
+        let BlobRequest { repository, digest, size, urls } = *blob;
         let wanted = Wanted::blob(repository, digest, size);
-        self.anywhere(&wanted, async |endpoint| {
+        let here = self.anywhere(&wanted, async |endpoint| {
             download::download(&self.connection, wanted.request(endpoint), digest, size, sink).await
+        });
+        let error = match here.await {
+            Err(error) if error.kind() == Kind::NotFound && !urls.is_empty() => error,
+            result => return result,
+        };
+        self.elsewhere(blob, &wanted, error, async |request| {
+            download::download(&self.connection, request, digest, size, sink).await
         })
         .await
+    }
+
+    /// Asks for a blob at the URLs that its descriptor names, after the registry
+    /// answered `absent`: foreign layers are not in registries. No credential goes
+    /// there, and what comes is verified as any blob (protocol rules 28 and 59).
+    async fn elsewhere<T>(
+        &self,
+        blob: &BlobRequest<'_>,
+        wanted: &Wanted<'_>,
+        absent: Error,
+        mut fetch: impl AsyncFnMut(Request<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let host = blob.repository.host();
+        if !self.foreign_layers {
+            let url = self.connection.http.secrets().clean(&blob.urls[0], foreign::LONGEST);
+            let (subject, host) = (wanted.subject.clone(), host.to_owned());
+            return Err(Error::Foreign { subject, host, url });
+        }
+        let mut failures = vec![(host.to_owned(), absent)];
+        for text in blob.urls.iter().take(foreign::MOST_URLS) {
+            let result = match foreign::checked_url(&wanted.subject, host, text) {
+                Ok(url) => {
+                    let request =
+                        Request { elsewhere: Some(&url), ..wanted.request(blob.repository) };
+                    fetch(request).await.map_err(|error| (http::host_of(&url), error))
+                }
+                Err(error) => Err((text::one_line(text, foreign::LONGEST), error)),
+            };
+            match result {
+                Ok(value) => return Ok(value),
+                Err((_, error @ (Error::Write { .. } | Error::Setup(_)))) => return Err(error),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(Error::of_all(wanted.subject.clone(), failures))
     }
 
     /// The last `count` bytes of a blob, not verified; `None` where the registry

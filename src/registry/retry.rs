@@ -42,7 +42,8 @@ impl RetryPolicy {
             // A signed URL that expired, of which the registry gives another;
             // and an answer to another range, after which all is asked for.
             Error::Status { status: StatusCode::FORBIDDEN, redirected: true, .. }
-            | Error::Range { .. } => None,
+            | Error::Range { .. }
+            | Error::Trickle { .. } => None,
             Error::Status { status, retry_after, .. } => match status.as_u16() {
                 // To come back sooner than it asks would only count again.
                 429 if retry_after.is_some_and(|wait| wait > self.longest_delay) => return None,

@@ -9,11 +9,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::{Diagnose, Kind};
+use crate::fs;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of certificates can't be read, or holds none.
+    /// A file of certificates holds none, or something else.
     #[error("failed to read certificates from `{}`", path.display())]
     Certificates {
         /// The file.
@@ -22,6 +23,9 @@ pub enum Error {
         #[source]
         source: pem::Error,
     },
+    /// A file of certificates or keys can't be read.
+    #[error(transparent)]
+    Read(#[from] fs::Error),
     /// A client's certificate without its key, or the other way round.
     #[error("`{}` has no `{missing}` beside it", path.display())]
     HalfPair {
@@ -49,6 +53,10 @@ impl Diagnose for Error {
         Kind::Other
     }
 }
+
+/// The largest file of certificates or keys that is read, in bytes: systems' bundles
+/// have some hundred kilobytes.
+const SIZE_LIMIT: u64 = 8 << 20;
 
 /// Where distributions keep their bundle (Go `crypto/x509/root_linux.go`).
 const SYSTEM_BUNDLES: [&str; 6] = [
@@ -161,9 +169,9 @@ fn system_certificates() -> Vec<CertificateDer<'static>> {
 /// All certificates in a file, of which there must be one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let error = |source| Error::Certificates { path: path.to_owned(), source };
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(error)?;
+    let text = fs::read(path, SIZE_LIMIT)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let certificates = certificates.map_err(error)?;
     if certificates.is_empty() { Err(error(pem::Error::NoItemsFound)) } else { Ok(certificates) }
 }
 
@@ -198,7 +206,8 @@ impl OwnCertificates {
                 Some("crt") => own.authorities.extend(certificates(path)?),
                 Some("cert") => {
                     let key = beside("key")?;
-                    let key = PrivateKeyDer::from_pem_file(&key)
+                    let text = fs::read(&key, SIZE_LIMIT)?;
+                    let key = PrivateKeyDer::from_pem_slice(&text)
                         .map_err(|source| Error::Certificates { path: key, source })?;
                     own.client = Some((certificates(path)?, key));
                 }

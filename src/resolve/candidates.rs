@@ -14,7 +14,7 @@ use crate::platform::Platform;
 pub(super) struct Candidate {
     pub(super) descriptor: Descriptor,
     pub(super) platform: Platform,
-    needs_os_features: bool,
+    pub(super) needs_os_features: bool,
     /// Fetched already, because the index did not say its platform.
     pub(super) image: Option<Image>,
 }
@@ -83,6 +83,9 @@ pub struct Explained {
 #[derive(Default)]
 pub(super) struct Search {
     pub(super) candidates: Vec<Candidate>,
+    /// Images whose platform neither the index nor their config says. That of each
+    /// is none that could be asked for.
+    pub(super) unnamed: Vec<Candidate>,
     /// What is listed and not there.
     pub(super) missing: Vec<Descriptor>,
     /// The indexes in the index, as served.
@@ -107,14 +110,14 @@ impl Search {
     /// Adds an image whose platform its config says.
     pub(super) fn add(&mut self, descriptor: Descriptor, image: Image) {
         let platform = image.config().platform().cloned();
-        if let Some(platform) = platform.filter(|platform| !platform.is_unknown()) {
-            self.candidates.push(Candidate {
-                descriptor,
-                platform,
-                needs_os_features: false,
-                image: Some(image),
-            });
-        }
+        let list = match &platform {
+            Some(platform) if platform.is_unknown() => return,
+            Some(_) => &mut self.candidates,
+            None => &mut self.unnamed,
+        };
+        let platform = platform.unwrap_or_else(|| Platform::new("", "", ""));
+        let (needs_os_features, image) = (false, Some(image));
+        list.push(Candidate { descriptor, platform, needs_os_features, image });
     }
 }
 

@@ -75,6 +75,12 @@ pub enum Error {
         /// Which index.
         subject: String,
     },
+    /// Its images do not say what they are for.
+    #[error("{subject} does not say which platform it is for")]
+    Unnamed {
+        /// Which image.
+        subject: String,
+    },
     /// An index says that an entry is a manifest, and it is an index.
     #[error("`{}` in {subject} is an index, though listed as a manifest", descriptor.digest)]
     NotAManifest {
@@ -110,9 +116,10 @@ impl Diagnose for Error {
             Self::Fs(error) => error.kind(),
             Self::Digest(error) => error.kind(),
             Self::NoDigest { .. } | Self::Nowhere { .. } => Kind::Usage,
-            Self::NoPlatform { .. } | Self::Incomplete { .. } | Self::Empty { .. } => {
-                Kind::NotFound
-            }
+            Self::NoPlatform { .. }
+            | Self::Incomplete { .. }
+            | Self::Unnamed { .. }
+            | Self::Empty { .. } => Kind::NotFound,
             Self::Edited { .. }
             | Self::NotAManifest { .. }
             | Self::TooDeep { .. }
@@ -126,14 +133,13 @@ impl Diagnose for Error {
             Self::OciLayout(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::Unnamed { .. } => Some("name it with `--platform`".to_owned()),
+            Self::Fs(error) => error.hint(),
             Self::NoDigest { .. } | Self::Nowhere { .. } | Self::Edited { .. } => {
                 Some("make a lockfile with `n2c lock`".to_owned())
             }
             Self::NoPlatform { wanted, available, .. } => {
-                let nearest = available
-                    .iter()
-                    .find(|platform| platform.architecture() == wanted.architecture())
-                    .or(available.first())?;
+                let nearest = wanted.nearest(available)?;
                 Some(format!("pass `--platform {nearest}`"))
             }
             _ => None,

@@ -12,7 +12,7 @@ use crate::lockfile::{Entry, Lockfile};
 use crate::manifest::{self, Descriptor, Document, ImageManifest};
 use crate::oci_layout::OciLayout;
 use crate::reference::Repository;
-use crate::registry::Client;
+use crate::registry::{BlobRequest, Client};
 use crate::sink::{self, Sink};
 use crate::store::StoreDirectory;
 
@@ -43,7 +43,7 @@ impl<'a> Locked<'a> {
         };
         let subject = format!("`{}`", pin.manifest);
         let raw = if let Some(path) = self.in_store(&pin.manifest) {
-            let bytes = fs::read_at_most(&path, manifest::SIZE_LIMIT)?;
+            let bytes = fs::read(&path, manifest::SIZE_LIMIT)?;
             Verified::check(&subject, bytes, &pin.manifest, None)?
         } else if let Some(layout) = self.layout() {
             layout.document(&pin.manifest)?
@@ -60,10 +60,21 @@ impl<'a> Locked<'a> {
     }
 
     async fn with_config(&self, entry: &Entry, manifest: ImageManifest) -> Result<Image, Error> {
-        let descriptor = manifest.config();
+        let subject = format!("`{}`", self.lockfile.file());
+        let config = self.config(entry).await?;
+        if !entry.has_config(&config) {
+            return Err(Error::Edited { file: self.lockfile.file().to_owned() });
+        }
+        Ok(Image::new(&subject, manifest, config)?)
+    }
+
+    /// The config of an entry, from the store or else from where it was locked.
+    /// Nothing in the lockfile but its digest is believed.
+    pub async fn config(&self, entry: &Entry) -> Result<ImageConfig, Error> {
+        let descriptor = entry.manifest().config();
         let subject = format!("`{}`", self.lockfile.file());
         let raw = if let Some(path) = self.in_store(&descriptor.digest) {
-            let bytes = fs::read_at_most(&path, CONFIG_SIZE_LIMIT)?;
+            let bytes = fs::read(&path, CONFIG_SIZE_LIMIT)?;
             Verified::check(&subject, bytes, &descriptor.digest, Some(descriptor.size))?
         } else if let Some(layout) = self.layout() {
             layout.blob(descriptor, CONFIG_SIZE_LIMIT)?
@@ -71,11 +82,7 @@ impl<'a> Locked<'a> {
             let repository = self.repository(&descriptor.digest)?;
             self.client.blob(repository, descriptor, CONFIG_SIZE_LIMIT).await?
         };
-        let config = ImageConfig::parse(&subject, &raw)?;
-        if entry.pin().is_some_and(|pin| pin.diff_ids != config.diff_ids()) {
-            return Err(Error::Edited { file: self.lockfile.file().to_owned() });
-        }
-        Ok(Image::new(&subject, manifest, config)?)
+        Ok(ImageConfig::parse(&subject, &raw)?)
     }
 
     /// Where a blob is in the Nix store, if it is there.
@@ -111,7 +118,7 @@ impl Blobs for Locked<'_> {
             return Ok(layout.copy_blob(descriptor, sink)?);
         }
         let repository = self.repository(digest)?;
-        self.client.download(repository, digest, Some(descriptor.size), sink).await?;
+        self.client.download(&BlobRequest::of(repository, descriptor), sink).await?;
         Ok(())
     }
 }

@@ -11,8 +11,10 @@ mod locked;
 mod pending;
 mod source;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
@@ -50,6 +52,11 @@ pub struct Resolution<'a> {
     subject: String,
     root: Document,
     observer: &'a dyn Observer,
+    /// Whether a digest was asked for, not where a tag leads.
+    by_digest: bool,
+    /// The images that were fetched, by their manifests' digests: several platforms,
+    /// or several lockfiles, may have one.
+    images: Mutex<HashMap<Digest, Arc<OnceCell<Image>>>>,
     /// All images, also those that had to be looked up; filled when needed.
     looked_up: OnceCell<Search>,
 }
@@ -90,8 +97,13 @@ impl<'a> Resolution<'a> {
     ) -> Result<Self, Error> {
         let subject = format!("`{location}`");
         let root = Document::parse(&subject, served.raw, served.content_type.as_deref())?;
+        let by_digest = match location {
+            Location::Registry(reference) => reference.digest().is_some(),
+            Location::OciLayout(layout) => layout.digest().is_some(),
+        };
         let location = location.pinned(root.raw().digest().clone());
-        Ok(Self { source, location, subject, root, observer, looked_up: OnceCell::new() })
+        let (images, looked_up) = (Mutex::default(), OnceCell::new());
+        Ok(Self { source, location, subject, root, observer, by_digest, images, looked_up })
     }
 
     /// The location, pinned to the digest of what was found there.
@@ -112,6 +124,9 @@ impl<'a> Resolution<'a> {
         // To leave out what is not there would be to lose a platform in silence.
         search.complete(&self.subject)?;
         let platforms = distinct_platforms(&search.candidates);
+        if platforms.is_empty() && !search.unnamed.is_empty() {
+            return Err(Error::Unnamed { subject: self.subject.clone() });
+        }
         if platforms.is_empty() {
             return Err(Error::Empty { subject: self.subject.clone() });
         }
@@ -147,6 +162,9 @@ impl<'a> Resolution<'a> {
                 (None, None) if search.missing.contains(&seen.descriptor) => {
                     "is not there".to_owned()
                 }
+                (None, None) if search.unnamed.iter().any(|found| is(&found)) => {
+                    "names no platform".to_owned()
+                }
                 (None, None) if media_type::is_index(&seen.descriptor.media_type) => {
                     "an index, looked into".to_owned()
                 }
@@ -180,7 +198,17 @@ impl<'a> Resolution<'a> {
     /// The image for `wanted`.
     pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
         let chosen = self.choose(wanted).await?;
-        self.fetch(chosen).await?.image().await
+        self.fetch_once(chosen).await
+    }
+
+    /// Fetches an image that was chosen, unless it was before.
+    async fn fetch_once(&self, chosen: Candidate) -> Result<Image, Error> {
+        let cell = {
+            let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+            images.entry(chosen.descriptor.digest.clone()).or_default().clone()
+        };
+        let fetch = async || self.fetch(chosen).await?.image().await;
+        cell.get_or_try_init(fetch).await.cloned()
     }
 
     /// What a lockfile says of the image for `wanted`. Where `old` is of that very
@@ -198,7 +226,7 @@ impl<'a> Resolution<'a> {
         if let Some(old) = old.filter(|old| is(old, &chosen.descriptor.digest)) {
             return Ok(old.clone());
         }
-        Ok(Entry::new(wanted.clone(), &self.fetch(chosen).await?.image().await?))
+        Ok(Entry::new(wanted.clone(), &self.fetch_once(chosen).await?))
     }
 
     /// The digest of the manifest for `wanted`.
@@ -216,6 +244,14 @@ impl<'a> Resolution<'a> {
             candidate
         } else {
             let search = self.search().await?;
+            if let ([], [only]) = (search.candidates.as_slice(), search.unnamed.as_slice()) {
+                let text = format!(
+                    "{} names no platform, and is taken for one for `{wanted}`",
+                    self.child_subject(&only.descriptor)
+                );
+                self.observer.observe(&Event::Note(&text));
+                return Ok(Candidate { platform: wanted.clone(), ..only.clone() });
+            }
             let Some(candidate) = best(&search.candidates, wanted) else {
                 search.complete(&self.subject)?;
                 return Err(Error::NoPlatform {
@@ -236,11 +272,19 @@ impl<'a> Resolution<'a> {
     /// Registries hold images whose config was built for another machine than
     /// the index says. docker runs what the index says; so does this.
     fn compare_platform(&self, subject: &str, listed: &Platform, image: &Image) {
-        if let Some(built) = image.config().platform()
-            && (built.os() != listed.os() || built.architecture() != listed.architecture())
-        {
-            let text = format!("{subject} is listed for `{listed}`, but its config says `{built}`");
-            self.observer.observe(&Event::Warning(&text));
+        match image.config().platform() {
+            Some(built)
+                if built.os() != listed.os() || built.architecture() != listed.architecture() =>
+            {
+                let text =
+                    format!("{subject} is listed for `{listed}`, but its config says `{built}`");
+                self.observer.observe(&Event::Warning(&text));
+            }
+            Some(_) => {}
+            None => {
+                let text = format!("{subject} is listed for `{listed}`; its config names none");
+                self.observer.observe(&Event::Note(&text));
+            }
         }
     }
 
@@ -266,6 +310,7 @@ impl<'a> Resolution<'a> {
                         media_type: manifest.media_type().to_owned(),
                         digest: raw.digest().clone(),
                         size: raw.bytes().len() as u64,
+                        urls: Vec::new(),
                     };
                     search.add(descriptor, image);
                 }

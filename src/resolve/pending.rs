@@ -43,6 +43,19 @@ impl<'a> PendingImage<'a> {
 }
 
 impl Resolution<'_> {
+    /// The image, where there is one alone and its digest was asked for: whatever it
+    /// is for, it is the one that was meant.
+    #[must_use]
+    pub fn only(&self) -> Option<PendingImage<'_>> {
+        match &self.root {
+            Document::Manifest(manifest) if self.by_digest => {
+                let image = self.with_config(&self.subject, manifest.clone());
+                Some(PendingImage::new(manifest.clone(), image))
+            }
+            _ => None,
+        }
+    }
+
     /// The image for `wanted`, as soon as its manifest is known.
     pub async fn pending<'s>(&'s self, wanted: &'s Platform) -> Result<PendingImage<'s>, Error> {
         match &self.root {

@@ -5,7 +5,7 @@ use crate::image::{CONFIG_SIZE_LIMIT, ImageConfig};
 use crate::manifest::{self, Descriptor};
 use crate::oci_layout::OciLayout;
 use crate::reference::Reference;
-use crate::registry::{Client, Served};
+use crate::registry::{BlobRequest, Client, Served};
 use crate::sink::Sink;
 
 /// Where documents come from.
@@ -47,8 +47,8 @@ impl Source<'_> {
     ) -> Result<(), Error> {
         match self {
             Self::Registry { client, reference } => {
-                let (digest, size) = (&descriptor.digest, Some(descriptor.size));
-                client.download(reference.repository(), digest, size, sink).await?;
+                let blob = BlobRequest::of(reference.repository(), descriptor);
+                client.download(&blob, sink).await?;
             }
             Self::Layout(layout) => layout.copy_blob(descriptor, sink)?,
         }

@@ -150,7 +150,7 @@ impl Store {
     /// returns.
     pub fn receive(&self, digest: &Digest) -> Result<IncomingBlob, AddError> {
         let incoming = match self {
-            Self::Daemon(socket) => IncomingBlob::daemon(socket, digest),
+            Self::Daemon(socket) => Ok(IncomingBlob::daemon(socket, digest)),
             Self::Command => IncomingBlob::file(digest),
         };
         let name = digest.hex().to_owned();

@@ -5,6 +5,7 @@
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use super::wire::{self, padding};
 
@@ -25,10 +26,17 @@ const MESSAGE_START_ACTIVITY: u64 = 0x5354_5254;
 const MESSAGE_STOP_ACTIVITY: u64 = 0x5354_4f50;
 const MESSAGE_RESULT: u64 = 0x5253_4c54;
 
+/// How long the daemon may be silent before it knows whom it speaks to.
+const GREETING: Duration = Duration::from_secs(30);
+/// How long it may be silent after that: it may wait for a garbage collector, or hash
+/// what it was given once more.
+const SILENCE: Duration = Duration::from_secs(600);
+/// How long it takes to say that something is to be forgotten.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// The longest string or list that a daemon may send, in bytes or items.
 const LONGEST: u64 = 16 << 20;
 /// How much of a file is sent in one frame, in bytes.
-pub(super) const FRAME: usize = 64 << 10;
+const FRAME: usize = 64 << 10;
 
 /// A conversation with the daemon.
 pub(super) struct Daemon {
@@ -41,6 +49,8 @@ impl Daemon {
     /// Connects to the daemon that listens on `socket`.
     pub(super) fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(GREETING))?;
+        stream.set_write_timeout(Some(SILENCE))?;
         let reader = BufReader::new(stream.try_clone()?);
         let mut daemon = Self { reader, writer: BufWriter::new(stream), minor: 0 };
         daemon.write(CLIENT_MAGIC)?;
@@ -62,11 +72,18 @@ impl Daemon {
             daemon.read_bytes()?;
         }
         daemon.wait()?;
+        daemon.reader.get_ref().set_read_timeout(Some(SILENCE))?;
         Ok(daemon)
     }
 
     /// Those of `paths` that are valid.
     pub(super) fn valid_paths(&mut self, paths: &[String]) -> io::Result<Vec<String>> {
+        self.ask_for_valid_paths(paths)?;
+        self.wait()?;
+        self.read_strings()
+    }
+
+    fn ask_for_valid_paths(&mut self, paths: &[String]) -> io::Result<()> {
         self.write(OPERATION_QUERY_VALID_PATHS)?;
         self.write(paths.len() as u64)?;
         for path in paths {
@@ -76,8 +93,7 @@ impl Daemon {
             // Nothing is to be substituted.
             self.write(0)?;
         }
-        self.wait()?;
-        self.read_strings()
+        Ok(())
     }
 
     /// Adds what `content` writes, and returns its path. `method` says what is
@@ -90,14 +106,23 @@ impl Daemon {
     ) -> io::Result<String> {
         self.begin(name, method)?;
         let mut frames = BufWriter::with_capacity(FRAME, self.frames()?);
-        content(&mut frames)?;
-        frames.flush()?;
+        if let Err(error) = content(&mut frames).and_then(|()| frames.flush()) {
+            frames.get_mut().spoil()?;
+            return Err(error);
+        }
         self.end()
     }
 
     /// Begins to add something, whose content goes through [`Daemon::frames`] and
-    /// ends by [`Daemon::end`], or by [`Frames::spoil`].
+    /// ends by [`Daemon::end`]. Dropped before that, or killed, it is not added.
+    ///
+    /// A daemon that finds the connection closed within its `nar-buffer-size` takes
+    /// what it has for all there is, and adds it (Nix `src/libstore/local-store.cc`,
+    /// `addToStoreFromDump`). So it is asked something first, and the answer is not
+    /// read before the end: Linux resets a connection that is closed with something
+    /// unread in it, and that the daemon takes for the failure it is.
     pub(super) fn begin(&mut self, name: &str, method: &str) -> io::Result<()> {
+        self.ask_for_valid_paths(&[])?;
         self.write(OPERATION_ADD_TO_STORE)?;
         self.write_bytes(name.as_bytes())?;
         self.write_bytes(method.as_bytes())?;
@@ -116,6 +141,9 @@ impl Daemon {
     pub(super) fn end(&mut self) -> io::Result<String> {
         // An empty frame is the last.
         self.write(0)?;
+        // The answer to the question before.
+        self.wait()?;
+        self.read_strings()?;
         self.wait()?;
         let path = self.read_string()?;
         // What else is known of it: deriver, hash, references, time and size of
@@ -197,8 +225,12 @@ impl Daemon {
 
     fn read(&mut self) -> io::Result<u64> {
         let mut number = [0; 8];
-        self.reader.read_exact(&mut number)?;
+        self.read_exact(&mut number)?;
         Ok(u64::from_le_bytes(number))
+    }
+
+    fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.reader.read_exact(bytes).map_err(silence)
     }
 
     fn read_length(&mut self) -> io::Result<usize> {
@@ -212,7 +244,7 @@ impl Daemon {
     fn read_bytes(&mut self) -> io::Result<Vec<u8>> {
         let length = self.read_length()?;
         let mut bytes = vec![0; length + padding(length)];
-        self.reader.read_exact(&mut bytes)?;
+        self.read_exact(&mut bytes)?;
         bytes.truncate(length);
         Ok(bytes)
     }
@@ -233,6 +265,8 @@ impl Frames {
     /// Sends what is no frame, so that the daemon fails, and discards what it has.
     /// To one that just hangs up, it may listen as if that were the end.
     pub(super) fn spoil(&mut self) -> io::Result<()> {
+        // One that does not listen will find the connection reset.
+        self.0.set_write_timeout(Some(LAST_WORD))?;
         self.0.write_all(&u64::MAX.to_le_bytes())
     }
 }
@@ -240,14 +274,24 @@ impl Frames {
 impl Write for Frames {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !bytes.is_empty() {
-            self.0.write_all(&(bytes.len() as u64).to_le_bytes())?;
-            self.0.write_all(bytes)?;
+            let length = (bytes.len() as u64).to_le_bytes();
+            self.0.write_all(&length).and_then(|()| self.0.write_all(bytes)).map_err(silence)?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// What a time-out of the socket means.
+fn silence(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, "it said nothing for too long")
+        }
+        _ => error,
     }
 }
 

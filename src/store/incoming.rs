@@ -1,22 +1,16 @@
 //! Blobs that go into a store while they arrive.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tempfile::TempDir;
-
 use super::add::{AddError, command_add, compare};
-use super::daemon::{Daemon, FRAME, Frames};
+use super::daemon::{Daemon, Frames};
 use super::path::StorePath;
 use crate::digest::{Algorithm, Digest};
-use crate::sink::Sink;
-
-/// How much of a blob is held back from the daemon, in bytes: what is killed within
-/// its `nar-buffer-size`, 32 MiB, the daemon takes to be whole, and adds it (Nix
-/// `src/libstore/local-store.cc`, `addToStoreFromDump`).
-const HELD: u64 = 64 << 20;
+use crate::fs::{self, TemporaryDirectory};
+use crate::sink::{self, Sink};
 
 /// A blob on its way into a store, which has nothing of it before
 /// [`IncomingBlob::finish`]: only then its bytes are known to be the right ones.
@@ -26,7 +20,7 @@ enum Destination {
     Daemon(SharedUpload),
     /// For `nix-store`, which names it as the file is named.
     File {
-        directory: TempDir,
+        directory: TemporaryDirectory,
         named: PathBuf,
         file: File,
         algorithm: Algorithm,
@@ -40,26 +34,18 @@ struct SharedUpload(Arc<Mutex<Upload>>);
 struct Upload {
     socket: PathBuf,
     digest: Digest,
-    held: File,
-    length: u64,
-    /// Where the blob goes from when it is longer than what is held back.
+    /// What the blob goes through, once there is something of it.
     stream: Option<(Daemon, Frames)>,
 }
 
 impl Upload {
-    /// Tells the daemon of the blob, and of what was held back.
+    /// Tells the daemon of the blob.
     fn begin(&mut self) -> io::Result<&mut (Daemon, Frames)> {
         let mut daemon = Daemon::connect(&self.socket)?;
         let (name, algorithm) = (self.digest.hex(), self.digest.algorithm().name());
         daemon.begin(name, &format!("fixed:{algorithm}"))?;
         let frames = daemon.frames()?;
-        let stream = self.stream.insert((daemon, frames));
-        self.held.seek(SeekFrom::Start(0))?;
-        let mut buffered = BufWriter::with_capacity(FRAME, &mut stream.1);
-        io::copy(&mut self.held, &mut buffered)?;
-        buffered.flush()?;
-        drop(buffered);
-        Ok(stream)
+        Ok(self.stream.insert((daemon, frames)))
     }
 
     fn end(&mut self) -> io::Result<String> {
@@ -73,26 +59,11 @@ impl Upload {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = if self.stream.is_none() && self.length < HELD {
-            self.held.write(bytes)?
-        } else {
-            self.pass_on(bytes).map_err(|source| self.failed(source))?
-        };
-        self.length += count as u64;
-        Ok(count)
-    }
-
-    fn pass_on(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Some((_, frames)) => frames.write(bytes),
-            None => self.begin()?.1.write(bytes),
-        }
-    }
-
-    fn restart(&mut self) -> io::Result<()> {
-        self.abandon();
-        self.length = 0;
-        self.held.restart()
+            None => self.begin().and_then(|(_, frames)| frames.write(bytes)),
+        };
+        written.map_err(|source| self.failed(source))
     }
 
     /// Makes the daemon forget what it has heard.
@@ -133,16 +104,17 @@ impl Write for SharedUpload {
 }
 
 impl IncomingBlob {
-    pub(super) fn daemon(socket: &Path, digest: &Digest) -> io::Result<Self> {
-        let (socket, digest, held) = (socket.to_owned(), digest.clone(), tempfile::tempfile()?);
-        let upload = Upload { socket, digest, held, length: 0, stream: None };
-        Ok(Self(Destination::Daemon(SharedUpload(Arc::new(Mutex::new(upload))))))
+    pub(super) fn daemon(socket: &Path, digest: &Digest) -> Self {
+        let upload = Upload { socket: socket.to_owned(), digest: digest.clone(), stream: None };
+        Self(Destination::Daemon(SharedUpload(Arc::new(Mutex::new(upload)))))
     }
 
     pub(super) fn file(digest: &Digest) -> io::Result<Self> {
-        let directory = tempfile::tempdir()?;
+        let directory = TemporaryDirectory::create()?;
         let named = directory.path().join(digest.hex());
-        let file = File::options().read(true).write(true).create_new(true).open(&named)?;
+        let options = &mut File::options();
+        let file = options.read(true).write(true).create_new(true).open(&named);
+        let file = file.map_err(fs::in_temporary)?;
         let algorithm = digest.algorithm();
         Ok(Self(Destination::File { directory, named, file, algorithm }))
     }
@@ -170,7 +142,7 @@ impl Write for IncomingBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Destination::Daemon(upload) => upload.write(bytes),
-            Destination::File { file, .. } => file.write(bytes),
+            Destination::File { file, .. } => file.write(bytes).map_err(fs::in_temporary),
         }
     }
 
@@ -182,8 +154,11 @@ impl Write for IncomingBlob {
 impl Sink for IncomingBlob {
     fn restart(&mut self) -> io::Result<()> {
         match &mut self.0 {
-            Destination::Daemon(upload) => upload.lock().restart(),
-            Destination::File { file, .. } => file.restart(),
+            Destination::Daemon(upload) => {
+                upload.lock().abandon();
+                Ok(())
+            }
+            Destination::File { file, .. } => file.restart().map_err(fs::in_temporary),
         }
     }
 
@@ -197,7 +172,10 @@ impl Sink for IncomingBlob {
     fn writer(&mut self) -> io::Result<Option<Box<dyn Write + Send>>> {
         match &mut self.0 {
             Destination::Daemon(upload) => Ok(Some(Box::new(upload.clone()))),
-            Destination::File { file, .. } => file.writer(),
+            Destination::File { file, .. } => {
+                let file = file.try_clone().map_err(fs::in_temporary)?;
+                Ok(Some(Box::new(sink::Located { inner: file, failure: fs::in_temporary })))
+            }
         }
     }
 }

@@ -45,11 +45,14 @@ impl Default for StoreDirectory {
 impl StoreDirectory {
     /// The store in `directory`.
     pub fn new(directory: &str) -> Result<Self, Error> {
-        let trimmed = directory.trim_end_matches('/');
-        if trimmed.starts_with('/') && !trimmed.contains(|c: char| c.is_control() || c == ':') {
-            Ok(Self(trimmed.to_owned()))
-        } else {
-            Err(Error::Directory { directory: directory.escape_default().to_string() })
+        if !directory.starts_with('/') || directory.contains(|c: char| c.is_control() || c == ':') {
+            return Err(Error::Directory { directory: directory.escape_default().to_string() });
+        }
+        match canonical(directory) {
+            root if root == "/" => {
+                Err(Error::Directory { directory: directory.escape_default().to_string() })
+            }
+            directory => Ok(Self(directory)),
         }
     }
 
@@ -96,6 +99,22 @@ impl StoreDirectory {
         let hash = nix_base32::to_nix_base32(&compressed);
         StorePath(format!("{}/{hash}-{name}", self.0))
     }
+}
+
+/// The same path without `//`, `.` and `..`, as Nix's `canonPath` has it: what is
+/// hashed is the text.
+fn canonical(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// The longest name of a derivation, in bytes: `.drv` is added to it.
@@ -197,9 +216,18 @@ mod tests {
         assert_eq!(sanitise_name(&"x".repeat(300)).len(), 207);
     }
 
+    // NIX_STORE_DIR=… nix-instantiate --eval -E builtins.storeDir, of Nix 2.8.
+    #[test]
+    fn a_store_has_one_spelling() {
+        for directory in ["/a/b", "//a//b//", "/a/./b/.", "/a/c/../b", "/../a/b"] {
+            let store = StoreDirectory::new(directory).expect("a valid directory");
+            assert_eq!(store, StoreDirectory("/a/b".to_owned()), "{directory}");
+        }
+    }
+
     #[test]
     fn a_relative_store_is_refused() {
-        for directory in ["", "/", "nix/store", "./store", "/a:b", "/a\nb"] {
+        for directory in ["", "/", "/a/..", "nix/store", "./store", "/a:b", "/a\nb"] {
             assert!(StoreDirectory::new(directory).is_err(), "`{directory}` was accepted");
         }
     }

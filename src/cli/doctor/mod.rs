@@ -65,7 +65,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     };
     look_at_daemon(settings.as_ref(), &mut findings).await;
     look_at_references(&references, options.registry, file, report, &mut findings).await?;
-    Report::text(&print(&findings))?;
+    report.text(&print(&findings))?;
     match findings.iter().filter(|finding| matches!(finding, Finding::Problem(..))).count() {
         0 => Ok(()),
         problems => Err(Unhealthy { problems }.into()),
@@ -226,7 +226,7 @@ async fn look_at_references(
     let authfile = authfile.unwrap_or_else(|| empty.path().to_owned());
     let credentials = CredentialStore::new(Some(&authfile), report.clone())?;
     options.credentials.authfile = Some(authfile);
-    let client = options.client(report.clone())?;
+    let client = options.client(report)?;
     let place = file.unwrap_or_else(|| USUAL_SOURCE.into());
     let place = place.display();
     for reference in references {

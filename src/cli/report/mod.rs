@@ -2,13 +2,16 @@
 
 mod progress;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
 use indicatif::BinaryBytes;
 use n2c::observer::{Event, Observer};
+use n2c::registry::Secrets;
+use n2c::text;
 
 use super::OutputOptions;
 use super::failure::{Failure, Stdout};
@@ -19,11 +22,25 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const NOTE: Style = AnsiColor::Green.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
+/// The longest line, in characters.
+const LONGEST: usize = 4000;
+
 /// The program's voice.
 pub(crate) struct Report {
     quiet: bool,
     verbose: bool,
     progress: Progress,
+    /// What a client has used, and nothing that is shown may repeat.
+    secrets: Arc<Secrets>,
+    stored: Mutex<Stored>,
+}
+
+/// What became of the blobs of a pull.
+#[derive(Default)]
+struct Stored {
+    fetched: usize,
+    bytes: u64,
+    kept: usize,
 }
 
 impl Report {
@@ -33,7 +50,44 @@ impl Report {
             ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
             ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
         }
-        Self { quiet: options.quiet, verbose: options.verbose, progress: Progress::new(options) }
+        Self {
+            quiet: options.quiet,
+            verbose: options.verbose > 0,
+            progress: Progress::new(options),
+            secrets: Arc::default(),
+            stored: Mutex::default(),
+        }
+    }
+
+    /// Where clients note their secrets.
+    pub(crate) fn secrets(&self) -> Arc<Secrets> {
+        self.secrets.clone()
+    }
+
+    /// Says on a terminal what a pull to `destination` did, in one line.
+    pub(crate) fn pulled(&self, destination: &str) {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.quiet || !io::stderr().is_terminal() {
+            return;
+        }
+        let there = match stored.kept {
+            0 => String::new(),
+            kept => format!(", {kept} were there already"),
+        };
+        let (fetched, bytes) = (stored.fetched, BinaryBytes(stored.bytes));
+        let blobs = if fetched == 1 { "blob" } else { "blobs" };
+        self.note(&format!("pulled to `{destination}`: {fetched} {blobs}, {bytes}{there}"));
+    }
+
+    /// Text without what is secret in it.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        self.secrets.hide(text)
+    }
+
+    /// Text of any origin, as a part of a line: a cell of a table, or the message of
+    /// an error.
+    pub(crate) fn cell(&self, text: &str) -> String {
+        self.secrets.clean(text, LONGEST)
     }
 
     /// Hands over a command's result: to a file, at once or not at all, or to
@@ -50,8 +104,8 @@ impl Report {
     }
 
     /// Hands over a result for people, part of which a server may have written.
-    pub(crate) fn text(text: &str) -> Result<(), Failure> {
-        Self::result(None, printable(text).as_bytes())
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        Self::result(None, text::lines(&self.secrets.hide(text)).as_bytes())
     }
 
     pub(crate) fn note(&self, text: &str) {
@@ -75,7 +129,7 @@ impl Report {
     }
 
     fn line(&self, label: &str, style: Style, text: &str) {
-        let text = printable(&text.replace('\n', " "));
+        let text = self.cell(text);
         let print = || {
             // There is nowhere to say that stderr is closed.
             let _ = writeln!(anstream::stderr().lock(), "{style}{label}:{style:#} {text}");
@@ -103,7 +157,19 @@ impl Observer for Report {
                 "trying {subject} again in {:.1} s: {reason}",
                 delay.as_secs_f64()
             )),
-            Event::BlobStored { digest, size, was_there } if self.progress.is_off() => {
+            Event::BlobStored { digest, size, was_there } => {
+                {
+                    let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+                    if *was_there {
+                        stored.kept += 1;
+                    } else {
+                        stored.fetched += 1;
+                        stored.bytes = stored.bytes.saturating_add(*size);
+                    }
+                }
+                if !self.progress.is_off() {
+                    return;
+                }
                 let what = if *was_there { "kept" } else { "fetched" };
                 self.note(&format!("{what} `{}`, {}", digest.short(), BinaryBytes(*size)));
             }
@@ -114,27 +180,5 @@ impl Observer for Report {
             Event::TransferFinished { digest, total } => self.progress.finish(digest, *total),
             _ => {}
         }
-    }
-}
-
-/// `text` without what would move a cursor or change a colour: servers write
-/// labels, and error messages.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escape = c.is_control() && c != '\n';
-            let escaped = escape.then(|| c.escape_default());
-            escaped.into_iter().flatten().chain((!escape).then_some(c))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escape_sequences_are_shown_not_obeyed() {
-        assert_eq!(printable("a\u{1b}[2Jb\rc\nd\u{9b}é"), "a\\u{1b}[2Jb\\rc\nd\\u{9b}é");
     }
 }

@@ -15,6 +15,9 @@ use crate::reference::Repository;
 /// The name under which docker keeps Docker Hub's credential.
 const HUB_SERVER: &str = "https://index.docker.io/v1/";
 
+/// The largest file of credentials that is read, in bytes.
+const SIZE_LIMIT: u64 = 4 << 20;
+
 /// A file of credentials, read and parsed.
 pub struct AuthFile {
     path: PathBuf,
@@ -43,7 +46,7 @@ where
 impl AuthFile {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &fs::read(path)?)
+        Self::parse(path, &fs::read(path, SIZE_LIMIT)?)
     }
 
     /// Reads the text of a file. `path` is for messages.

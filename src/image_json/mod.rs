@@ -4,6 +4,8 @@
 //! `image --from-image` read it. Upstream leaves a pulled image's sizes,
 //! architecture, creation time and history empty; here they are filled.
 
+mod run_config;
+
 use std::path::Path;
 
 use oci_spec::image::History;
@@ -14,26 +16,14 @@ use crate::blob_map::{self, BlobMap};
 use crate::digest::{self, Digest, Verified};
 use crate::error::{Diagnose, Kind};
 use crate::fs;
-use crate::image::{self, Image, ImageConfig};
+use crate::image::{self, CONFIG_SIZE_LIMIT, Image, ImageConfig};
 use crate::lockfile::Entry;
 use crate::media_type;
+use crate::observer::{Event, Observer};
+use crate::platform::Platform;
 
 /// Upstream's `ImageVersion`.
 const VERSION: u32 = 1;
-
-/// The fields of Go's `v1.ImageConfig`, in its order.
-const CONFIG_KEYS: [&str; 10] = [
-    "User",
-    "ExposedPorts",
-    "Env",
-    "Entrypoint",
-    "Cmd",
-    "Volumes",
-    "WorkingDir",
-    "Labels",
-    "StopSignal",
-    "ArgsEscaped",
-];
 
 /// Why there is no image.json.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +41,8 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] image::Error),
     /// The lockfile was changed by hand, or by a bad merge.
-    #[error("the diff IDs in lockfile `{file}` are not those in the image's config")]
-    DiffIds {
+    #[error("lockfile `{file}` says something else than the config that it pins")]
+    Edited {
         /// The lockfile's name.
         file: String,
     },
@@ -65,7 +55,7 @@ impl Diagnose for Error {
             Self::Fs(error) => error.kind(),
             Self::Digest(error) => error.kind(),
             Self::Image(error) => error.kind(),
-            Self::DiffIds { .. } => Kind::Verification,
+            Self::Edited { .. } => Kind::Verification,
         }
     }
 
@@ -78,7 +68,9 @@ impl Diagnose for Error {
             ),
             Self::Digest(error) => error.hint(),
             Self::Image(error) => error.hint(),
-            Self::DiffIds { .. } => Some("make the lockfile anew with `n2c lock`".to_owned()),
+            Self::Edited { .. } => {
+                Some("make it what its `ref` says with `n2c refresh`".to_owned())
+            }
         }
     }
 }
@@ -125,55 +117,55 @@ pub fn read_image(file: &str, entry: &Entry, blobs: &BlobMap) -> Result<Image, E
     let descriptor = manifest.config();
     let path: &Path = blobs.path("the config", &descriptor.digest)?;
     let subject = format!("config `{}`", path.display());
-    let raw =
-        Verified::check(&subject, fs::read(path)?, &descriptor.digest, Some(descriptor.size))?;
+    let raw = Verified::check(
+        &subject,
+        fs::read(path, CONFIG_SIZE_LIMIT)?,
+        &descriptor.digest,
+        Some(descriptor.size),
+    )?;
     let config = ImageConfig::parse(&format!("`{file}`"), &raw)?;
-    if let Some(pin) = entry.pin()
-        && pin.diff_ids != config.diff_ids()
-    {
-        return Err(Error::DiffIds { file: file.to_owned() });
+    if !entry.has_config(&config) {
+        return Err(Error::Edited { file: file.to_owned() });
     }
     Ok(Image::new(&format!("`{file}`"), manifest.clone(), config)?)
 }
 
 impl ImageJson {
-    /// Describes `image`, whose layers are where `blobs` says.
-    pub fn new(image: &Image, blobs: &BlobMap, inherit: Inherit) -> Result<Self, Error> {
+    /// Describes `image`, whose layers are where `blobs` says, and which was locked for
+    /// `platform`, where that is known. What readers of the file would refuse is put
+    /// into their types, and `observer` is told.
+    pub fn new(
+        image: &Image,
+        blobs: &BlobMap,
+        inherit: Inherit,
+        platform: Option<&Platform>,
+        observer: &dyn Observer,
+    ) -> Result<Self, Error> {
         let config = image.config();
-        let history = image.layer_history();
-        let layers = image
-            .manifest()
-            .layers()
-            .iter()
-            .zip(config.diff_ids())
-            .enumerate()
-            .filter_map(|(index, (layer, diff_id))| {
-                // The manifest was refused if one of its layers had no type.
-                let mediatype = media_type::oci_layer(&layer.media_type)?;
-                let path = blobs.path(&format!("layer {}", index + 1), &layer.digest);
-                // An entry for each layer is needed, also where nothing is
-                // known: some registries refuse a history that is too short.
-                let history =
-                    history.as_ref().map(|steps| steps[index].clone()).unwrap_or_default();
-                Some(path.map(|path| Layer {
-                    digest: layer.digest.clone(),
-                    size: layer.size,
-                    diff_ids: diff_id.clone(),
-                    mediatype,
-                    path: path.display().to_string(),
-                    history,
-                }))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let warn = |text: &str| observer.observe(&Event::Warning(text));
+        let (image_config, odd) = run_config::inherited(&config.run_config(), inherit);
+        for name in odd {
+            warn(&format!(
+                "`{name}` of the config has another type than it should, and was put right"
+            ));
+        }
+        if let Some(platform) = config.platform().filter(|platform| platform.os() != "linux") {
+            warn(&format!(
+                "the image is for `{platform}`; image.json has no place for that, and its readers write `linux`"
+            ));
+        }
+        let created = config.object().get("created").filter(|created| !created.is_null());
+        let is_time = |created: &&Value| created.as_str().is_some_and(run_config::is_time);
+        if created.is_some_and(|created| !is_time(&created)) {
+            warn("`created` of the config is no time, and is left out");
+        }
+        let built_for = config.platform().or(platform);
         Ok(Self {
             version: VERSION,
-            image_config: inherited(&config.run_config(), inherit),
-            layers,
-            arch: config
-                .platform()
-                .map(|platform| platform.architecture().to_owned())
-                .unwrap_or_default(),
-            created: config.object().get("created").filter(|created| created.is_string()).cloned(),
+            image_config,
+            layers: layers(image, blobs)?,
+            arch: built_for.map(|platform| platform.architecture().to_owned()).unwrap_or_default(),
+            created: created.filter(is_time).cloned(),
         })
     }
 
@@ -192,15 +184,29 @@ impl ImageJson {
     }
 }
 
-fn inherited(config: &Map<String, Value>, inherit: Inherit) -> Map<String, Value> {
-    let keys: &[&str] = match inherit {
-        Inherit::None => &[],
-        Inherit::Env => &["Env"],
-        Inherit::All => &CONFIG_KEYS,
-    };
-    keys.iter()
-        .filter_map(|key| {
-            Some(((*key).to_owned(), config.get(*key).filter(|value| !value.is_null())?.clone()))
-        })
-        .collect()
+fn layers(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
+    let history = image.layer_history();
+    let pairs = image.manifest().layers().iter().zip(image.config().diff_ids()).enumerate();
+    let mut layers = Vec::new();
+    for (index, (layer, diff_id)) in pairs {
+        // The manifest was refused if one of its layers had no type.
+        let Some(mediatype) = media_type::oci_layer(&layer.media_type) else { continue };
+        let name = format!("layer {}", index + 1);
+        let path = blobs.path(&name, &layer.digest)?;
+        // A lockfile may say anything; what is here already tells.
+        if let Ok(found) = std::fs::metadata(path) {
+            let subject = format!("{name} `{}`", path.display());
+            digest::check_size(&subject, found.len(), Some(layer.size))?;
+        }
+        // An entry for each layer is needed, also where nothing is known: some
+        // registries refuse a history that is too short.
+        let mut history = history.as_ref().map(|steps| steps[index].clone()).unwrap_or_default();
+        if history.created().as_ref().is_some_and(|created| !run_config::is_time(created)) {
+            history.set_created(None);
+        }
+        let (digest, size, diff_ids) = (layer.digest.clone(), layer.size, diff_id.clone());
+        let path = path.display().to_string();
+        layers.push(Layer { digest, size, diff_ids, mediatype, path, history });
+    }
+    Ok(layers)
 }

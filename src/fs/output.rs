@@ -1,0 +1,268 @@
+//! Files that are written whole or not at all.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Seek as _, SeekFrom, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::temporary::{Temporary, sweep};
+use super::{Error, at, in_temporary, unnamed};
+
+/// The mode of a file for everybody, less the umask.
+const FOR_ALL: u32 = 0o666;
+/// The mode of a file for its owner.
+const PRIVATE: u32 = 0o600;
+
+/// A file being written, which gets its name when it is whole.
+///
+/// Dropped before [`OutputFile::commit`], it leaves no trace. A device, a pipe
+/// or the standard output can't be replaced: it is written to when all is there.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    destination: Destination,
+}
+
+#[derive(Debug)]
+enum Destination {
+    Beside { temporary: Temporary, target: PathBuf, replaces: bool },
+    Through { temporary: File, device: File },
+    InPlace(File),
+}
+
+impl OutputFile {
+    /// Prepares to write `path`. What is there is not touched yet.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        Self::open(path, FOR_ALL, true).map_err(|source| write_error(path, source))
+    }
+
+    /// Prepares to write `path`, which nobody but its owner will ever be able to
+    /// read.
+    pub fn create_private(path: &Path) -> Result<Self, Error> {
+        Self::open(path, PRIVATE, true).map_err(|source| write_error(path, source))
+    }
+
+    /// Prepares to write a file where there is none. One that comes to be there in
+    /// the meantime stays.
+    pub fn create_new(path: &Path) -> Result<Self, Error> {
+        Self::open(path, FOR_ALL, false).map_err(|source| write_error(path, source))
+    }
+
+    /// Prepares to write a file in a directory of this program's own, where a
+    /// link of that name is not followed.
+    pub fn replacing(path: &Path) -> Result<Self, Error> {
+        let temporary = beside(path, FOR_ALL).map_err(|source| write_error(path, source))?;
+        let (path, target) = (path.to_owned(), path.to_owned());
+        Ok(Self { path, destination: Destination::Beside { temporary, target, replaces: true } })
+    }
+
+    /// Sets the mode that the file will have.
+    pub fn set_mode(&mut self, mode: u32) -> Result<(), Error> {
+        let set = self.file().set_permissions(Permissions::from_mode(mode));
+        set.map_err(|source| write_error(&self.path, source))
+    }
+
+    /// Prepares to write the output of a Nix derivation, which is written where
+    /// it belongs: Nix discards what a failed builder leaves, and a temporary
+    /// file beside it would be one in the store.
+    pub fn create_in_place(path: &Path) -> Result<Self, Error> {
+        let options = &mut OpenOptions::new();
+        match options.read(true).write(true).create(true).truncate(true).open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), destination: Destination::InPlace(file) }),
+            Err(source) => Err(write_error(path, source)),
+        }
+    }
+
+    fn open(path: &Path, mode: u32, replaces: bool) -> io::Result<Self> {
+        if let Some(device) = standard_stream(path) {
+            return Self::through(path, device?);
+        }
+        let (target, permissions) = match fs::metadata(path) {
+            Ok(metadata) => {
+                // Also finds out whether an existing file may be written at all.
+                let device = OpenOptions::new().append(true).open(path)?;
+                if !metadata.is_file() || names_a_descriptor(path) {
+                    return Self::through(path, device);
+                }
+                (fs::canonicalize(path)?, (mode == FOR_ALL).then(|| metadata.permissions()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+            Err(error) => return Err(error),
+        };
+        sweep(directory_of(&target));
+        let temporary = beside(&target, mode)?;
+        if let Some(permissions) = permissions {
+            temporary.file().set_permissions(permissions)?;
+        }
+        let destination = Destination::Beside { temporary, target, replaces };
+        Ok(Self { path: path.to_owned(), destination })
+    }
+
+    fn through(path: &Path, device: File) -> io::Result<Self> {
+        let destination = Destination::Through { temporary: unnamed()?, device };
+        Ok(Self { path: path.to_owned(), destination })
+    }
+
+    /// Where the file belongs.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file to write to.
+    pub const fn file(&mut self) -> &mut File {
+        match &mut self.destination {
+            Destination::Beside { temporary, .. } => temporary.file_mut(),
+            Destination::Through { temporary: file, .. } | Destination::InPlace(file) => file,
+        }
+    }
+
+    /// Whether [`OutputFile::commit`] puts the file on the disk.
+    #[must_use]
+    pub const fn is_synced(&self) -> bool {
+        matches!(self.destination, Destination::Beside { .. } | Destination::InPlace(_))
+    }
+
+    /// What becomes of failures to write to [`OutputFile::file`]: they name where
+    /// it is.
+    pub(crate) fn failure(&self) -> impl Fn(io::Error) -> io::Error + Send + 'static {
+        let place = self.is_synced().then(|| self.path.clone());
+        move |source| match &place {
+            Some(path) => at(path, source),
+            None => in_temporary(source),
+        }
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file().write_all(bytes).map_err(|source| write_error(&self.path, source))
+    }
+
+    /// Puts the file in its place, on the disk.
+    pub fn commit(self) -> Result<(), Error> {
+        let error = |source| write_error(&self.path, source);
+        match self.destination {
+            Destination::InPlace(file) => file.sync_all().map_err(error)?,
+            Destination::Beside { temporary, target, replaces } => {
+                temporary.file().sync_all().map_err(error)?;
+                let placed =
+                    if replaces { temporary.replace(&target) } else { temporary.add(&target) };
+                placed.map_err(|source| match source.kind() {
+                    io::ErrorKind::AlreadyExists => Error::Exists { path: self.path.clone() },
+                    _ => error(source),
+                })?;
+            }
+            Destination::Through { mut temporary, mut device } => {
+                temporary.seek(SeekFrom::Start(0)).map_err(error)?;
+                io::copy(&mut temporary, &mut device).map_err(error)?;
+                device.flush().map_err(error)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_error(path: &Path, source: io::Error) -> Error {
+    match source.downcast::<Error>() {
+        // A temporary file of another place has said where it is.
+        Ok(error) => error,
+        Err(source) => Error::Write { path: path.to_owned(), source },
+    }
+}
+
+/// A temporary file in the directory of `target`.
+fn beside(target: &Path, mode: u32) -> io::Result<Temporary> {
+    Temporary::create(directory_of(target), mode)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether `path` stands for this program's standard output or standard error.
+#[must_use]
+pub fn is_standard_stream(path: &Path) -> bool {
+    descriptor_of(path).is_some()
+}
+
+/// The standard stream that a path stands for: the very one, and not the file
+/// behind it opened once more, which would have a position of its own.
+fn standard_stream(path: &Path) -> Option<io::Result<File>> {
+    let stream = match descriptor_of(path)? {
+        1 => io::stdout().as_fd().try_clone_to_owned(),
+        _ => io::stderr().as_fd().try_clone_to_owned(),
+    };
+    Some(stream.map(File::from))
+}
+
+fn descriptor_of(path: &Path) -> Option<u8> {
+    match path.to_str()? {
+        // `-` is stdout, as elsewhere.
+        "-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(1),
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(2),
+        _ => None,
+    }
+}
+
+/// Whether a path stands for something that is open already. It may lead to a
+/// file, which then is not to be replaced but written on.
+fn names_a_descriptor(path: &Path) -> bool {
+    let is_descriptor = path.parent().is_some_and(|folder| folder.ends_with("fd"));
+    is_descriptor && (path.starts_with("/dev") || path.starts_with("/proc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::write;
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out");
+        write(&path, b"old").expect("written");
+        let mut output = OutputFile::create(&path).expect("created");
+        output.file().write_all(b"new").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        drop(output);
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        assert_eq!(fs::read_dir(&directory).expect("listed").count(), 1);
+        write(&path, b"new").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"new");
+    }
+
+    #[test]
+    fn a_new_file_stays_away_from_one_that_came_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out");
+        let output = OutputFile::create_new(&path).expect("created");
+        fs::write(&path, "theirs").expect("written");
+        assert!(matches!(output.commit(), Err(Error::Exists { .. })));
+        assert_eq!(fs::read(&path).expect("read"), b"theirs");
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_a_mode_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        write(&file, b"old").expect("written");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("set");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        write(&link, b"new").expect("written");
+        assert!(fs::symlink_metadata(&link).expect("metadata").is_symlink());
+        assert_eq!(fs::read(&file).expect("read"), b"new");
+        assert_eq!(fs::metadata(&file).expect("metadata").permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn devices_are_written_not_replaced() {
+        write(Path::new("/dev/null"), b"x").expect("written");
+        let error = write(Path::new("/dev/full"), b"x").expect_err("a full disk");
+        assert_eq!(error.to_string(), "failed to write `/dev/full`");
+        assert!(!fs::metadata("/dev/full").expect("metadata").is_file());
+    }
+}

@@ -1,0 +1,313 @@
+//! Files on their way to their place: without a name where the file system can do
+//! that, so that nothing is left of them whatever happens to this process.
+//!
+//! Where it can't, they have a name and are locked while they are written to. The
+//! next run that writes there removes those that nobody holds.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, OFlags};
+
+/// How the names of temporary files begin and end.
+const PREFIX: &str = ".n2c-";
+const SUFFIX: &str = ".tmp";
+
+/// Whether a name is that of a temporary file of this program.
+#[must_use]
+pub fn is_temporary(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
+}
+
+/// A file in the directory that it will have its place in.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    file: File,
+    directory: PathBuf,
+    /// Where it is, if it has a name. Removed when this is dropped.
+    name: Option<PathBuf>,
+}
+
+impl Temporary {
+    /// A new file in `directory`, with `mode` less the umask.
+    pub(super) fn create(directory: &Path, mode: u32) -> io::Result<Self> {
+        match unnamed(directory, mode)? {
+            Some(file) => Ok(Self { file, directory: directory.to_owned(), name: None }),
+            None => Self::named(directory, mode),
+        }
+    }
+
+    fn named(directory: &Path, mode: u32) -> io::Result<Self> {
+        loop {
+            let path = random_name(directory);
+            let options = &mut OpenOptions::new();
+            let file = match options.read(true).write(true).create_new(true).mode(mode).open(&path)
+            {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                file => file?,
+            };
+            file.lock()?;
+            // Another run may have taken it for a leftover before it was locked.
+            if file.metadata()?.nlink() > 0 {
+                return Ok(Self { file, directory: directory.to_owned(), name: Some(path) });
+            }
+        }
+    }
+
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) const fn file_mut(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Gives the file its place, over whatever is there.
+    pub(super) fn replace(mut self, target: &Path) -> io::Result<()> {
+        if self.name.is_none() {
+            match self.link(target) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result,
+            }
+            // Where something is to be replaced, a name comes first. Killed right
+            // here, the file is left; locked until then, it is known for that.
+            self.file.lock()?;
+            let name = loop {
+                let name = random_name(&self.directory);
+                match self.link(&name) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    result => break result.map(|()| name)?,
+                }
+            };
+            self.name = Some(name);
+        }
+        if let Some(name) = &self.name {
+            fs::rename(name, target)?;
+        }
+        self.name = None;
+        Ok(())
+    }
+
+    /// Gives the file its place, if nothing is there.
+    pub(super) fn add(mut self, target: &Path) -> io::Result<()> {
+        let Some(name) = &self.name else { return self.link(target) };
+        rename_to_new(name, target)?;
+        self.name = None;
+        Ok(())
+    }
+
+    /// Gives a file without a name one that nothing has yet.
+    fn link(&self, target: &Path) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
+        let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(rustix::fs::linkat(CWD, open, CWD, target, AtFlags::SYMLINK_FOLLOW)?)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // What failed before matters more.
+            let _ = fs::remove_file(name);
+        }
+    }
+}
+
+/// A file without a name, where the system can make one and name it later.
+#[cfg(target_os = "linux")]
+fn unnamed(directory: &Path, mode: u32) -> io::Result<Option<File>> {
+    use rustix::io::Errno;
+    use std::os::fd::AsRawFd as _;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(directory, flags, rustix::fs::Mode::from_raw_mode(mode)) {
+        Ok(file) => {
+            let file = File::from(file);
+            // It gets its name through there.
+            let is_nameable = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
+            Ok(is_nameable.exists().then_some(file))
+        }
+        // The file system can't, or the kernel is too old to know.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT)
+            if directory.is_dir() =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed(_directory: &Path, _mode: u32) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+/// Renames, if nothing has the new name.
+#[cfg(target_os = "linux")]
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::io::Errno;
+    match rustix::fs::renameat_with(CWD, from, CWD, to, rustix::fs::RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_to_new(from, to),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    link_to_new(from, to)
+}
+
+fn link_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+/// A path in `directory` that nobody has guessed.
+fn random_name(directory: &Path) -> PathBuf {
+    // Keyed anew for each, by the system's randomness.
+    let random = RandomState::new().build_hasher().finish();
+    directory.join(format!("{PREFIX}{random:016x}{SUFFIX}"))
+}
+
+/// Removes temporary files that a run which was killed left in `directory`. What
+/// another run holds stays, and what can't be removed too.
+pub(crate) fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if is_temporary(&entry.file_name()) {
+            // Somebody else's, or gone already.
+            let _ = remove_if_left(&entry.path());
+        }
+    }
+}
+
+/// Removes a temporary file or directory that nobody holds.
+fn remove_if_left(path: &Path) -> io::Result<()> {
+    // No link is followed, and no pipe is waited for.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    let found = file.metadata()?;
+    let mine = fs::metadata("/proc/self").map_or(found.uid(), |process| process.uid());
+    if !(found.is_file() || found.is_dir()) || found.uid() != mine || file.try_lock().is_err() {
+        return Ok(());
+    }
+    // What has its name now is what was locked.
+    let now = fs::symlink_metadata(path)?;
+    if (now.dev(), now.ino()) != (found.dev(), found.ino()) {
+        return Ok(());
+    }
+    if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// A directory for what another program must find by its name. Removed when this
+/// is dropped, or by the next run where this one is killed.
+#[derive(Debug)]
+pub struct TemporaryDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl TemporaryDirectory {
+    /// A new directory in `$TMPDIR`, for this user alone.
+    pub fn create() -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let parent = std::env::temp_dir();
+        sweep(&parent);
+        let create = || loop {
+            let path = random_name(&parent);
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                result => result?,
+            }
+            let lock = File::open(&path)?;
+            lock.lock()?;
+            if path.is_dir() {
+                return Ok(Self { path, _lock: lock });
+            }
+        };
+        create().map_err(super::in_temporary)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        // What failed before matters more.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("listed");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_its_place() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let make = || Temporary::create(directory.path(), 0o600).expect("a file");
+        let mut temporary = make();
+        assert!(names(directory.path()).is_empty(), "it has a name");
+        temporary.file_mut().write_all(b"new").expect("written");
+        let target = directory.path().join("out");
+        temporary.add(&target).expect("added");
+        let taken = make().add(&target).expect_err("there is one");
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&target).expect("read"), b"new");
+        make().replace(&target).expect("replaced");
+        assert_eq!(fs::read(&target).expect("read"), b"");
+        assert_eq!(names(directory.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_file_with_a_name_does_the_same_where_there_is_no_other_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let make = || Temporary::named(directory.path(), 0o600).expect("a file");
+        let target = directory.path().join("out");
+        make().add(&target).expect("added");
+        let taken = make().add(&target).expect_err("there is one");
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        make().replace(&target).expect("replaced");
+        drop(make());
+        assert_eq!(names(directory.path()), ["out"]);
+    }
+
+    #[test]
+    fn what_nobody_holds_is_swept_away_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let held = Temporary::named(directory.path(), 0o600).expect("a file");
+        let mut left = Temporary::named(directory.path(), 0o600).expect("a file");
+        // As `kill -9` leaves it.
+        left.name = None;
+        drop(left);
+        fs::write(directory.path().join("mine.tmp"), "x").expect("written");
+        std::os::unix::fs::symlink("mine.tmp", directory.path().join(".n2c-link.tmp"))
+            .expect("linked");
+        fs::create_dir(directory.path().join(".n2c-left.tmp")).expect("made");
+        assert_eq!(names(directory.path()).len(), 5);
+        sweep(directory.path());
+        let name = held.name.as_ref().and_then(|name| name.file_name()).expect("a name");
+        let mut expected = [".n2c-link.tmp", &name.to_string_lossy(), "mine.tmp"];
+        expected.sort_unstable();
+        assert_eq!(names(directory.path()), expected);
+    }
+}

@@ -1,0 +1,104 @@
+//! JSON that somebody else wrote, read within bounds: a few bytes of it can stand for
+//! a value that takes a hundred times as much memory.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// How many values a manifest, an index or a config may have: the largest real ones
+/// have some ten thousand.
+pub(crate) const VALUE_LIMIT: usize = 200_000;
+
+/// Reads a JSON object that has at most `limit` values at all depths.
+pub(crate) fn object(bytes: &[u8], limit: usize) -> Result<Map<String, Value>, serde_json::Error> {
+    check(bytes, limit)?;
+    serde_json::from_slice(bytes)
+}
+
+/// Refuses JSON that has more than `limit` values at all depths. Takes no memory.
+pub(crate) fn check(bytes: &[u8], limit: usize) -> Result<(), serde_json::Error> {
+    let (left, mut deserializer) = (Cell::new(limit), serde_json::Deserializer::from_slice(bytes));
+    Count { left: &left, limit }.deserialize(&mut deserializer)?;
+    deserializer.end()
+}
+
+/// Counts values, and keeps none.
+#[derive(Clone, Copy)]
+struct Count<'a> {
+    left: &'a Cell<usize>,
+    limit: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Count<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.left.get().checked_sub(1) {
+            Some(left) => self.left.set(left),
+            None => return Err(D::Error::custom(format!("more than {} values", self.limit))),
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Count<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        while sequence.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key_seed(self)?.is_some() {
+            map.next_value_seed(self)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_at_all_depths() {
+        let text = br#"{ "a": [1, -2.5, null], "b": { "c": "d", "e": true } }"#;
+        // The object, four keys and six values, two of which hold others.
+        assert!(check(text, 12).is_ok());
+        let error = check(text, 11).expect_err("too many");
+        assert!(error.to_string().starts_with("more than 11 values"), "{error}");
+        assert!(object(b"[1]", 9).is_err() && check(b"{} {}", 9).is_err());
+        assert_eq!(object(text, 12).expect("an object").len(), 2);
+    }
+}

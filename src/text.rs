@@ -1,0 +1,55 @@
+//! Text that somebody else wrote, made fit to be shown.
+
+use std::fmt::Write as _;
+
+/// Whether a character moves a cursor, changes a colour, ends a line, or changes how
+/// others are read: controls of both sets, and Unicode's format characters (general
+/// categories Cc, Cf, Zl and Zp, as far as they matter here).
+#[must_use]
+pub fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` in one line of at most `limit` characters, in which nothing is active.
+#[must_use]
+pub fn one_line(text: &str, limit: usize) -> String {
+    let mut line = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == limit {
+            line.push('…');
+            break;
+        }
+        if is_active(c) {
+            // Writing to a string can't fail.
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// `text` with its lines, in which nothing else is active.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    text.split('\n').map(|line| one_line(line, usize::MAX)).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_active_is_left() {
+        // An escape sequence in both encodings, a line's end, a direction, a tag.
+        let text = "a\u{1b}[31m\u{9b}31m\r\nb\u{202e}c\u{2066}d\u{e0041}é";
+        let line = one_line(text, 200);
+        assert!(!line.chars().any(is_active), "{line}");
+        assert!(line.starts_with("a\\u{1b}[31m") && line.ends_with('é'), "{line}");
+        assert_eq!(lines("a\nb\u{7}"), "a\nb\\u{7}");
+        assert_eq!(one_line("abcdef", 3), "abc…");
+    }
+}
