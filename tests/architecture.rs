@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 /// From the foundations to the top. `error` and `observer` stand beside them.
 const ROWS: [&[&str]; 9] = [
-    &["digest", "fs", "media_type", "platform", "version"],
+    &["digest", "fs", "json", "media_type", "platform", "text", "version"],
     &["hash_thread", "reference"],
     &["sink"],
     &["decompress", "location", "manifest", "store"],
     &["image", "oci_layout", "registry"],
-    &["docker_archive", "lockfile"],
+    &["convert", "docker_archive", "lockfile"],
     &["blob_map", "difference", "resolve"],
     &["image_json", "pull", "update", "verify"],
     &["lib"],
@@ -91,6 +91,12 @@ fn only_the_registry_uses_the_network_and_only_the_report_prints() {
         );
         let prints =
             ["println!", "eprint", "stdout()", "stderr()"].iter().any(|call| text.contains(call));
-        assert!(!prints || relative.starts_with("cli/report"), "{} prints", relative.display());
+        // Standard streams, as files that somebody named.
+        let hands_out = relative.ends_with("fs/output.rs");
+        assert!(
+            !prints || hands_out || relative.starts_with("cli/report"),
+            "{} prints",
+            relative.display()
+        );
     }
 }

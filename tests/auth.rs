@@ -620,37 +620,62 @@ fn a_token_is_fetched_once_for_many_requests() {
     assert_eq!(count_tokens(&registry), 2);
 }
 
-// protocol rules 28 and 59, CVE-2020-15157
+// protocol rules 28 and 59, CVE-2020-15157: whoever made the image named the URLs.
 #[test]
-fn rule_28_the_urls_of_a_descriptor_are_not_asked() {
+fn rule_28_a_foreign_layer_is_fetched_without_a_credential() {
     let elsewhere = Registry::start();
     let registry = Registry::start();
-    let image = Image::new("linux/amd64", &["one"]);
+    let image = Image::new("linux/amd64", &["one", "two"]);
     let mut manifest: Value = serde_json::from_slice(&image.manifest.bytes).expect("JSON");
     manifest["layers"][0]["mediaType"] =
         json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
-    manifest["layers"][0]["urls"] = json!([format!("http://{}/layer", elsewhere.host())]);
-    registry.put_image("app", "x", &image);
+    let urls = ["file:///etc/passwd".to_owned(), format!("http://{}/layer", elsewhere.host())];
+    manifest["layers"][0]["urls"] = json!(urls);
     registry.put_manifest("app", "1", &Blob::json(n2c::media_type::OCI_MANIFEST, &manifest));
+    registry.put_blob(&image.config);
+    registry.put_blob(&image.layers[1]);
     let expected = format!("Basic {}", basic("bob", PASSWORD));
     registry.hook(move |call| {
         (call.header("authorization") != Some(&expected))
             .then(|| Reply::new(401, "").with("www-authenticate", "Basic realm=x"))
     });
+    let layer = image.layers[0].bytes.clone();
+    elsewhere.hook(move |_| {
+        let challenge = "Basic realm=\"gimme\"";
+        Some(Reply::new(200, layer.clone()).with("www-authenticate", challenge))
+    });
     let directory = tempfile::tempdir().expect("a directory");
     let entry = json!({ "auth": basic("bob", PASSWORD) });
-    write(&directory.path().join("auth.json"), &json!({ "auths": { registry.host(): entry } }));
+    let auths = json!({ "auths": { registry.host(): entry, elsewhere.host(): entry } });
+    write(&directory.path().join("auth.json"), &auths);
     let reference = registry.reference("app:1");
-    for command in ["lock", "inspect"] {
-        let run = n2c_in(
-            directory.path(),
-            &[command, &reference, "--arch", "amd64", "--authfile", "auth.json"],
-        );
-        assert_eq!(run.code, 0, "{}", run.stderr);
-    }
-    let run = fetch(directory.path(), &registry, &image.layers[0], &["--authfile", "auth.json"]);
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    let run = |arguments: &[&str]| {
+        n2c_in(directory.path(), &[arguments, &["--authfile", "auth.json"]].concat())
+    };
+    // What asks for no layer asks nobody else.
+    assert_eq!(run(&["lock", &reference, "--arch", "amd64", "-o", "lock.json"]).code, 0);
     assert_eq!(elsewhere.log(), Vec::<String>::new());
+    let pull = ["pull", &reference, "dir:d", "--arch", "amd64"];
+    let refused = run(&[&pull[..], &["--no-foreign"]].concat());
+    let error = refused.error(4);
+    assert!(error.contains("is a foreign layer") && error.contains("file:///etc"), "{error}");
+    assert_eq!(elsewhere.log(), Vec::<String>::new());
+    let pulled = run(&pull);
+    assert_eq!(pulled.code, 0, "{}", pulled.stderr);
+    let place = directory.path().join("d").join(image.layers[0].digest().hex());
+    assert_eq!(std::fs::read(place).expect("a layer"), image.layers[0].bytes);
+    let (repository, digest) = (registry.reference("app"), image.layers[0].digest().to_string());
+    let blob = ["blob", &repository, &digest, "-o", "out"];
+    assert_eq!(run(&blob).code, 4);
+    let url = format!("--url={}", urls[1]);
+    assert_eq!(run(&[&blob[..], &[&url]].concat()).code, 0);
+    assert_eq!(run(&["verify", "lock.json"]).code, 0);
+    for call in elsewhere.calls() {
+        assert_eq!(call.header("authorization"), None);
+    }
+    // Other bytes are refused, whoever serves them.
+    elsewhere.hook(|_| Some(Reply::new(200, "something else")));
+    assert_eq!(run(&["pull", &reference, "dir:e", "--arch", "amd64"]).code, 8);
 }
 
 // What a server was told, it may say again; a token is longer than a message.

@@ -193,6 +193,64 @@ fn a_docker_manifest_list() {
     assert_eq!(image["layers"][0]["mediatype"], format!("{LAYER}+gzip"));
 }
 
+// Debian's skopeo and umoci find OCI's media types alone in a layout.
+#[test]
+#[ignore = "needs docker-registry, skopeo and umoci; run `tests/run`"]
+fn docker_manifests_become_oci_where_that_is_asked_for() {
+    let registry = Distribution::start();
+    let layout = tempfile::tempdir().expect("a directory");
+    let all = ["linux/amd64", "linux/arm64/v8"].map(|platform| busybox(platform, true));
+    let index = images::index(&[
+        all[0].manifest.entry("linux/amd64"),
+        all[1].manifest.entry("linux/arm64/v8"),
+    ]);
+    let blobs: Vec<_> = all.iter().flat_map(blobs_of).collect();
+    write_layout(layout.path(), &[("1", &index)], &blobs);
+    registry.push(layout.path(), "1", "docker:1", &["--format", "v2s2"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("docker:1");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    // One platform: the very manifest that skopeo makes.
+    let pull = |more: &[&str]| {
+        let run = n2c_in(directory.path(), &[&["pull", &reference, "--format=oci"], more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(!run.stderr.contains("stays so"), "{}", run.stderr);
+    };
+    pull(&["oci:ours:1", "--arch=amd64"]);
+    let source = format!("docker://{reference}");
+    let copy = ["copy", "--quiet", "--src-tls-verify=false", "--override-arch=amd64"];
+    let theirs = format!("oci:{}:1", path("theirs"));
+    tools::skopeo(&[&copy[..], &["--format=oci", &source, &theirs]].concat());
+    let inspect = |layout: &str| -> Value {
+        let raw = tools::skopeo(&["inspect", "--raw", &format!("oci:{}:1", path(layout))]);
+        serde_json::from_slice(&raw).expect("JSON")
+    };
+    assert_eq!(inspect("ours"), inspect("theirs"));
+    let bundle = path("bundle");
+    let image = format!("{}:1", path("ours"));
+    run("umoci", &["unpack", "--rootless", "--image", &image, &bundle]);
+    assert!(directory.path().join("bundle/rootfs/bin/busybox").exists());
+    // All of them, below an index of OCI's.
+    pull(&["oci:all:1", "--all-platforms"]);
+    pull(&["oci-archive:all.tar:1", "--all-platforms"]);
+    let index = inspect("all");
+    assert_eq!(index["mediaType"], media_type::OCI_INDEX);
+    let entries = index["manifests"].as_array().expect("manifests");
+    assert!(entries.iter().all(|entry| entry["mediaType"] == media_type::OCI_MANIFEST));
+    assert_eq!(entries.len(), 2);
+    for layout in ["oci:all:1", "oci-archive:all.tar:1"] {
+        let (transport, rest) = layout.split_once(':').expect("a transport");
+        let source = format!("{transport}:{}", path(rest));
+        let options = ["inspect", "--override-arch=arm64", "--override-variant=v8"];
+        let seen = tools::skopeo(&[&options[..], &[&source]].concat());
+        let seen: Value = serde_json::from_slice(&seen).expect("JSON");
+        assert_eq!(seen["Architecture"], "arm64");
+    }
+    let lock = n2c_in(directory.path(), &["lock", "oci:all:1", "--arch=arm64"]);
+    let config: Value = serde_json::from_slice(&all[1].config.bytes).expect("JSON");
+    assert_eq!(lock.json()["n2c"]["image"]["config"]["Env"], config["config"]["Env"]);
+}
+
 #[test]
 #[ignore = "needs docker-registry, skopeo and umoci; run `tests/run`"]
 fn a_single_image_made_by_umoci() {

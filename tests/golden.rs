@@ -171,6 +171,67 @@ fn what_does_not_fit_together_is_refused() {
     assert!(run.error(8).contains("invalid blob map"), "{}", run.stderr);
 }
 
+// Of a plain manifest, its config alone says what it is for.
+#[test]
+fn a_platform_that_was_asked_for_is_the_one_that_is_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = directory.path().join("out.json");
+    let output = output.to_str().expect("a path");
+    let architecture = image_from_manifest("oci-gzip", &[]).1["arch"].clone();
+    let other = if architecture == "s390x" { "linux/amd64" } else { "linux/s390x" };
+    for command in [
+        &["image-from-manifest", output, "dir/manifest.json", "blobs.json"][..],
+        &["image-from-dir", output, "dir"],
+    ] {
+        let run = n2c_in(&folder("oci-gzip"), &[command, &["--platform", other]].concat());
+        assert!(run.error(4).contains(&format!("no image for `{other}`")), "{}", run.stderr);
+        let arch = format!("--arch={}", architecture.as_str().expect("text"));
+        assert_eq!(n2c_in(&folder("oci-gzip"), &[command, &[&arch]].concat()).code, 0);
+    }
+}
+
+// Whoever reads the image.json believes its sizes.
+#[test]
+fn a_layers_size_is_that_of_its_file() {
+    let run =
+        changed("oci-gzip", "manifest.json", |manifest| manifest["layers"][0]["size"] = json!(1));
+    let error = run.error(8);
+    assert!(
+        error.contains("size mismatch for layer 1") && error.contains("expected 1 bytes"),
+        "{error}"
+    );
+}
+
+// Go's readers refuse the file where a field has another type.
+#[test]
+fn what_readers_would_refuse_is_put_right_and_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = support::images::Image::new("windows/amd64", &["x"]);
+    let mut config: Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
+    config["created"] = json!("yesterday");
+    config["history"][0]["created"] = json!("long ago");
+    config["config"]["Entrypoint"] = json!("/bin/sh");
+    config["config"]["Labels"] = json!({ "build": 7 });
+    let image = support::images::Image::from_parts(&config, image.layers);
+    let (dir, blobs) = (directory.path().join("dir"), image.layers.iter().chain([&image.config]));
+    std::fs::create_dir(&dir).expect("made");
+    std::fs::write(dir.join("manifest.json"), &image.manifest.bytes).expect("written");
+    for blob in blobs {
+        std::fs::write(dir.join(blob.digest().hex()), &blob.bytes).expect("written");
+    }
+    let run = n2c_in(directory.path(), &["image-from-dir", "out.json", "dir", "--inherit=all"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let written = read(&directory.path().join("out.json"));
+    assert_eq!(written["created"], Value::Null);
+    assert_eq!(written["image-config"]["Entrypoint"], json!(["/bin/sh"]));
+    assert_eq!(written["image-config"]["Labels"], json!({ "build": "7" }));
+    assert_eq!(written["layers"][0]["History"].get("created"), None);
+    for said in ["`Entrypoint`", "`Labels`", "`created`", "`windows/amd64`"] {
+        let is_said = |line: &str| line.starts_with("warning: ") && line.contains(said);
+        assert!(run.stderr.lines().any(is_said), "{said}: {}", run.stderr);
+    }
+}
+
 #[test]
 fn image_from_dir_agrees_with_upstream_too() {
     for name in ["docker-gzip", "docker-plain", "oci-gzip", "oci-plain", "oci-repeated", "oci-zstd"]

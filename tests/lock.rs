@@ -244,6 +244,84 @@ fn an_image_without_index_is_checked_too() {
     assert!(all["n2c"]["platforms"]["linux/arm64"].is_object());
 }
 
+// What `n2c hash --arch arm64` prints is pulled on any machine.
+#[test]
+fn a_single_image_by_its_digest_is_taken_as_it_is() {
+    let registry = Registry::start();
+    let image = Image::new("linux/s390x", &["one"]);
+    registry.put_image("app", "1", &image);
+    let tagged = registry.reference("app:1");
+    let pinned = format!("{}@{}", registry.reference("app"), image.manifest.digest());
+    let directory = tempfile::tempdir().expect("a directory");
+    let n2c = |arguments: &[&str]| n2c_in(directory.path(), arguments);
+    let lock = n2c(&["lock", &pinned]);
+    assert_eq!(lock.json()["n2c"]["platform"], "linux/s390x");
+    assert!(lock.stderr.contains("`linux/s390x`"), "{}", lock.stderr);
+    for destination in ["dir:d", "oci:o", "oci-archive:o.tar", "docker-archive:d.tar"] {
+        assert_eq!(n2c(&["pull", &pinned, destination]).code, 0, "{destination}");
+    }
+    let hash = n2c(&["hash", &tagged, "--arch=s390x"]);
+    assert_eq!(n2c(&["hash", &pinned]).text(), hash.text());
+    // Whoever asks for another gets none, and a tag is no promise.
+    for arguments in [
+        &["lock", &pinned, "--arch=amd64"][..],
+        &["pull", &pinned, "dir:x", "--arch=amd64"],
+        &["hash", &pinned, "--arch=amd64"],
+        &["lock", &tagged],
+    ] {
+        assert!(n2c(arguments).error(4).contains("available: linux/s390x"));
+    }
+}
+
+// As `crane append --oci-empty-base` and nix2container's own transport make them.
+#[test]
+fn an_image_that_names_no_platform_is_taken_where_nothing_else_is_there() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["one"]);
+    let mut config: Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
+    config["os"] = json!("");
+    config.as_object_mut().expect("an object").remove("architecture");
+    let image = Image::from_parts(&config, image.layers);
+    registry.put_image("app", "1", &image);
+    let mut entry = image.manifest.descriptor();
+    registry.put_manifest("app", "index", &images::index(&[entry.clone()]));
+    entry["platform"] = json!({ "os": "linux", "architecture": "arm64" });
+    registry.put_manifest("app", "named", &images::index(&[entry]));
+    for (name, arguments, platform) in [
+        ("app:1", &["--arch=s390x"][..], "linux/s390x"),
+        ("app:index", &["--arch=s390x"], "linux/s390x"),
+        ("app:named", &["--arch=arm64"], "linux/arm64"),
+    ] {
+        let reference = registry.reference(name);
+        let run = n2c(&[&["lock", &reference], arguments].concat());
+        assert_eq!(run.json()["n2c"]["platform"], platform, "{name}");
+        assert!(run.stderr.contains("note: ") && run.stderr.contains("names no"), "{}", run.stderr);
+        let run = n2c(&[&["pull", &reference, "dir:d"], arguments].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    assert_eq!(n2c(&["lock", &registry.reference("app:1")]).code, 0);
+    let run = n2c(&["lock", &registry.reference("app:1"), "--all-platforms"]);
+    assert!(run.error(4).contains("does not say which platform"), "{}", run.stderr);
+    // Beside one that does, it is nobody's.
+    let amd64 = Image::new("linux/amd64", &["two"]);
+    registry.put_image("app", "two", &amd64);
+    let both = images::index(&[image.manifest.descriptor(), amd64.manifest.descriptor()]);
+    registry.put_manifest("app", "both", &both);
+    assert!(
+        n2c(&["lock", &registry.reference("app:both"), "--arch=s390x"]).error(4).contains("amd64")
+    );
+    let run = n2c(&["lock", &registry.reference("app:both"), "--arch=amd64"]);
+    assert_eq!(digest_of_manifest(&run.json()), amd64.manifest.digest().to_string());
+}
+
+#[test]
+fn the_hint_names_the_best_variant_there_is() {
+    let (registry, ..) = registry_with(&["linux/amd64", "linux/arm/v5", "linux/arm/v6"]);
+    let run = n2c(&["lock", &registry.reference("app:1"), "--platform=linux/arm/v4"]);
+    run.error(4);
+    assert!(run.stderr.contains("hint: pass `--platform linux/arm/v6`"), "{}", run.stderr);
+}
+
 #[test]
 fn a_reference_with_tag_and_digest_is_fetched_by_digest() {
     let (registry, _, index) = registry_with(&["linux/amd64"]);

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::functions::{ROOT, lock, nix_with_n2c, push, read, with_n2c};
 use support::images::{Blob, Image};
-use support::program::n2c_in;
-use support::registry::{Registry, Reply};
+use support::program::{command, n2c_in};
+use support::registry::{Registry, Reply, ReplyBody};
 use support::tools::{Distribution, Nix};
 
 #[test]
@@ -162,6 +162,81 @@ fn a_daemon_keeps_only_what_was_asked_for() {
     let (success, _, stderr) = prefetch();
     assert!(success && stderr.contains("1 blobs fetched, 3 were"), "{stderr}");
     nix.run("nix-store", &["--verify", "--check-contents"]);
+}
+
+// A daemon takes a connection that is closed within its buffer for the end of a file.
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn a_daemon_keeps_nothing_of_a_prefetch_that_was_killed() {
+    let registry = Registry::start();
+    let bytes: Vec<u8> = (0..50_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", bytes);
+    let config = serde_json::json!({
+        "os": "linux", "architecture": "amd64",
+        "rootfs": { "type": "layers", "diff_ids": [layer.digest().to_string()] },
+    });
+    let image = Image::from_parts(&config, vec![layer.clone()]);
+    registry.put_image("app", "1", &image);
+    let nix = nix_with_n2c();
+    let reference = registry.reference("app:1");
+    n2c_in(nix.directory(), &["lock", &reference, "--arch", "amd64", "-o", "app.json"]);
+    let _daemon = nix.start_daemon();
+    let program = nix.directory().join("n2c/bin/n2c");
+    for megabytes in [0, 1, 10, 31, 33, 34, 40, 49] {
+        let (name, sent) =
+            (layer.digest().to_string(), layer.bytes[..megabytes * 1_000_000].to_vec());
+        registry.hook(move |call| {
+            call.target.ends_with(&name).then(|| {
+                let body = ReplyBody::Stalled(sent.clone().into());
+                Reply { body, ..Reply::new(200, "") }.with("content-length", "50000000".to_owned())
+            })
+        });
+        // What GNU's `timeout` kills, it kills hard.
+        let arguments =
+            ["-s", "KILL", "1.5", program.to_str().expect("a path"), "prefetch", "app.json"];
+        let (success, ..) = nix.try_run_as_nobody("timeout", &arguments);
+        assert!(!success);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let kept = stored_blobs(&nix);
+        let kept: Vec<_> = kept.iter().filter(|(hex, _)| *hex == layer.digest().hex()).collect();
+        assert!(kept.is_empty(), "{} bytes of {megabytes} MB were kept", kept[0].1.len());
+    }
+    registry.hook(|_| None);
+    let arguments = ["prefetch", "app.json"];
+    let (success, _, stderr) = nix.try_run_as_nobody(program.to_str().expect("a path"), &arguments);
+    assert!(success, "{stderr}");
+    nix.run("nix-store", &["--verify", "--check-contents"]);
+}
+
+// Neither a silent daemon nor a `nix-store` that hangs keeps a signal from ending it.
+#[test]
+fn a_prefetch_that_waits_for_nix_can_be_ended() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    n2c_in(directory.path(), &["lock", &reference, "--arch", "amd64", "-o", "app.json"]).text();
+    let socket = directory.path().join("socket");
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let bin = directory.path().join("bin");
+    std::fs::create_dir(&bin).expect("made");
+    std::fs::write(bin.join("nix-store"), "#!/bin/sh\nexec sleep 60\n").expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("nix-store"), executable).expect("set");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
+    for remote in ["daemon", "local"] {
+        let mut child = command(directory.path(), &["prefetch", "app.json"])
+            .env("NIX_REMOTE", remote)
+            .env("NIX_DAEMON_SOCKET_PATH", &socket)
+            .env("PATH", &path)
+            .spawn()
+            .expect("a run");
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert!(child.try_wait().expect("a child").is_none(), "it does not wait");
+        let id = child.id().to_string();
+        std::process::Command::new("kill").args(["-s", "INT", &id]).status().expect("kill");
+        assert_eq!(child.wait().expect("an end").code(), Some(130), "{remote}");
+    }
 }
 
 #[test]

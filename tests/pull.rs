@@ -8,7 +8,7 @@ mod support;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -715,6 +715,55 @@ fn a_layout_with_wrong_bytes_is_found_out() {
         let run = n2c_in(directory.path(), &["lock", source]);
         assert!(run.error(2).contains("is not read from here"), "{}", run.stderr);
     }
+}
+
+#[test]
+fn a_layouts_index_says_what_it_is() {
+    let registry = registry_with(&Image::new("linux/amd64", &["one"]));
+    let directory = tempfile::tempdir().expect("a directory");
+    assert_eq!(pull(directory.path(), &registry, "oci:o:1").code, 0);
+    let index = std::fs::read(directory.path().join("o/index.json")).expect("an index");
+    let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
+    assert_eq!(index["mediaType"], n2c::media_type::OCI_INDEX);
+}
+
+// As skopeo, which takes no default for it.
+#[test]
+fn a_further_name_has_a_tag() {
+    let registry = registry_with(&Image::new("linux/amd64", &["one"]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    let pull = |name: &str| {
+        let arguments = ["pull", &reference, "docker-archive:a.tar:x:1", "--arch=amd64"];
+        n2c_in(directory.path(), &[&arguments[..], &["--additional-tag", name]].concat())
+    };
+    for name in ["b", "host:5000/b", &format!("b@{}", Digest::sha256(b""))] {
+        pull(name).error(2);
+    }
+    assert_eq!(names(directory.path()), [""; 0]);
+    assert_eq!(pull("host:5000/b:2").code, 0);
+}
+
+// util-linux's `script` gives it a terminal.
+#[test]
+fn a_pull_on_a_terminal_ends_with_a_word() {
+    let registry = registry_with(&Image::new("linux/amd64", &["one", "two"]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = support::program::binary();
+    let pull = |more: &str| {
+        let reference = registry.reference("app:1");
+        let line = format!("{} pull {reference} dir:d --arch=amd64 {more}", program.display());
+        let mut script = Command::new("script");
+        let script = script.args(["-qec", &line, "/dev/null"]).current_dir(directory.path());
+        let output = script.stdin(Stdio::null()).output().expect("script");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let first = pull("");
+    assert!(first.contains("pulled to `dir:d`: 3 blobs, "), "{first}");
+    let second = pull("");
+    assert!(second.contains("pulled to `dir:d`: 0 blobs, 0 B, 3 were there already"), "{second}");
+    assert!(!pull("-q").contains("pulled"));
+    assert!(!self::pull(directory.path(), &registry, "dir:d").stderr.contains("pulled"));
 }
 
 #[test]

@@ -312,18 +312,24 @@ fn what_can_not_be_brought_up_to_date_is_said() {
     project.lock(&registry.reference(&format!("app@{digest}")), "pinned.json", &AMD64);
     std::fs::create_dir(project.path("deep")).expect("a folder");
     std::fs::write(project.path("deep/package.json"), "{\"name\": \"x\"}").expect("written");
-    std::fs::write(project.path("deep/broken.json"), "{").expect("written");
     std::fs::write(project.path("notes.md"), "\"n2c\"").expect("written");
     let run = project.run(&["update", "--json"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(statuses(&run), ["fresh", "pinned"]);
-    for passed in ["deep/package.json", "deep/broken.json"] {
-        assert!(
-            run.stderr.contains(&format!("`lockfiles/{passed}` is no lockfile")),
-            "{}",
-            run.stderr
+    let passed = "`lockfiles/deep/package.json` is no lockfile";
+    assert!(run.stderr.contains(passed), "{}", run.stderr);
+    // What is broken may have been a lockfile: `n2c lock … > FILE` that failed.
+    for broken in ["", "{", "\u{feff}{}", "{\"schemaVersion\": 2,"] {
+        std::fs::write(project.path("deep/broken.json"), broken).expect("written");
+        let run = project.run(&["update", "--json"]);
+        let expected = ["fresh", "failed", "pinned"];
+        assert_eq!(
+            (run.code, statuses(&run)),
+            (8, expected.map(String::from).to_vec()),
+            "{broken}"
         );
     }
+    std::fs::remove_file(project.path("deep/broken.json")).expect("removed");
 
     let whole = project.read("app.json");
     for (from, to, expected) in [
@@ -492,7 +498,8 @@ fn refresh_follows_the_line_that_a_bot_edited() {
     project.lock(&reference, "a.json", &AMD64);
     assert_eq!(project.read("a.json"), refreshed);
 
-    // Nothing to do: the index alone is looked at, and the file is not touched.
+    // Nothing to do: index and config are looked at, which no registry counts as
+    // pulls of the image, and the file is not touched.
     let modified =
         || project.path("a.json").metadata().expect("metadata").modified().expect("a time");
     let (before, asked) = (modified(), registry.log().len());
@@ -500,7 +507,8 @@ fn refresh_follows_the_line_that_a_bot_edited() {
     assert_eq!(modified(), before);
     let log = registry.log().split_off(asked);
     let index = format!("GET /v2/app/manifests/{}", second.digest());
-    assert_eq!(log, ["HEAD /v2/app/manifests/1".to_owned(), index]);
+    let config = format!("GET /v2/app/blobs/{}", new.config.digest());
+    assert_eq!(log, ["HEAD /v2/app/manifests/1".to_owned(), index, config]);
 
     // The digest counts; that the tag is elsewhere is said.
     std::fs::write(project.path("a.json"), &stale).expect("written");
@@ -594,6 +602,8 @@ fn a_difference_says_what_a_reviewer_wants_to_know() {
         "- Env `OLD`: removed `1`\n",
         "- config `Entrypoint`: `[\"/a\"]` → `[\"/b\"]`\n",
         "- layers: 1 kept, 1 added, 1 removed, ",
+        &format!("  - added `{}`, {size} B\n", new.layers[1].digest()),
+        &format!("  - removed `{}`, {} B\n", old.layers[1].digest(), old.layers[1].bytes.len()),
         &format!("- [changes in the source]({page})\n"),
         "- config `![x](https://evil.example)⟨a⟩⟨a⟩## Yes`: removed `1`\n",
         "- label `evil`: ``` ` @everyone⟨a⟩<img> 1.0 ```".replace("```", "``").as_str(),
@@ -657,7 +667,8 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
         let run = project.run(&[&["verify", "lockfiles", "--json"], arguments].concat());
         let line = report(&run).remove(0);
         let found = line["checks"].as_array().expect("checks").iter().filter(|check| {
-            assert_eq!(check["status"] == "ok", check["error"].is_null());
+            let is_failure = !matches!(check["status"].as_str(), Some("ok" | "unchecked"));
+            assert_eq!(is_failure, !check["error"].is_null());
             check["status"] != "ok"
         });
         let found: Vec<String> = found
@@ -715,9 +726,14 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
     // Without a network.
     drop(registry);
     assert_eq!(checks(&[]).0, 7);
-    assert_eq!(checks(&["--offline"]), (0, vec![]));
+    let unseen = |wrong: &str| {
+        let subjects = ["reference ", "config linux/amd64", "config linux/arm64"];
+        let verdict = |subject| if wrong == subject { "wrong" } else { "unchecked" };
+        subjects.map(|subject| format!("{subject} {}", verdict(subject))).to_vec()
+    };
+    assert_eq!(checks(&["--offline"]), (0, unseen("")));
     project.edit("a.json", "\"architecture\": \"arm64\"", "\"architecture\": \"amd64\"");
-    assert_eq!(checks(&["--offline"]), (8, vec!["config linux/arm64 wrong".to_owned()]));
+    assert_eq!(checks(&["--offline"]), (8, unseen("config linux/arm64")));
     let text = project.run(&["verify", "lockfiles", "--offline"]);
     assert_eq!(text.code, 8);
     let text = String::from_utf8(text.stdout).expect("text");
@@ -730,11 +746,90 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
     let digest = whole.split_once("app:1@").and_then(|(_, rest)| rest.split_once('"'));
     let digest = digest.expect("a ref").0;
     project.edit("a.json", &format!("app:1@{digest}"), "app:1");
-    assert_eq!(checks(&["--offline"]), (8, vec!["reference  wrong".to_owned()]));
+    assert_eq!(checks(&["--offline"]), (8, unseen("reference ")));
     let empty = r#"{"n2c":{"version":1,"ref":"h.io/a:1","platforms":{}}}"#;
     std::fs::write(project.path("b.json"), empty).expect("written");
     let run = project.run(&["verify", "lockfiles/b.json", "--offline"]);
     assert_eq!(run.code, 8, "{}", run.stderr);
+}
+
+// Nix hands out what a lockfile says of the config, without having seen it.
+#[test]
+fn what_a_lockfile_says_of_the_config_is_proved_by_the_config() {
+    let registry = Registry::start();
+    let [image, _] = images_of("x");
+    registry.put_image("app", "1", &image);
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    let whole = project.read("a.json");
+    let config: Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
+    let diff_id = config["rootfs"]["diff_ids"][0].as_str().expect("a digest");
+    let other = format!("sha256:{}", "0".repeat(64));
+    for (from, to) in
+        [("LANG=C.UTF-8", "LD_PRELOAD=x"), ("/bin/hello", "/bin/evil"), (diff_id, other.as_str())]
+    {
+        project.edit("a.json", from, to);
+        let edited = project.read("a.json");
+        let run = project.run(&["refresh", "--check", "--json"]);
+        assert_eq!((run.code, statuses(&run)), (3, vec!["stale".to_owned()]), "{from}");
+        assert!(run.stderr.contains("hint: run `n2c refresh`"), "{}", run.stderr);
+        assert_eq!(project.read("a.json"), edited);
+        // What is offline has not seen it, unless the store has it.
+        let offline = || project.run(&["verify", "lockfiles", "--offline"]);
+        let text = offline().text().to_owned();
+        assert!(text.contains("  unchecked    config"), "{text}");
+        assert!(!text.contains("ok           config"), "{text}");
+        assert_eq!(statuses(&project.run(&["refresh", "--json"])), ["updated"]);
+        assert_eq!(project.read("a.json"), whole);
+    }
+    // Sorted by a formatter, all of it is put back in its order, at once.
+    let sorted: Value = serde_json::from_str(&whole).expect("JSON");
+    let mut sorted = sorted;
+    sorted.sort_all_objects();
+    std::fs::write(project.path("a.json"), format!("{sorted:#}\n")).expect("written");
+    assert_eq!(statuses(&project.run(&["refresh", "--json"])), ["updated"]);
+    assert_eq!(project.read("a.json"), whole);
+    assert_eq!(statuses(&project.run(&["refresh", "--check", "--json"])), ["fresh"]);
+}
+
+#[test]
+fn an_edit_that_was_made_meanwhile_is_not_lost() {
+    let registry = Registry::start();
+    let [old, _] = images_of("old");
+    registry.put_image("app", "1", &old);
+    let project = Project::new();
+    project.lock(&registry.reference("app:1"), "a.json", &AMD64);
+    let [new, _] = images_of("new");
+    registry.put_image("app", "1", &new);
+    let (path, config) = (project.path("a.json"), new.config.digest().to_string());
+    registry.hook(move |call| {
+        if call.target.ends_with(&config) {
+            std::fs::write(&path, "mine").expect("written");
+        }
+        None
+    });
+    let run = project.run(&["update", "--json"]);
+    assert_eq!((run.code, statuses(&run)), (1, vec!["failed".to_owned()]));
+    assert_eq!(project.read("a.json"), "mine");
+}
+
+#[test]
+fn images_that_lockfiles_share_are_fetched_once() {
+    let registry = Registry::start();
+    let old = images_of("old");
+    put_index(&registry, &[&old[0], &old[1]], "");
+    let project = Project::new();
+    let reference = registry.reference("app:1");
+    project.lock(&reference, "a.json", &AMD64);
+    project.lock(&reference, "b.json", &["--arch", "arm64"]);
+    project.lock(&reference, "c.json", &["--all-platforms"]);
+    let new = images_of("new");
+    put_index(&registry, &[&new[0], &new[1]], "");
+    let asked = registry.log().len();
+    assert_eq!(statuses(&project.run(&["update", "--json"])), ["updated"; 3]);
+    let log = registry.log().split_off(asked);
+    // The tag, its index, and of each image manifest and config.
+    assert_eq!(log.len(), 6, "{log:#?}");
 }
 
 #[test]
@@ -790,12 +885,13 @@ fn a_line_that_moved_alone_is_found_by_refresh() {
         assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
         assert_eq!(project.read("a.json"), whole);
     }
-    // Without an index, what is proved needs one question; several lockfiles of
-    // one image need no more.
+    // Without an index, a manifest that is proved needs no request; several lockfiles
+    // of one image need no more than one.
     std::fs::copy(project.path("a.json"), project.path("b.json")).expect("a copy");
     let asked = registry.log().len();
     assert_eq!(project.run(&["refresh"]).code, 0);
-    assert_eq!(registry.log().split_off(asked), ["HEAD /v2/plain/manifests/1"]);
+    let config = format!("GET /v2/plain/blobs/{}", new.config.digest());
+    assert_eq!(registry.log().split_off(asked), ["HEAD /v2/plain/manifests/1", &config]);
 }
 
 #[test]

@@ -1,0 +1,570 @@
+//! What servers, files and neighbours do that mean no good, or do not care: secrets
+//! that come back, answers that never end, a disk or a moment that is not what it was.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use n2c::digest::Digest;
+use serde_json::json;
+
+use support::images::{Blob, Image, index};
+use support::program::{Run, command, n2c, n2c_in, peak_memory};
+use support::registry::{Registry, Reply, ReplyBody};
+
+const PASSWORD: &str = "kQ7-horse-battery";
+
+/// A server that does as it likes with each connection. It answers until the test
+/// program ends.
+fn server(answer: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let (answer, stream) = (answer.clone(), stream.expect("a connection"));
+            std::thread::spawn(move || answer(number, stream));
+        }
+    });
+    address
+}
+
+/// The head of an HTTP request.
+fn read_head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// Writes credentials for `host`, and runs n2c with them.
+fn with_password(directory: &Path, host: &str, arguments: &[&str]) -> Run {
+    use base64::Engine as _;
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("bob:{PASSWORD}"));
+    let file = json!({ "auths": { host: { "auth": auth } } }).to_string();
+    std::fs::write(directory.join("auth.json"), file).expect("written");
+    n2c_in(directory, &[arguments, &["--authfile=auth.json"]].concat())
+}
+
+fn wants_password() -> Reply {
+    Reply::new(401, "").with("www-authenticate", "Basic realm=\"x\"".to_owned())
+}
+
+/// Whether text holds nothing that a server could act by.
+#[track_caller]
+fn assert_harmless(text: &str) {
+    assert!(!text.contains(PASSWORD), "{text}");
+    let is_active = |c: char| c != '\n' && n2c::text::is_active(c);
+    assert!(!text.chars().any(is_active), "{text:?}");
+    assert!(text.lines().all(|line| line.chars().count() < 4100), "a line is too long");
+}
+
+#[test]
+fn what_a_server_repeats_is_not_shown() {
+    let evil = format!("{PASSWORD}\u{9b}31m\u{202e}");
+    let digest = Digest::sha256(b"x").to_string();
+    let descriptor =
+        |kind: &str, digest: &str| json!({ "mediaType": kind, "digest": digest, "size": 1 });
+    let config = "application/vnd.oci.image.config.v1+json";
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let bodies = [
+        json!({ "schemaVersion": 2, "mediaType": evil }),
+        json!({ "schemaVersion": 2, "config": descriptor(&evil, &digest), "layers": [] }),
+        json!({ "schemaVersion": 2, "config": descriptor(config, &evil), "layers": [] }),
+        json!({ "schemaVersion": 2, "artifactType": evil, "config": descriptor("x/y", &digest), "layers": [] }),
+        json!({ "schemaVersion": 2, "config": descriptor(config, &digest), "layers": [descriptor(&evil, &digest)] }),
+        json!({ "schemaVersion": 2, "config": { "mediaType": config, "digest": digest, "size": evil }, "layers": [] }),
+        json!({ "schemaVersion": 2, "manifests": [{ "mediaType": manifest, "digest": digest, "size": 1,
+            "platform": { "os": "linux", "architecture": PASSWORD } }] }),
+        json!({ "errors": [{ "code": evil, "message": evil }] }),
+        json!(evil),
+    ];
+    for body in bodies {
+        let registry = Registry::start();
+        let text = body.to_string();
+        registry.hook(move |call| {
+            if call.header("authorization").is_none() {
+                return Some(wants_password());
+            }
+            Some(
+                Reply::new(200, text.clone())
+                    .with("content-type", format!("{PASSWORD}/{PASSWORD}"))
+                    .with("ratelimit-limit", format!("{PASSWORD};w=1"))
+                    .with("ratelimit-remaining", PASSWORD.to_owned())
+                    .with("warning", format!("299 - \"{PASSWORD}\"")),
+            )
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let reference = registry.reference("app:1");
+        for arguments in [&["lock", &reference, "-v"][..], &["inspect", &reference, "--explain"]] {
+            let run = with_password(directory.path(), &registry.host(), arguments);
+            assert_harmless(&run.stderr);
+            assert_harmless(&String::from_utf8_lossy(&run.stdout));
+            // There are images in the index, for nobody here.
+            let is_shown = arguments[0] == "inspect" && body["manifests"].is_array();
+            assert_eq!(run.code == 0, is_shown, "{body}");
+        }
+    }
+}
+
+#[test]
+fn a_redirect_names_no_secret() {
+    let registry = Registry::start();
+    let blob = Blob::new("x", "y");
+    registry.hook(move |call| {
+        if call.header("authorization").is_none() {
+            return Some(wants_password());
+        }
+        let elsewhere = format!("http://127.0.0.1:1/{PASSWORD}/x?sig={PASSWORD}");
+        Some(Reply::new(307, "").with("location", elsewhere))
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
+    let arguments = ["blob", &repository, &digest, "-o", "out", "-v"];
+    let run = with_password(directory.path(), &registry.host(), &arguments);
+    run.error(7);
+    assert_harmless(&run.stderr);
+}
+
+// A row of a table, or a line of a report, is not to be made by a label.
+#[test]
+fn a_label_makes_no_row() {
+    let registry = Registry::start();
+    let mut image = Image::new("linux/amd64", &["x"]);
+    let mut config: serde_json::Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
+    config["config"]["Labels"] =
+        json!({ "a": "b\nEntrypoint  /bin/evil\u{1b}[2K", "c\nUser": "root" });
+    image = Image::from_parts(&config, image.layers);
+    registry.put_image("app", "1", &image);
+    let run = n2c(&["inspect", &registry.reference("app:1"), "--arch=amd64"]);
+    let rows: Vec<&str> = run.text().lines().collect();
+    assert_harmless(run.text());
+    assert!(!rows.iter().any(|row| row.starts_with("Entrypoint  /bin/evil")), "{rows:?}");
+    assert_eq!(rows.iter().filter(|row| row.starts_with("User")).count(), 1, "{rows:?}");
+}
+
+#[test]
+fn a_list_of_platforms_is_cut() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    let entries: Vec<_> =
+        (0..500).map(|n| image.manifest.entry(&format!("linux/arch{n}"))).collect();
+    registry.put_manifest("app", "1", &index(&entries));
+    let run = n2c(&["lock", &registry.reference("app:1"), "--arch=amd64"]);
+    let error = run.error(4);
+    assert!(error.ends_with("and 480 more") && error.len() < 1000, "{error}");
+}
+
+// RFC 8446 section 6: a fatal alert, handshake failure.
+#[test]
+fn a_tls_alert_is_no_reason_to_send_a_password_in_plain() {
+    let plain = Arc::new(Mutex::new(Vec::new()));
+    let seen = plain.clone();
+    let address = server(move |_, mut stream| {
+        let mut first = [0; 1];
+        if stream.read(&mut first).is_ok_and(|count| count == 1) && first[0] == 0x16 {
+            let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]);
+        } else {
+            seen.lock().expect("no panic").push(read_head(&mut stream));
+            let _ = stream.write_all(
+                b"HTTP/1.1 401 x\r\nwww-authenticate: Basic realm=x\r\ncontent-length: 0\r\n\r\n",
+            );
+        }
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = with_password(
+        directory.path(),
+        &address,
+        &["lock", &format!("{address}/app:1"), "--tls-verify=false"],
+    );
+    run.error(7);
+    let plain = plain.lock().expect("no panic");
+    assert!(plain.is_empty(), "{plain:?}");
+}
+
+#[test]
+fn a_plain_registry_that_stumbles_is_asked_again_in_plain() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
+    let behind = registry.host();
+    let address = server(move |number, mut stream| {
+        let mut first = [0; 1];
+        if stream.read(&mut first).is_err() || first[0] == 0x16 {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+            return;
+        }
+        if number < 3 {
+            return;
+        }
+        let head = format!("{}{}", char::from(first[0]), read_head(&mut stream));
+        let mut registry = TcpStream::connect(&behind).expect("the registry");
+        let head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+        registry.write_all(head.as_bytes()).expect("sent");
+        let mut reply = Vec::new();
+        registry.read_to_end(&mut reply).expect("answered");
+        let _ = stream.write_all(&reply);
+    });
+    let run = n2c(&["lock", &format!("{address}/app:1"), "--arch=amd64", "--tls-verify=false"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(!run.stderr.contains("TLS"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_no_http_is_asked_for_once() {
+    for reply in [
+        "HTTP/1.1 200 OK\r\nbroken header\r\n\r\n".to_owned(),
+        format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(5000)),
+    ] {
+        let count = Arc::new(Mutex::new(0));
+        let counted = count.clone();
+        let address = server(move |_, mut stream| {
+            // Also to a greeting in TLS, which may follow.
+            let mut start = [0; 1024];
+            let count = stream.read(&mut start).unwrap_or(0);
+            *counted.lock().expect("no panic") += usize::from(start[..count].starts_with(b"GET"));
+            let _ = stream.write_all(reply.as_bytes());
+        });
+        let digest = Digest::sha256(b"x").to_string();
+        n2c(&["blob", &format!("{address}/app"), &digest, "-o", "out"]).error(7);
+        assert_eq!(*count.lock().expect("no panic"), 1);
+    }
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (variable, proxy) in [
+        ("https_proxy", format!("http://bob:{PASSWORD}@127.0.0.1:1")),
+        ("all_proxy", "socks5://127.0.0.1:1".to_owned()),
+    ] {
+        let output = command(directory.path(), &["lock", "registry.invalid/app:1"])
+            .env(variable, &proxy)
+            .output()
+            .expect("a run");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(7), "{stderr}");
+        assert!(
+            stderr.contains("through the proxy `") && stderr.contains("127.0.0.1:1`"),
+            "{stderr}"
+        );
+        assert_harmless(&stderr);
+    }
+    let output = command(directory.path(), &["lock", "registry.invalid/app:1"])
+        .env("https_proxy", format!("gopher://bob:{PASSWORD}@x"))
+        .output()
+        .expect("a run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("`https_proxy`"), "{stderr}");
+    assert_harmless(&stderr);
+}
+
+// JSON of a few bytes may stand for a value of a hundred.
+#[test]
+fn documents_cost_no_more_memory_than_they_should() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let many = |mebibytes: usize| format!("[{}0]", "0,".repeat(mebibytes * 512 * 1024));
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    let mut config: serde_json::Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
+    config["x"] = json!("HERE");
+    let text = config.to_string().replace("\"HERE\"", &many(7));
+    let large = Blob::new(&image.config.media_type, text);
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&image.manifest.bytes).expect("JSON");
+    manifest["config"] = large.descriptor();
+    registry.put_manifest("app", "config", &Blob::json(&image.manifest.media_type, &manifest));
+    registry.put_blob(&large);
+    manifest["x"] = json!("HERE");
+    let text = manifest.to_string().replace("\"HERE\"", &many(3));
+    registry.put_manifest("app", "manifest", &Blob::new(&image.manifest.media_type, text));
+    std::fs::write(directory.path().join("lock.json"), format!("{{\"x\":{}}}", many(15)))
+        .expect("written");
+    std::fs::write(directory.path().join("large.json"), vec![b' '; 17 << 20]).expect("written");
+    let (config, manifest) = (registry.reference("app:config"), registry.reference("app:manifest"));
+    for (code, arguments) in [
+        (8, &["lock", &config, "--arch=amd64"][..]),
+        (8, &["lock", &manifest, "--arch=amd64"]),
+        (8, &["blobs", "lock.json"]),
+        (8, &["blobs", "large.json"]),
+        (1, &["lock", &config, "--cacert=/dev/zero"]),
+        (1, &["lock", &config, "--authfile=/dev/zero"]),
+    ] {
+        let (run, peak) = peak_memory(directory.path(), arguments);
+        assert_eq!(run.code, code, "{arguments:?}");
+        assert!(peak < 100_000, "{arguments:?}: {peak} KiB");
+    }
+}
+
+// `{ echo HEAD; n2c …; echo TAIL; } > file`
+#[test]
+fn stdout_is_written_where_it_stands() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let blob = &image.layers[0];
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = support::program::binary();
+    for output in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let script = format!(
+            "{{ echo HEAD; {} blob {} {} -o {output}; echo TAIL; }} > file",
+            program.display(),
+            registry.reference("app"),
+            blob.digest()
+        );
+        let status =
+            Command::new("sh").args(["-c", &script]).current_dir(directory.path()).status();
+        assert!(status.expect("a shell").success());
+        let file = std::fs::read(directory.path().join("file")).expect("a file");
+        assert_eq!(file, [b"HEAD\n", &blob.bytes[..], b"TAIL\n"].concat(), "{output}");
+    }
+    let reference = registry.reference("app:1");
+    let archive = |output: &str, stdout: Stdio| {
+        let destination = format!("docker-archive:{output}:app:1");
+        let child = command(directory.path(), &["pull", &reference, &destination, "--arch=amd64"])
+            .stdout(stdout)
+            .spawn();
+        child.expect("a run").wait_with_output().expect("an end")
+    };
+    let whole = archive("-", Stdio::piped());
+    assert!(whole.status.success() && whole.stdout.len() > 1024);
+    assert_eq!(archive("/dev/stdout", Stdio::piped()).stdout, whole.stdout);
+    // A socket has no path that could be opened.
+    let (mine, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    let reader = std::thread::spawn(move || {
+        let (mut mine, mut bytes) = (mine, Vec::new());
+        mine.read_to_end(&mut bytes).expect("read");
+        bytes
+    });
+    assert!(archive("/dev/stdout", std::os::fd::OwnedFd::from(theirs).into()).status.success());
+    assert_eq!(reader.join().expect("a reader"), whole.stdout);
+}
+
+#[test]
+fn many_pulls_into_one_directory_are_one_after_the_other() {
+    let registry = Registry::start();
+    let images = ["a", "b"].map(|text| Image::new("linux/amd64", &[text, "both", &text.repeat(9)]));
+    for (image, tag) in images.iter().zip(["a", "b"]) {
+        registry.put_image("app", tag, image);
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    for round in 0..6 {
+        let destination = format!("dir:d{}", round % 2);
+        let children: Vec<_> = (0..6)
+            .map(|n| {
+                let reference = registry.reference(if n % 2 == 0 { "app:a" } else { "app:b" });
+                command(directory.path(), &["pull", &reference, &destination, "--arch=amd64"])
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .expect("a run")
+            })
+            .collect();
+        for child in children {
+            let output = child.wait_with_output().expect("an end");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let folder = directory.path().join(format!("d{}", round % 2));
+        let manifest = std::fs::read(folder.join("manifest.json")).expect("a manifest");
+        let image =
+            images.iter().find(|image| image.manifest.bytes == manifest).expect("one of both");
+        for blob in image.layers.iter().chain([&image.config]) {
+            let bytes = std::fs::read(folder.join(blob.digest().hex())).expect("a blob");
+            assert!(bytes == blob.bytes);
+        }
+        assert_eq!(std::fs::read_dir(&folder).expect("listed").count(), 6);
+    }
+}
+
+#[test]
+fn an_archive_that_came_first_stays() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let directory = tempfile::tempdir().expect("a directory");
+    let (place, config) = (directory.path().join("a.tar"), image.layers[0].digest().to_string());
+    registry.hook(move |call| {
+        if call.target.ends_with(&config) {
+            std::fs::write(&place, "theirs").expect("written");
+        }
+        None
+    });
+    let reference = registry.reference("app:1");
+    for transport in ["docker-archive", "oci-archive"] {
+        let destination = format!("{transport}:a.tar");
+        let run = n2c_in(directory.path(), &["pull", &reference, &destination, "--arch=amd64"]);
+        let error = run.error(1);
+        assert!(error.contains("`a.tar` exists"), "{error}");
+        let path = directory.path().join("a.tar");
+        assert_eq!(std::fs::read(&path).expect("theirs"), b"theirs");
+        std::fs::remove_file(path).expect("removed");
+    }
+    assert_eq!(std::fs::read_dir(&directory).expect("listed").count(), 0);
+    // What `mktemp` made is there to be filled.
+    registry.hook(|_| None);
+    std::fs::write(directory.path().join("a.tar"), "").expect("written");
+    let run = n2c_in(directory.path(), &["pull", &reference, "oci-archive:a.tar", "--arch=amd64"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+/// Starts a run that waits for a blob which never ends.
+fn stalled(registry: &Registry, directory: &Path, arguments: &[&str]) -> std::process::Child {
+    registry.hook(|call| {
+        call.target.contains("/blobs/").then(|| Reply {
+            status: 200,
+            headers: Vec::new(),
+            body: ReplyBody::Stalled(vec![7; 100_000].into()),
+        })
+    });
+    let child = command(directory, arguments).stderr(Stdio::piped()).spawn().expect("a run");
+    let is_asked = || registry.log().iter().any(|line| line.contains("/blobs/"));
+    wait_until(is_asked);
+    child
+}
+
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_is_killed_leaves_nothing() {
+    let image = Image::new("linux/amd64", &["x"]);
+    let digest = image.layers[0].digest().to_string();
+    for arguments in [
+        &["blob", "REPOSITORY", &digest, "-o", "out"][..],
+        &["pull", "REPOSITORY:1", "docker-archive:out.tar", "--arch=amd64"],
+        &["pull", "REPOSITORY:1", "oci-archive:out.tar", "--arch=amd64"],
+        &["pull", "REPOSITORY:1", "oci:out", "--arch=amd64"],
+        &["pull", "REPOSITORY:1", "dir:out", "--arch=amd64"],
+    ] {
+        let registry = Registry::start();
+        registry.put_image("app", "1", &image);
+        let directory = tempfile::tempdir().expect("a directory");
+        let repository = registry.reference("app");
+        let arguments: Vec<String> =
+            arguments.iter().map(|word| word.replace("REPOSITORY", &repository)).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut child = stalled(&registry, directory.path(), &arguments);
+        // Some of it is written.
+        std::thread::sleep(Duration::from_millis(50));
+        child.kill().expect("killed");
+        child.wait().expect("an end");
+        let mut find = Command::new("find");
+        let find = find.args([".", "-type", "f", "-size", "+0"]).current_dir(&directory);
+        let left = find.output().expect("find");
+        let left = String::from_utf8_lossy(&left.stdout).into_owned();
+        // A layout may have its marker already.
+        let left: Vec<&str> = left.lines().filter(|line| !line.ends_with("oci-layout")).collect();
+        assert!(left.is_empty(), "{arguments:?}: {left:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_whatever_waits() {
+    let registry = Registry::start();
+    let image = Image::new("linux/amd64", &["x"]);
+    registry.put_image("app", "1", &image);
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    std::fs::set_permissions(&pipe, std::fs::Permissions::from_mode(0o600)).expect("set");
+    let large = Blob::new("x", vec![7; 4 << 20]);
+    registry.put_blob(&large);
+    let (reference, repository) = (registry.reference("app:1"), registry.reference("app"));
+    let digest = large.digest().to_string();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        for arguments in [
+            // Nobody ever writes to the one, or reads from the other.
+            &["lock", &reference, "--authfile=pipe"][..],
+            &["prefetch", "pipe"],
+            &["blob", &repository, &digest, "-o", "-"],
+        ] {
+            let mut child = command(directory.path(), arguments)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("a run");
+            std::thread::sleep(Duration::from_millis(400));
+            assert!(child.try_wait().expect("a child").is_none(), "{arguments:?} does not wait");
+            let started = Instant::now();
+            let id = child.id().to_string();
+            Command::new("kill").args(["-s", signal, &id]).status().expect("kill");
+            let status = child.wait().expect("an end");
+            assert_eq!(status.code(), Some(code), "{arguments:?}");
+            assert!(started.elapsed() < Duration::from_secs(10));
+        }
+    }
+    // A second one is not to be waited for.
+    let mut child = command(directory.path(), &["lock", &reference, "--authfile=pipe"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a run");
+    std::thread::sleep(Duration::from_millis(400));
+    for _ in 0..2 {
+        let id = child.id().to_string();
+        Command::new("kill").args(["-s", "INT", &id]).status().expect("kill");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+}
+
+// 120 layers that are here before the config is, and few descriptors.
+#[test]
+fn layers_that_wait_do_not_take_all_descriptors() {
+    let texts: Vec<String> = (0..120).map(|n| format!("layer {n}")).collect();
+    let image = Image::new("linux/amd64", &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let registry = Registry::start();
+    registry.put_image("app", "1", &image);
+    let config = image.config.digest().to_string();
+    let (bytes, started) = (image.config.bytes.clone(), Instant::now());
+    registry.hook(move |call| {
+        let is_early = started.elapsed() < Duration::from_secs(1);
+        (call.target.ends_with(&config) && is_early).then(|| {
+            // As slow as a registry may be.
+            std::thread::sleep(Duration::from_millis(300));
+            Reply::new(200, bytes.clone())
+        })
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let script = format!(
+        "ulimit -n 128; exec {} pull {} dir:d --arch=amd64",
+        support::program::binary().display(),
+        registry.reference("app:1")
+    );
+    let output = Command::new("sh").args(["-c", &script]).current_dir(&directory).output();
+    let output = output.expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The system's own words, where there are really too few.
+    let script = script.replace("128", "12").replace("dir:d", "dir:e");
+    let output = Command::new("sh").args(["-c", &script]).current_dir(&directory).output();
+    let stderr = String::from_utf8_lossy(&output.expect("a shell").stderr).into_owned();
+    assert!(stderr.contains("Too many open files"), "{stderr}");
+}
+
+#[test]
+fn a_full_temporary_directory_is_named() {
+    let registry = Registry::start();
+    let blob = Blob::new("x", "some bytes");
+    registry.put_blob(&blob);
+    let directory = tempfile::tempdir().expect("a directory");
+    let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
+    let output = command(directory.path(), &["blob", &repository, &digest, "-o", "-"])
+        .env("TMPDIR", "/nowhere")
+        .output()
+        .expect("a run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("a temporary file in `/nowhere`"), "{stderr}");
+}
