@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::digest::Digest;
+use crate::oci::digest::Digest;
 
 /// Something that happened, for whoever wants to show it.
 #[derive(Debug)]

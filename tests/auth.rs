@@ -631,7 +631,7 @@ fn rule_28_a_foreign_layer_is_fetched_without_a_credential() {
         json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
     let urls = ["file:///etc/passwd".to_owned(), format!("http://{}/layer", elsewhere.host())];
     manifest["layers"][0]["urls"] = json!(urls);
-    registry.put_manifest("app", "1", &Blob::json(n2c::media_type::OCI_MANIFEST, &manifest));
+    registry.put_manifest("app", "1", &Blob::json(n2c::oci::media_type::OCI_MANIFEST, &manifest));
     registry.put_blob(&image.config);
     registry.put_blob(&image.layers[1]);
     let expected = format!("Basic {}", basic("bob", PASSWORD));

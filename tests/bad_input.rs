@@ -9,8 +9,8 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use n2c::digest::Digest;
-use n2c::media_type::{OCI_CONFIG, OCI_MANIFEST};
+use n2c::oci::digest::Digest;
+use n2c::oci::media_type::{OCI_CONFIG, OCI_MANIFEST};
 use support::images::{self, Blob, Image};
 use support::program::{command, n2c, n2c_in};
 use support::registry::{Registry, Reply};

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use n2c::digest::Digest;
+use n2c::oci::digest::Digest;
 use support::images::Blob;
 use support::program::{Run, n2c_in};
 use support::registry::{Registry, Reply, ReplyBody};

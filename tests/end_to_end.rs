@@ -11,8 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use n2c::digest::Digest;
-use n2c::media_type;
+use n2c::oci::digest::Digest;
+use n2c::oci::media_type;
 use support::images::{self, Blob, Image, write_layout};
 use support::program::n2c_in;
 use support::tools::{self, Distribution, Nix, run, skopeo};

@@ -274,7 +274,7 @@ fn manifests_of_public_images_are_kept_to_the_byte() {
     ] {
         let file = format!("{file}-manifest.json");
         let bytes = std::fs::read(lockfiles.join(&file)).expect("a lockfile");
-        assert_eq!(n2c::digest::Digest::sha256(&bytes).to_string(), digest);
+        assert_eq!(n2c::oci::digest::Digest::sha256(&bytes).to_string(), digest);
         let map = n2c_in(&lockfiles, &["blobs", &file]).json();
         let map = map.as_object().expect("a blob map").clone();
         assert_eq!(map.len(), 7, "a config and six layers");

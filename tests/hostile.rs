@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use n2c::digest::Digest;
+use n2c::oci::digest::Digest;
 use serde_json::json;
 
 use support::images::{Blob, Image, index};

@@ -7,8 +7,8 @@ mod support;
 
 use serde_json::{Value, json};
 
-use n2c::digest::Digest;
-use n2c::lockfile::Lockfile;
+use n2c::formats::lockfile::Lockfile;
+use n2c::oci::digest::Digest;
 use support::images::{self, Blob, Image};
 use support::program::{n2c, n2c_in};
 use support::registry::{Registry, Reply};
@@ -115,7 +115,7 @@ fn rule_31_all_manifest_types_are_accepted() {
     let calls = registry.calls();
     for call in &calls[..2] {
         let accept = call.header("accept").expect("an Accept header");
-        for media_type in n2c::media_type::ACCEPTED_MANIFESTS {
+        for media_type in n2c::oci::media_type::ACCEPTED_MANIFESTS {
             assert!(accept.contains(media_type), "{accept}");
         }
     }
@@ -377,7 +377,7 @@ fn rule_47_an_entry_without_platform_is_asked_for_its_config() {
     registry.put_image("app", "arm", &arm);
     registry.put_image("app", "amd", &amd);
     let chart = Blob::json(
-        n2c::media_type::OCI_MANIFEST,
+        n2c::oci::media_type::OCI_MANIFEST,
         &json!({
             "schemaVersion": 2,
             "config": { "mediaType": "application/vnd.cncf.helm.config.v1+json",
@@ -412,13 +412,13 @@ fn annotations_and_unknown_fields_are_kept() {
     manifest["annotations"] = json!({ "b": "1.50", "a": "\u{e9}" });
     manifest["layers"][0]["annotations"] = json!({ "k": "v" });
     manifest.as_object_mut().expect("an object").remove("mediaType");
-    let manifest = Blob::json(n2c::media_type::OCI_MANIFEST, &manifest);
+    let manifest = Blob::json(n2c::oci::media_type::OCI_MANIFEST, &manifest);
     registry.put_image("app", "x", &image);
     registry.put_manifest("app", "1", &manifest);
     let lock = n2c(&["lock", &registry.reference("app:1"), "--arch", "amd64"]).json();
     assert_eq!(lock["annotations"].to_string(), r#"{"b":"1.50","a":"é"}"#);
     assert_eq!(lock["layers"][0]["annotations"], json!({ "k": "v" }));
-    assert_eq!(lock["mediaType"], n2c::media_type::OCI_MANIFEST);
+    assert_eq!(lock["mediaType"], n2c::oci::media_type::OCI_MANIFEST);
     let keys: Vec<&String> = lock.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["schemaVersion", "mediaType", "config", "layers", "annotations", "n2c"]);
 }
@@ -446,7 +446,7 @@ fn the_default_platform_is_said() {
     let (registry, ..) = registry_with(&["linux/amd64", "linux/arm64"]);
     let reference = registry.reference("app:1");
     let run = n2c(&["lock", &reference]);
-    let host = n2c::platform::Platform::host();
+    let host = n2c::oci::platform::Platform::host();
     assert_eq!(run.json()["n2c"]["platform"], host.to_string());
     assert!(run.stderr.contains(&format!("`{host}`")), "{}", run.stderr);
     assert_eq!(n2c(&["lock", "-q", &reference]).stderr, "");

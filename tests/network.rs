@@ -13,9 +13,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use n2c::digest::{Algorithm, Digest, Hasher};
 use n2c::observer::Silent;
-use n2c::reference::Repository;
+use n2c::oci::digest::{Algorithm, Digest, Hasher};
+use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client, ClientOptions, Error, RetryPolicy};
 use support::images::{Blob, Image};
 use support::program::{command, n2c, n2c_in, peak_memory};

@@ -137,7 +137,7 @@ fn from_lock_is_data_before_it_is_built() {
 #[ignore = "needs nix-bin and root; run `tests/run`"]
 fn what_is_no_lockfile_is_said() {
     let nix = nix_with_n2c();
-    let digest = n2c::digest::Digest::sha256(b"").to_string();
+    let digest = n2c::oci::digest::Digest::sha256(b"").to_string();
     let entry = |version: u64, digest: &str| {
         json!({
             "schemaVersion": 2, "config": { "digest": digest, "size": 1 }, "layers": [],
@@ -184,7 +184,7 @@ const WITH_PKGS: &str = concat!(
 fn what_a_lockfile_says_is_no_shell_and_no_option() {
     let nix = nix_with_n2c();
     small_nixpkgs(&nix);
-    let digest = n2c::digest::Digest::sha256(b"").to_string();
+    let digest = n2c::oci::digest::Digest::sha256(b"").to_string();
     let lock = |reference: &str, platform: &str| {
         let lock = json!({
             "schemaVersion": 2, "config": { "digest": digest, "size": 1 }, "layers": [],
@@ -270,9 +270,9 @@ fn platforms_are_chosen_as_by_the_program() {
     for (case, chosen) in
         table.as_array().expect("cases").iter().zip(chosen.as_array().expect("answers"))
     {
-        let expected = case["chosen"]
-            .as_str()
-            .map(|name| name.parse::<n2c::platform::Platform>().expect("a platform").to_string());
+        let expected = case["chosen"].as_str().map(|name| {
+            name.parse::<n2c::oci::platform::Platform>().expect("a platform").to_string()
+        });
         assert_eq!(chosen.as_str(), expected.as_deref(), "{case}");
     }
 }
@@ -381,7 +381,7 @@ fn from_ref_takes_what_lock_takes() {
 fn errors_name_the_file() {
     let nix = nix_with_n2c();
     let file = nix.directory().join("odd.json");
-    let digest = n2c::digest::Digest::sha256(b"").to_string();
+    let digest = n2c::oci::digest::Digest::sha256(b"").to_string();
     let whole = json!({
         "schemaVersion": 2, "config": { "digest": digest, "size": 1 }, "layers": [],
         "n2c": { "version": 1, "ref": format!("h.io/a:1@{digest}"), "platform": "linux/amd64" },
@@ -526,7 +526,7 @@ fn wrong_bytes_are_found_by_n2c_before_nix() {
     let registry = Registry::start();
     registry.hook(|_| Some(Reply::new(200, "something else")));
     let nix = nix_with_n2c();
-    let digest = n2c::digest::Digest::sha256(b"the right bytes").to_string();
+    let digest = n2c::oci::digest::Digest::sha256(b"the right bytes").to_string();
     let expression = with_n2c(
         &nix,
         "x86_64-linux",
@@ -800,7 +800,7 @@ fn a_lockfile_brings_the_programs_that_renew_it() {
 fn nix_shows_how_far_a_download_is() {
     const PIECE: usize = 1 << 20;
     let registry = Registry::start();
-    let digest = n2c::digest::Digest::sha256(&vec![0; 12 * PIECE]);
+    let digest = n2c::oci::digest::Digest::sha256(&vec![0; 12 * PIECE]);
     registry.hook(move |_| {
         let pieces = (0..12).map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(150));

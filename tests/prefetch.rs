@@ -70,7 +70,7 @@ fn prefetch_without_a_daemon_uses_nix_store() {
     let paths = n2c_in(nix.directory(), &["blobs", "app.json"]).json();
     for (hex, path) in paths.as_object().expect("a blob map") {
         let bytes = std::fs::read(nix.file(path.as_str().expect("a path"))).expect("the blob");
-        assert_eq!(n2c::digest::Digest::sha256(&bytes).hex(), hex);
+        assert_eq!(n2c::oci::digest::Digest::sha256(&bytes).hex(), hex);
     }
     nix.run("nix-store", &["--verify", "--check-contents"]);
 

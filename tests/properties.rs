@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
-use n2c::digest::{Digest, Verified};
-use n2c::image::ImageConfig;
-use n2c::location::Location;
-use n2c::lockfile::Lockfile;
-use n2c::manifest::Document;
-use n2c::platform::Platform;
-use n2c::reference::Reference;
+use n2c::formats::lockfile::Lockfile;
+use n2c::oci::digest::{Digest, Verified};
+use n2c::oci::image::ImageConfig;
+use n2c::oci::location::Location;
+use n2c::oci::manifest::Document;
+use n2c::oci::platform::Platform;
+use n2c::oci::reference::Reference;
 use n2c::registry::Challenge;
 use n2c::registry::credentials::AuthFile;
 use proptest::prelude::*;

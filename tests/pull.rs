@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use n2c::digest::{Algorithm, Digest, Hasher};
+use n2c::oci::digest::{Algorithm, Digest, Hasher};
 use serde_json::json;
 
 use support::images::{Blob, Image};
@@ -724,7 +724,7 @@ fn a_layouts_index_says_what_it_is() {
     assert_eq!(pull(directory.path(), &registry, "oci:o:1").code, 0);
     let index = std::fs::read(directory.path().join("o/index.json")).expect("an index");
     let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
-    assert_eq!(index["mediaType"], n2c::media_type::OCI_INDEX);
+    assert_eq!(index["mediaType"], n2c::oci::media_type::OCI_INDEX);
 }
 
 // As skopeo, which takes no default for it.

@@ -125,7 +125,7 @@ fn a_missing_part_of_an_index_does_not_hide_the_rest() {
 #[test]
 fn the_architecture_is_said_wherever_it_was_not_named() {
     let registry = Registry::start();
-    let host = n2c::platform::Platform::host().to_string();
+    let host = n2c::oci::platform::Platform::host().to_string();
     registry.put_image("app", "1", &Image::new(&host, &["x"]));
     let reference = registry.reference("app:1");
     for arguments in [&["lock", &reference, "--os", "linux"][..], &["inspect", &reference]] {

@@ -349,12 +349,12 @@ fn what_can_not_be_brought_up_to_date_is_said() {
 
     // An image that became something else.
     let artifact = Blob::json(
-        n2c::media_type::OCI_MANIFEST,
+        n2c::oci::media_type::OCI_MANIFEST,
         &json!({
-            "schemaVersion": 2, "mediaType": n2c::media_type::OCI_MANIFEST,
+            "schemaVersion": 2, "mediaType": n2c::oci::media_type::OCI_MANIFEST,
             "artifactType": "application/vnd.example+json",
             "config": { "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
-                        "digest": n2c::digest::Digest::sha256(b"{}").to_string() },
+                        "digest": n2c::oci::digest::Digest::sha256(b"{}").to_string() },
             "layers": [],
         }),
     );

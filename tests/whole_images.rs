@@ -10,8 +10,8 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use n2c::digest::Digest;
-use n2c::media_type;
+use n2c::oci::digest::Digest;
+use n2c::oci::media_type;
 use serde_json::{Value, json};
 
 use support::images::{self, Blob, Image};

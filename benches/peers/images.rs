@@ -37,6 +37,6 @@ fn layer(size: usize) -> (Blob, String) {
     let fast = flate2::Compression::fast();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), fast);
     gzip.write_all(&archive).expect("memory");
-    let diff_id = n2c::digest::Digest::sha256(&archive).to_string();
+    let diff_id = n2c::oci::digest::Digest::sha256(&archive).to_string();
     (Blob::new(GZIP, gzip.finish().expect("memory")), diff_id)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use n2c::reference::Reference;
+use n2c::oci::reference::Reference;
 use n2c::registry::credentials::{self, CredentialStore, Found};
 
 use super::CredentialOptions;

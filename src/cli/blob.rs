@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use n2c::digest::Digest;
 use n2c::fs::OutputFile;
-use n2c::reference::Repository;
+use n2c::oci::digest::Digest;
+use n2c::oci::reference::Repository;
 use n2c::registry::BlobRequest;
 
 use super::failure::Failure;

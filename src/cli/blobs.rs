@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use n2c::blob_map::{self, BlobMap};
+use n2c::formats::blob_map::{self, BlobMap};
 use n2c::store::StoreDirectory;
 
 use super::failure::Failure;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use n2c::difference::Difference;
+use n2c::upkeep::difference::Difference;
 use serde_json::json;
 
 use super::failure::Failure;

@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use indicatif::BinaryBytes;
-use n2c::difference::{Blob, Change, Difference, LayersDifference, PlatformDifference};
 use n2c::text::is_active;
+use n2c::upkeep::difference::{Blob, Change, Difference, LayersDifference, PlatformDifference};
 use serde_json::Value;
 
 /// The longest value that is shown, in characters.

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use n2c::digest::Digest;
 use n2c::observer::{Event, Observer};
-use n2c::platform::Platform;
+use n2c::oci::digest::Digest;
+use n2c::oci::platform::Platform;
 use n2c::resolve::Explained;
 use serde::Serialize;
 

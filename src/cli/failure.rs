@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use n2c::reference::Repository;
-use n2c::{Diagnose, Kind};
+use n2c::Diagnose;
+use n2c::Kind;
+use n2c::oci::reference::Repository;
 use tokio::signal::unix::SignalKind;
 
 /// An error that a command ends with.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use n2c::digest::{Algorithm, Digest};
-use n2c::docker_archive::Name;
-use n2c::image::Image;
-use n2c::location::Location;
-use n2c::pull::{self, Pull};
-use n2c::reference::{Reference, Repository};
+use n2c::copy::{self, Pull};
+use n2c::formats::docker_archive::Name;
+use n2c::oci::digest::{Algorithm, Digest};
+use n2c::oci::image::Image;
+use n2c::oci::location::Location;
+use n2c::oci::reference::{Reference, Repository};
 use n2c::resolve::{PendingImage, Resolution};
 use n2c::store::{Ingestion, Store, StoreDirectory, sanitise_name};
 use serde_json::{Map, Value};
@@ -140,7 +140,7 @@ async fn store(
         }
         Purpose::DockerTools => {
             let names = [facts.name()?];
-            pull.to_docker_archive(image, pull::create_archive(&source)?, &names).await?;
+            pull.to_docker_archive(image, copy::create_archive(&source)?, &names).await?;
             let hash = Digest::of_file(Algorithm::Sha256, &source).map_err(Runtime)?;
             let path = directory.flat_path(&name, &hash);
             (hash, path, Ingestion::Flat)

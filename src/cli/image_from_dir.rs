@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use n2c::blob_map::BlobMap;
-use n2c::location::{LayoutReference, Location};
-use n2c::lockfile::Entry;
-use n2c::oci_layout::MARKER;
+use n2c::formats::blob_map::BlobMap;
+use n2c::formats::lockfile::Entry;
+use n2c::formats::oci_layout::MARKER;
+use n2c::oci::location::{LayoutReference, Location};
 use n2c::resolve::{self, Resolution};
 
 use super::failure::{Failure, Usage};

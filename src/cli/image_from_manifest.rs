@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use n2c::blob_map::{self, BlobMap};
-use n2c::image_json::{self, ImageJson};
-use n2c::lockfile::{self, Entry};
+use n2c::formats::blob_map::{self, BlobMap};
+use n2c::formats::image_json::{self, ImageJson};
+use n2c::formats::lockfile::{self, Entry};
 use n2c::store::StoreDirectory;
 
 use super::failure::Failure;

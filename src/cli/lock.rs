@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use n2c::location::Location;
-use n2c::lockfile::{Entry, Lockfile};
-use n2c::platform::Platform;
+use n2c::formats::lockfile::{Entry, Lockfile};
+use n2c::oci::location::Location;
+use n2c::oci::platform::Platform;
 use n2c::resolve::Resolution;
 
 use super::RegistryOptions;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use n2c::location::Location;
-use n2c::lockfile::{self, Entry, Lockfile};
-use n2c::reference::Repository;
+use n2c::formats::lockfile::{self, Entry, Lockfile};
+use n2c::oci::location::Location;
+use n2c::oci::reference::Repository;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

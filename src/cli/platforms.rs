@@ -1,7 +1,7 @@
 //! The options that choose platforms.
 
 use clap::Args;
-use n2c::platform::Platform;
+use n2c::oci::platform::Platform;
 
 use super::failure::Failure;
 use super::report::Report;

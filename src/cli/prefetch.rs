@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
-use n2c::manifest::Descriptor;
-use n2c::reference::Repository;
+use n2c::oci::manifest::Descriptor;
+use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client};
 use n2c::store::{Store, StoreDirectory, StorePath};
 

@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use n2c::convert;
-use n2c::digest::Verified;
-use n2c::docker_archive::Name;
+use n2c::copy::{self, Destination, Images, Pull};
+use n2c::formats::convert;
+use n2c::formats::docker_archive::Name;
+use n2c::formats::lockfile::Lockfile;
 use n2c::fs::OutputFile;
-use n2c::image::Image;
-use n2c::location::Location;
-use n2c::lockfile::Lockfile;
-use n2c::manifest::{self, Descriptor, Document};
-use n2c::platform::Platform;
-use n2c::pull::{self, Destination, Images, Pull};
-use n2c::reference::Reference;
-use n2c::resolve::{Blobs, Locked, PendingImage, Resolution};
+use n2c::oci::digest::Verified;
+use n2c::oci::image::Image;
+use n2c::oci::location::Location;
+use n2c::oci::manifest::{self, Descriptor, Document};
+use n2c::oci::platform::Platform;
+use n2c::oci::reference::Reference;
+use n2c::resolve::{PendingImage, Resolution};
+use n2c::source::{Blobs, Locked};
 use n2c::store::StoreDirectory;
 
 use super::failure::{Failure, Usage};
@@ -260,7 +261,7 @@ async fn write<B: Blobs>(
     };
     let only = |path: &PathBuf| match found.images.as_slice() {
         [image] => Ok(image),
-        images => Err(pull::Error::Several { path: path.clone(), count: images.len() }),
+        images => Err(copy::Error::Several { path: path.clone(), count: images.len() }),
     };
     match destination {
         Destination::Directory(path) => {
@@ -285,5 +286,5 @@ fn create(path: &Path) -> Result<OutputFile, Failure> {
     if output::is_built(path) {
         return Ok(OutputFile::create_in_place(path)?);
     }
-    Ok(pull::create_archive(path)?)
+    Ok(copy::create_archive(path)?)
 }

@@ -4,10 +4,11 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use n2c::Diagnose;
 use n2c::Kind;
-use n2c::difference::Difference;
-use n2c::update::Outcome;
-use n2c::{Diagnose, error_chain};
+use n2c::error_chain;
+use n2c::upkeep::difference::Difference;
+use n2c::upkeep::update::Outcome;
 use serde_json::{Value, json};
 
 use super::difference;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use n2c::Kind;
-use n2c::lockfile::{self, Lockfile};
+use n2c::formats::lockfile::{self, Lockfile};
 use n2c::store::StoreDirectory;
-use n2c::update::{Outcome, PlatformsLost, TagPolicy, Updater};
-use n2c::version::Bump;
+use n2c::upkeep::tag_version::Bump;
+use n2c::upkeep::update::{Outcome, PlatformsLost, TagPolicy, Updater};
 
 use super::failure::{EditedMeanwhile, Failed, Failure, Outdated};
 use super::lockfiles::{self, Found};

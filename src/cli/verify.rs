@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use n2c::digest::Digest;
+use n2c::Diagnose as _;
+use n2c::Kind;
+use n2c::oci::digest::Digest;
 use n2c::store::StoreDirectory;
-use n2c::verify::{self, Check, Verdict};
-use n2c::{Diagnose as _, Kind};
+use n2c::upkeep::verify::{self, Check, Verdict};
 use serde_json::{Value, json};
 
 use super::failure::{Failed, Failure};

@@ -19,9 +19,9 @@ use super::http::{self, Asked, Http, Outgoing};
 use super::origin;
 use super::retry::RetryPolicy;
 use super::token::TokenCache;
-use crate::media_type::ACCEPTED_MANIFESTS;
 use crate::observer::{Event, Observer};
-use crate::reference::Repository;
+use crate::oci::media_type::ACCEPTED_MANIFESTS;
+use crate::oci::reference::Repository;
 
 /// How often a mirror is tried.
 const MIRROR_ATTEMPTS: u32 = 2;

@@ -14,11 +14,11 @@ use super::encoding;
 use super::error::Error;
 use super::http;
 use super::writer::Writer;
-use crate::digest::{self, Digest, Hasher};
 use crate::fs;
-use crate::hash_thread::HashThread;
 use crate::observer::{Event, Observer};
-use crate::sink::Sink;
+use crate::oci::digest::{self, Digest, Hasher};
+use crate::stream::hash_thread::HashThread;
+use crate::stream::sink::Sink;
 
 /// How many new bytes make a failure forgiven: less would let a server keep
 /// this busy for ever with a byte at a time.

@@ -10,8 +10,8 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use flate2::read::MultiGzDecoder;
 use reqwest::header::{self, HeaderMap};
 
-use crate::digest::{Digest, Hasher};
 use crate::fs;
+use crate::oci::digest::{Digest, Hasher};
 
 /// Whether an answer says that it is gzip on the way only.
 pub(super) fn is_gzip(headers: &HeaderMap) -> bool {

@@ -10,8 +10,8 @@ use reqwest::StatusCode;
 use super::cause::Cause;
 use super::download::LEAST_RATE as RATE;
 use super::{credentials, mirrors, tls};
-use crate::digest;
 use crate::error::{Diagnose, Kind};
+use crate::oci::digest;
 
 /// Why a registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use super::connection::{Connection, Request};
 use super::error::Error;
 use super::http;
-use crate::digest::{self, Digest};
+use crate::oci::digest::{self, Digest};
 
 /// The digest that the registry tells for a manifest. `None` where it tells none
 /// without a GET (protocol rule 41). It is a hint: not verified.

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::error::{Diagnose, Kind};
 use crate::fs;
-use crate::reference::{self, Repository};
+use crate::oci::reference::{self, Repository};
 
 /// Why the settings of mirrors are not usable.
 #[derive(Debug, thiserror::Error)]

@@ -39,12 +39,12 @@ pub use retry::RetryPolicy;
 pub use secrets::Secrets;
 pub use tls::Error as TlsError;
 
-use crate::digest::{Digest, Verified};
 use crate::error::{Diagnose as _, Kind};
-use crate::manifest::{self, Descriptor};
 use crate::observer::{Event, Observer};
-use crate::reference::{Reference, Repository};
-use crate::sink::Sink;
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::manifest::{self, Descriptor};
+use crate::oci::reference::{Reference, Repository};
+use crate::stream::sink::Sink;
 use crate::text;
 use clients::Clients;
 use connection::{Connection, Request};

@@ -7,7 +7,7 @@ use url::form_urlencoded;
 
 use super::connection::{Connection, Request};
 use super::error::Error;
-use crate::reference::{Repository, is_tag};
+use crate::oci::reference::{Repository, is_tag};
 
 /// How many tags are asked for at once. Registries may send fewer.
 const PAGE: usize = 1000;

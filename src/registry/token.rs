@@ -22,7 +22,7 @@ use super::error::Error;
 use super::http::{self, Asked, Outgoing};
 use super::origin::{self, SafeUrl};
 use crate::observer::Event;
-use crate::reference::Repository;
+use crate::oci::reference::Repository;
 
 /// The largest answer of a token service that is read, in bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;

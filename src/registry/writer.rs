@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::digest::Hasher;
+use crate::oci::digest::Hasher;
 
 /// How many pieces wait at most: each has up to half a megabyte.
 const WAITING: usize = 2;

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::Error;
-use crate::digest::{Digest, Verified};
-use crate::image::Image;
-use crate::manifest::{Descriptor, IndexEntry};
-use crate::media_type;
-use crate::platform::Platform;
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::image::Image;
+use crate::oci::manifest::{Descriptor, IndexEntry};
+use crate::oci::media_type;
+use crate::oci::platform::Platform;
 
 /// One image of an index, before it is fetched or after.
 #[derive(Clone, Debug)]

@@ -1,39 +1,22 @@
 //! What belongs to the images of a location: their blobs, and the documents
 //! around them.
 
-use std::future::Future;
-
 use super::candidates::Seen;
 use super::{Error, LOOKUP_LIMIT, Resolution};
-use crate::digest::Verified;
 use crate::error::{Diagnose as _, Kind};
-use crate::manifest::Descriptor;
-use crate::media_type;
 use crate::observer::Event;
-use crate::sink::Sink;
+use crate::oci::digest::Verified;
+use crate::oci::manifest::Descriptor;
+use crate::oci::media_type;
+use crate::source::{self, Blobs};
+use crate::stream::sink::Sink;
 
-/// Where the blobs of an image come from.
-pub trait Blobs {
-    /// Streams a blob into `sink`, verified.
-    fn fetch_blob(
+impl Blobs for Resolution<'_> {
+    async fn fetch_blob(
         &self,
         descriptor: &Descriptor,
         sink: &mut dyn Sink,
-    ) -> impl Future<Output = Result<(), Error>>;
-
-    /// The last `count` bytes of a blob, not verified, where they can be had
-    /// without the rest.
-    fn end_of_blob(
-        &self,
-        _descriptor: &Descriptor,
-        _count: u64,
-    ) -> impl Future<Output = Option<Vec<u8>>> {
-        async { None }
-    }
-}
-
-impl Blobs for Resolution<'_> {
-    async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
+    ) -> Result<(), source::Error> {
         self.source.download(descriptor, sink).await
     }
 
@@ -71,7 +54,7 @@ impl Resolution<'_> {
                 Err(error) if error.kind() == Kind::NotFound => {
                     self.observer.observe(&Event::Warning(&crate::error_chain(&error)));
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(attachments)

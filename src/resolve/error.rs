@@ -1,56 +1,24 @@
 //! Why a location leads to no image.
 
 use super::{DEPTH_LIMIT, LOOKUP_LIMIT};
-use crate::digest::Digest;
 use crate::error::{Diagnose, Kind};
-use crate::manifest::{self, Descriptor};
-use crate::platform::{self, Platform};
-use crate::{digest, fs, image, oci_layout, registry, sink};
+use crate::oci::image;
+use crate::oci::manifest::{self, Descriptor};
+use crate::oci::platform::{self, Platform};
+use crate::source;
 
 /// Why a location leads to no image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The registry did not give it.
+    /// Where it is to come from, it can't be had.
     #[error(transparent)]
-    Registry(#[from] registry::Error),
-    /// The layout on disk does not hold it.
-    #[error(transparent)]
-    OciLayout(#[from] oci_layout::Error),
+    Source(#[from] source::Error),
     /// A manifest or index is not usable.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
     /// A config is not usable.
     #[error(transparent)]
     Image(#[from] image::Error),
-    /// A blob on disk can't be copied.
-    #[error(transparent)]
-    Copy(#[from] sink::CopyError),
-    /// A blob or document on disk can't be read.
-    #[error(transparent)]
-    Fs(#[from] fs::Error),
-    /// A blob or document on disk is not what it should be.
-    #[error(transparent)]
-    Digest(#[from] digest::Error),
-    /// A lockfile does not say which manifest it is made of.
-    #[error("`{file}` does not say which manifest it is made of")]
-    NoDigest {
-        /// The lockfile.
-        file: String,
-    },
-    /// A lockfile does not say where a blob is, and the Nix store has it not.
-    #[error("`{file}` does not say where blob `{digest}` is, and the Nix store has it not")]
-    Nowhere {
-        /// The lockfile.
-        file: String,
-        /// The blob.
-        digest: Digest,
-    },
-    /// A lockfile differs from the manifest or config that it pins.
-    #[error("`{file}` is not what its manifest and config say")]
-    Edited {
-        /// The lockfile.
-        file: String,
-    },
     /// There is no image for the platform.
     #[error("no image for `{wanted}` in {subject}; available: {}", platform::list(available))]
     NoPlatform {
@@ -108,36 +76,25 @@ pub enum Error {
 impl Diagnose for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Registry(error) => error.kind(),
-            Self::OciLayout(error) => error.kind(),
+            Self::Source(error) => error.kind(),
             Self::Manifest(error) => error.kind(),
             Self::Image(error) => error.kind(),
-            Self::Copy(error) => error.kind(),
-            Self::Fs(error) => error.kind(),
-            Self::Digest(error) => error.kind(),
-            Self::NoDigest { .. } | Self::Nowhere { .. } => Kind::Usage,
             Self::NoPlatform { .. }
             | Self::Incomplete { .. }
             | Self::Unnamed { .. }
             | Self::Empty { .. } => Kind::NotFound,
-            Self::Edited { .. }
-            | Self::NotAManifest { .. }
-            | Self::TooDeep { .. }
-            | Self::TooMany { .. } => Kind::Verification,
+            Self::NotAManifest { .. } | Self::TooDeep { .. } | Self::TooMany { .. } => {
+                Kind::Verification
+            }
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Registry(error) => error.hint(),
-            Self::OciLayout(error) => error.hint(),
+            Self::Source(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Unnamed { .. } => Some("name it with `--platform`".to_owned()),
-            Self::Fs(error) => error.hint(),
-            Self::NoDigest { .. } | Self::Nowhere { .. } | Self::Edited { .. } => {
-                Some("make a lockfile with `n2c lock`".to_owned())
-            }
             Self::NoPlatform { wanted, available, .. } => {
                 let nearest = wanted.nearest(available)?;
                 Some(format!("pass `--platform {nearest}`"))

@@ -7,9 +7,7 @@
 mod candidates;
 mod contents;
 mod error;
-mod locked;
 mod pending;
-mod source;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,24 +17,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OnceCell;
 
-use crate::digest::Digest;
 use crate::error::{Diagnose as _, Kind};
-use crate::image::Image;
-use crate::location::{LayoutReference, Location};
-use crate::lockfile::Entry;
-use crate::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
-use crate::media_type;
+use crate::formats::lockfile::Entry;
+use crate::formats::oci_layout::OciLayout;
 use crate::observer::{Event, Observer};
-use crate::oci_layout::OciLayout;
-use crate::platform::Platform;
+use crate::oci::digest::Digest;
+use crate::oci::image::Image;
+use crate::oci::location::{LayoutReference, Location};
+use crate::oci::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
+use crate::oci::media_type;
+use crate::oci::platform::Platform;
 use crate::registry::{Client, Served};
+use crate::source::{self, ImageSource};
 pub use candidates::Explained;
 use candidates::{Candidate, Search, Seen, best, distinct_platforms, exact};
-pub use contents::Blobs;
 pub use error::Error;
-pub use locked::Locked;
 pub use pending::PendingImage;
-use source::Source;
 
 /// How deep indexes may be nested.
 const DEPTH_LIMIT: usize = 4;
@@ -47,7 +43,7 @@ const CONCURRENCY: usize = 4;
 
 /// What a location led to, and the images that can be had from there.
 pub struct Resolution<'a> {
-    source: Source<'a>,
+    source: ImageSource<'a>,
     location: Location,
     subject: String,
     root: Document,
@@ -70,8 +66,8 @@ impl<'a> Resolution<'a> {
     ) -> Result<Self, Error> {
         match location {
             Location::Registry(reference) => {
-                let source = Source::Registry { client, reference: reference.clone() };
-                let served = client.resolve(reference).await?;
+                let source = ImageSource::Registry { client, reference: reference.clone() };
+                let served = client.resolve(reference).await.map_err(source::Error::from)?;
                 Self::found(location, source, served, observer)
             }
             Location::OciLayout(layout) => Self::open_layout(layout, observer),
@@ -85,13 +81,14 @@ impl<'a> Resolution<'a> {
     ) -> Result<Self, Error> {
         let location = Location::OciLayout(reference.clone());
         let layout = OciLayout::new(reference.clone());
-        let served = Served { raw: layout.root()?, content_type: None };
-        Self::found(&location, Source::Layout(layout), served, observer)
+        let served =
+            Served { raw: layout.root().map_err(source::Error::from)?, content_type: None };
+        Self::found(&location, ImageSource::Layout(layout), served, observer)
     }
 
     fn found(
         location: &Location,
-        source: Source<'a>,
+        source: ImageSource<'a>,
         served: Served,
         observer: &'a dyn Observer,
     ) -> Result<Self, Error> {
@@ -365,7 +362,7 @@ impl<'a> Resolution<'a> {
                 search.missing.push(entry.descriptor.clone());
                 return Ok(());
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let subject = self.child_subject(&entry.descriptor);
         match Document::parse(&subject, served.raw, served.content_type.as_deref()) {

@@ -6,9 +6,9 @@ use std::future::Future;
 use futures_util::future::LocalBoxFuture;
 
 use super::{Candidate, Error, Resolution};
-use crate::image::Image;
-use crate::manifest::{Document, ImageManifest};
-use crate::platform::Platform;
+use crate::oci::image::Image;
+use crate::oci::manifest::{Document, ImageManifest};
+use crate::oci::platform::Platform;
 
 /// A manifest that probably is the one that was asked for. Whether it is, and what
 /// its config says, [`PendingImage::image`] tells.

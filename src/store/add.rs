@@ -11,8 +11,8 @@ use super::daemon::Daemon;
 use super::incoming::IncomingBlob;
 use super::nar;
 use super::path::StorePath;
-use crate::digest::Digest;
 use crate::error::{Diagnose, Kind};
+use crate::oci::digest::Digest;
 
 const COMMAND: &str = "nix-store";
 

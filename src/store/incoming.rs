@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::add::{AddError, command_add, compare};
 use super::daemon::{Daemon, Frames};
 use super::path::StorePath;
-use crate::digest::{Algorithm, Digest};
 use crate::fs::{self, TemporaryDirectory};
-use crate::sink::{self, Sink};
+use crate::oci::digest::{Algorithm, Digest};
+use crate::stream::sink::{self, Sink};
 
 /// A blob on its way into a store, which has nothing of it before
 /// [`IncomingBlob::finish`]: only then its bytes are known to be the right ones.

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::wire::{padding, write_bytes};
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::oci::digest::{Algorithm, Digest, Hasher};
 
 /// Writes the parts of an archive, in the order in which they are called.
 #[derive(Debug)]

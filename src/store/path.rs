@@ -8,8 +8,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::digest::Digest;
 use crate::error::{Diagnose, Kind};
+use crate::oci::digest::Digest;
 
 /// Why there is no such store path.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use n2c::digest::Digest;
-use n2c::media_type;
+use n2c::oci::digest::Digest;
+use n2c::oci::media_type;
 use serde_json::{Value, json};
 
 /// A blob and what a descriptor says of it.

@@ -132,7 +132,7 @@ impl Distribution {
     }
 
     /// Takes a blob away.
-    pub fn remove_blob(&self, digest: &n2c::digest::Digest) {
+    pub fn remove_blob(&self, digest: &n2c::oci::digest::Digest) {
         let folder = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
         let folder = folder.join(&digest.hex()[..2]).join(digest.hex());
         std::fs::remove_dir_all(folder).expect("a blob is removed");

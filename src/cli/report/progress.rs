@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use n2c::digest::Digest;
+use n2c::oci::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::cli::{OutputOptions, When};

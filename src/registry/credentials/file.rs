@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Credential, Error, Found, Origin, Secret, helper};
 use crate::fs;
-use crate::reference::Repository;
+use crate::oci::reference::Repository;
 
 /// The name under which docker keeps Docker Hub's credential.
 const HUB_SERVER: &str = "https://index.docker.io/v1/";

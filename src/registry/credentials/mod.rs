@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use crate::error::{Diagnose, Kind, error_chain};
 use crate::fs;
 use crate::observer::{Event, Observer};
-use crate::reference::Repository;
+use crate::oci::reference::Repository;
 pub use file::AuthFile;
 
 /// The last of the default files, and the only one in a build sandbox.

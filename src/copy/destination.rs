@@ -1,0 +1,107 @@
+//! Where an image is pulled to: `TRANSPORT:PATH[:REF]`, as skopeo writes it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Error;
+use crate::formats::docker_archive::Name;
+use crate::oci::reference::Reference;
+
+/// Where an image is pulled to, and in which form.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Destination {
+    /// `dir:PATH`: a directory in skopeo's layout. All behind the first colon is
+    /// the path.
+    Directory(PathBuf),
+    /// `oci:PATH[:REF]`: an OCI layout, which may hold other images too.
+    OciLayout {
+        /// The layout's directory.
+        directory: PathBuf,
+        /// The name of the image in it.
+        name: Option<String>,
+    },
+    /// `oci-archive:PATH[:REF]`: an OCI layout in a tar archive.
+    OciArchive {
+        /// The archive.
+        file: PathBuf,
+        /// The name of the image in it.
+        name: Option<String>,
+    },
+    /// `docker-archive:PATH[:NAME[:TAG]]`: what `docker load` reads.
+    DockerArchive {
+        /// The archive.
+        file: PathBuf,
+        /// The image's name.
+        name: Option<Name>,
+    },
+}
+
+impl FromStr for Destination {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = || Error::Destination { text: text.escape_default().to_string() };
+        let (transport, rest) = text.split_once(':').ok_or_else(invalid)?;
+        // A path ends at the first colon where a name may follow.
+        let (path, name) = match rest.split_once(':') {
+            Some((path, name)) if transport != "dir" => (path, Some(name)),
+            _ => (rest, None),
+        };
+        if path.is_empty() || name.is_some_and(str::is_empty) {
+            return Err(invalid());
+        }
+        let path = PathBuf::from(path);
+        Ok(match transport {
+            "dir" => Self::Directory(path),
+            "oci" => Self::OciLayout { directory: path, name: name.map(str::to_owned) },
+            "oci-archive" => Self::OciArchive { file: path, name: name.map(str::to_owned) },
+            "docker-archive" => {
+                let name = name.map(|name| Ok::<_, Error>(name.parse::<Reference>()?.try_into()?));
+                Self::DockerArchive { file: path, name: name.transpose()? }
+            }
+            _ => return Err(invalid()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_read_as_skopeo_reads_them() {
+        let parse = |text: &str| text.parse::<Destination>();
+        let name = |text: &str| {
+            let reference: Reference = text.parse().expect("a reference");
+            Some(Name::try_from(reference).expect("a name"))
+        };
+        for (text, expected) in [
+            ("dir:/a:b", Destination::Directory("/a:b".into())),
+            ("oci:a", Destination::OciLayout { directory: "a".into(), name: None }),
+            (
+                "oci:a:host.io/x:1",
+                Destination::OciLayout { directory: "a".into(), name: Some("host.io/x:1".into()) },
+            ),
+            ("oci-archive:a.tar", Destination::OciArchive { file: "a.tar".into(), name: None }),
+            (
+                "docker-archive:a.tar:alpine:3.19",
+                Destination::DockerArchive {
+                    file: "a.tar".into(),
+                    name: name("docker.io/library/alpine:3.19"),
+                },
+            ),
+            (
+                "docker-archive:a.tar:alpine",
+                Destination::DockerArchive { file: "a.tar".into(), name: name("alpine:latest") },
+            ),
+        ] {
+            assert_eq!(parse(text).expect(text), expected);
+        }
+        let digest = format!("docker-archive:a.tar:x@sha256:{}", "0".repeat(64));
+        for text in
+            ["", "a", "dir:", "oci::x", "oci:a:", "docker://a", "containers-storage:x", &digest]
+        {
+            assert!(parse(text).is_err(), "`{text}` is taken");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Writing a docker archive: layers one after another, since where the next
+//! begins is known when one is decompressed.
+
+use std::path::Path;
+
+use super::{Error, Pull, Region, write_at};
+use crate::formats::docker_archive::{DockerArchive, Layer, Name, padding};
+use crate::fs::{self as files, OutputFile};
+use crate::oci::digest::{self, Digest};
+use crate::oci::image::Image;
+use crate::source::Blobs;
+use crate::stream::decompress::{self, Decompressed, Decompressor};
+use crate::stream::sink::Sink;
+
+impl<B: Blobs> Pull<'_, B> {
+    /// Writes `image` into a docker archive, where it has these names.
+    pub async fn to_docker_archive(
+        &self,
+        image: &Image,
+        mut output: OutputFile,
+        names: &[Name],
+    ) -> Result<(), Error> {
+        let archive = DockerArchive::new(image, names)?;
+        let path = output.path().to_owned();
+        let mut position = 0;
+        for layer in archive.layers() {
+            position = write_layer(self.blobs, &layer, &mut output, &path, position).await?;
+            self.tell(layer.descriptor, false);
+        }
+        let end = archive.end()?;
+        write_at(output.file(), position, &end, &path)?;
+        // A layer that came twice may have been longer the first time.
+        output
+            .file()
+            .set_len(position + end.len() as u64)
+            .map_err(|source| files::Error::Write { path, source })?;
+        Ok(output.commit()?)
+    }
+}
+
+/// Writes a layer at `start`, and returns where the next one begins.
+async fn write_layer<B: Blobs>(
+    blobs: &B,
+    layer: &Layer<'_>,
+    output: &mut OutputFile,
+    path: &Path,
+    start: u64,
+) -> Result<u64, Error> {
+    let file = output.file();
+    let mut header = layer.header(0)?;
+    loop {
+        let content = start + header.len() as u64;
+        let size = decompress(blobs, layer, Region::new(file, path, content)).await?.size;
+        let expected = header.len();
+        header = layer.header(size)?;
+        // Only 8 GiB and more have a longer one; then the layer moves.
+        if header.len() == expected {
+            write_at(file, start, &header, path)?;
+            let padding = padding(size);
+            write_at(file, content + size, &vec![0; padding], path)?;
+            return Ok(content + size + padding as u64);
+        }
+    }
+}
+
+/// Fetches a layer and gives `sink` its uncompressed bytes, which are verified.
+pub(crate) async fn decompress<B: Blobs, S: Sink>(
+    blobs: &B,
+    layer: &Layer<'_>,
+    sink: S,
+) -> Result<Decompressed<S>, Error> {
+    let descriptor = layer.descriptor;
+    let mut decompressor = Decompressor::new(sink, layer.diff_id.algorithm());
+    blobs.fetch_blob(descriptor, &mut decompressor).await?;
+    let digest = descriptor.digest.clone();
+    let found = decompressor.finish().map_err(|error| match error {
+        decompress::Error::Decode(source) => Error::Decompress { digest, source },
+        decompress::Error::Write(source) => Error::Write { digest, source },
+    })?;
+    check(&descriptor.digest, layer.diff_id, &found.diff_id, found.size)?;
+    Ok(found)
+}
+
+fn check(layer: &Digest, expected: &Digest, actual: &Digest, size: u64) -> Result<(), Error> {
+    digest::check(&"the uncompressed layer", actual, size, expected, None)
+        .map_err(|source| Error::DiffId { digest: layer.clone(), source })
+}

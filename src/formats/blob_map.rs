@@ -1,0 +1,183 @@
+//! The blob map: which store path holds which blob.
+//!
+//! The hex digest of the config and of each layer, and the path of its
+//! fixed-output derivation: what nix2container's `image-from-manifest` reads.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::error::{Diagnose, Kind};
+use crate::formats::lockfile::Entry;
+use crate::formats::oci_layout;
+use crate::oci::digest::Digest;
+use crate::oci::manifest::Descriptor;
+use crate::oci::reference::Repository;
+use crate::store::StoreDirectory;
+
+/// The largest blob map that is read, in bytes: for a hundred thousand blobs.
+pub const SIZE_LIMIT: u64 = 16 << 20;
+
+/// Why there is no blob map.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not a JSON object of strings.
+    #[error("invalid blob map `{file}`")]
+    Shape {
+        /// The file's name.
+        file: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A blob is not in it.
+    #[error("{blob} `{digest}` is missing from the blob map")]
+    Missing {
+        /// What the blob is: the config, or which layer.
+        blob: String,
+        /// Its digest.
+        digest: Digest,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        Kind::Verification
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { .. } => {
+                Some("make the blob map with `n2c blobs` from the same lockfile".to_owned())
+            }
+            Self::Shape { .. } => None,
+        }
+    }
+}
+
+/// Hex digest → path, sorted by digest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BlobMap(BTreeMap<String, String>);
+
+impl BlobMap {
+    /// The blobs of `entries` at the paths of their derivations in `store`.
+    #[must_use]
+    pub fn in_store<'a>(
+        entries: impl IntoIterator<Item = &'a Entry>,
+        store: &StoreDirectory,
+    ) -> Self {
+        Self(
+            distinct_blobs(entries)
+                .into_keys()
+                .map(|digest| (digest.hex().to_owned(), store.blob_path(digest).into()))
+                .collect(),
+        )
+    }
+
+    /// The blobs of `entry` in a directory of skopeo's `dir:` layout.
+    #[must_use]
+    pub fn in_directory(entry: &Entry, directory: &Path) -> Self {
+        let place = |digest: &Digest| {
+            let path = directory.join(digest.hex());
+            (digest.hex().to_owned(), path.display().to_string())
+        };
+        Self(distinct_blobs([entry]).into_keys().map(place).collect())
+    }
+
+    /// The blobs of `entry` in an OCI layout.
+    #[must_use]
+    pub fn in_layout(entry: &Entry, directory: &Path) -> Self {
+        let place = |digest: &Digest| {
+            let path = oci_layout::blob_path(directory, digest);
+            (digest.hex().to_owned(), path.display().to_string())
+        };
+        Self(distinct_blobs([entry]).into_keys().map(place).collect())
+    }
+
+    /// Reads a blob map. `file` names it in errors.
+    pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(text)
+            .map(Self)
+            .map_err(|source| Error::Shape { file: file.to_owned(), source })
+    }
+
+    /// The path of a blob; `blob` says in the error what it is.
+    pub fn path(&self, blob: &str, digest: &Digest) -> Result<&Path, Error> {
+        // Upstream's Nix code would write "" for a missing output.
+        match self.0.get(digest.hex()) {
+            Some(path) if !path.is_empty() => Ok(Path::new(path)),
+            _ => Err(Error::Missing { blob: blob.to_owned(), digest: digest.clone() }),
+        }
+    }
+
+    /// The map as a JSON object, with a final newline.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let object: serde_json::Value =
+            self.0.iter().map(|(hex, path)| (hex.clone(), path.clone())).collect();
+        format!("{object:#}\n")
+    }
+}
+
+/// The distinct blobs of `entries`, sorted by digest.
+fn distinct_blobs<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> BTreeMap<&'a Digest, &'a Descriptor> {
+    entries
+        .into_iter()
+        .flat_map(|entry| entry.manifest().blobs())
+        .map(|descriptor| (&descriptor.digest, descriptor))
+        .collect()
+}
+
+/// The environment variables that a fetch may read in a sandbox: nixpkgs'
+/// `proxyImpureEnvVars`, the CA bundle that Nix itself was given, and n2c's mirrors.
+/// The same as in `nix/fetch.nix`.
+const IMPURE_VARIABLES: &str = "http_proxy https_proxy ftp_proxy all_proxy no_proxy \
+     HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY NIX_SSL_CERT_FILE N2C_MIRRORS";
+
+/// The blobs of `entries` as one Nix expression: a function from the package
+/// `n2c` to an attribute set, hex digest → fixed-output derivation.
+#[must_use]
+pub fn to_nix<'a>(repository: &Repository, entries: impl IntoIterator<Item = &'a Entry>) -> String {
+    let variables: Vec<String> =
+        IMPURE_VARIABLES.split(' ').map(|name| format!("      \"{name}\"")).collect();
+    let variables = variables.join("\n");
+    // No string in here needs escaping: repositories and digests are made of
+    // letters, digits and `.:/-_[]`.
+    let mut text = format!(
+        r#"# Made by `n2c blobs --format nix`. Each blob is a fixed-output derivation,
+# fetched by digest; n2c itself is the builder.
+{{ n2c, system ? builtins.currentSystem }}:
+let
+  blob = algorithm: hash: size: derivation {{
+    name = hash;
+    inherit system;
+    builder = "${{n2c}}/bin/n2c";
+    args = [
+      "blob"
+      "{repository}"
+      "${{algorithm}}:${{hash}}"
+      "--size=${{toString size}}"
+      "--output=${{placeholder "out"}}"
+    ];
+    outputHashMode = "flat";
+    outputHashAlgo = algorithm;
+    outputHash = hash;
+    preferLocalBuild = true;
+    impureEnvVars = [
+{variables}
+    ];
+  }};
+in
+{{
+"#
+    );
+    for (digest, descriptor) in distinct_blobs(entries) {
+        let (algorithm, hex, size) = (digest.algorithm().name(), digest.hex(), descriptor.size);
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "  \"{hex}\" = blob \"{algorithm}\" \"{hex}\" {size};");
+    }
+    text.push_str("}\n");
+    text
+}

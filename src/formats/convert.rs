@@ -1,0 +1,205 @@
+//! Docker's manifests as OCI's: what `skopeo copy --format oci` makes of them
+//! (containers/image `internal/image/docker_schema2.go`, `convertToManifestOCI1`).
+//!
+//! Layers stay as they are. The config loses what OCI's has no field for, so it gets
+//! another digest, and the manifest does too.
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Diagnose, Kind};
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::image::{self, Image, ImageConfig};
+use crate::oci::manifest::{self, Document, Index};
+use crate::oci::media_type;
+
+/// Why something can't be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What came of it is no manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// What came of it is no config.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// An image is in an index in the index.
+    #[error("an image of the index is listed in a nested index, which is not converted")]
+    Nested,
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Manifest(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Nested => Kind::Usage,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        matches!(self, Self::Nested).then(|| "name one `--platform`".to_owned())
+    }
+}
+
+/// The fields of Go's `v1.Image` of the image specification, in its order, with those
+/// of the structs in it.
+const IMAGE_FIELDS: [&str; 7] =
+    ["created", "author", "architecture", "os", "os.version", "os.features", "variant"];
+const CONFIG_FIELDS: [&str; 10] = [
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "ArgsEscaped",
+];
+const HISTORY_FIELDS: [&str; 5] = ["created", "created_by", "author", "comment", "empty_layer"];
+
+/// The image with an OCI manifest and config. One that has them is not touched.
+pub fn to_oci(subject: &str, image: &Image) -> Result<Image, Error> {
+    let manifest = image.manifest();
+    if manifest.media_type() == media_type::OCI_MANIFEST {
+        return Ok(image.clone());
+    }
+    let config = Verified::as_found(oci_config(image.config()));
+    let layers: Vec<Value> = manifest
+        .layers()
+        .iter()
+        .map(|layer| {
+            // A manifest of other layers was refused when it was read.
+            let media_type = media_type::oci_layer(&layer.media_type).unwrap_or_default();
+            let mut descriptor = descriptor(media_type, &layer.digest, layer.size);
+            if !layer.urls.is_empty() {
+                descriptor["urls"] = json!(layer.urls);
+            }
+            descriptor
+        })
+        .collect();
+    let size = config.bytes().len() as u64;
+    let object = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_MANIFEST,
+        "config": descriptor(media_type::OCI_CONFIG, config.digest(), size),
+        "layers": layers,
+    });
+    let raw = Verified::as_found(go_json(&object));
+    let Document::Manifest(manifest) = Document::parse(subject, raw, None)? else {
+        return Ok(image.clone());
+    };
+    Ok(Image::new(subject, manifest, ImageConfig::parse(subject, &config)?)?)
+}
+
+/// An OCI index of `images`, which came of those that `index` lists: each `old` digest
+/// with the image that it became. What else is in `kept` stays listed.
+pub fn index_to_oci(
+    subject: &str,
+    index: &Index,
+    images: &[(Digest, Image)],
+    kept: &[Verified],
+) -> Result<Document, Error> {
+    let object: Map<String, Value> =
+        serde_json::from_slice(index.raw().bytes()).unwrap_or_default();
+    let listed = object.get("manifests").and_then(Value::as_array).into_iter().flatten();
+    let (mut entries, mut found) = (Vec::new(), 0);
+    for entry in listed {
+        let digest = entry.get("digest").and_then(Value::as_str).unwrap_or_default();
+        let image = images.iter().find(|(old, _)| old.to_string() == digest);
+        let is_kept = kept.iter().any(|document| document.digest().to_string() == digest);
+        let mut entry = entry.clone();
+        if let Some((_, image)) = image {
+            let raw = image.manifest().raw();
+            entry["mediaType"] = image.manifest().media_type().into();
+            entry["digest"] = raw.digest().to_string().into();
+            entry["size"] = raw.bytes().len().into();
+            found += 1;
+        } else if !is_kept {
+            continue;
+        }
+        entries.push(entry);
+    }
+    if found < images.len() {
+        return Err(Error::Nested);
+    }
+    let mut converted = Map::new();
+    converted.insert("schemaVersion".to_owned(), json!(2));
+    converted.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
+    converted.insert("manifests".to_owned(), entries.into());
+    let annotations = object.get("annotations").filter(|value| value.is_object());
+    converted.extend(annotations.map(|value| ("annotations".to_owned(), value.clone())));
+    let raw = Verified::as_found(go_json(&Value::Object(converted)));
+    Ok(Document::parse(subject, raw, None)?)
+}
+
+fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {
+    json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size })
+}
+
+/// The config with the fields that OCI's has.
+fn oci_config(config: &ImageConfig) -> Vec<u8> {
+    let all = config.object();
+    let mut kept = fields(all, &IMAGE_FIELDS);
+    // These are there also where they are empty.
+    for name in ["architecture", "os"] {
+        let position = kept.keys().position(|key| key == "os.version" || key == "os.features");
+        if !kept.contains_key(name) {
+            kept.shift_insert(position.unwrap_or(kept.len()), name.to_owned(), json!(""));
+        }
+    }
+    let object = |name: &str| all.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+    kept.insert("config".to_owned(), sorted(fields(&object("config"), &CONFIG_FIELDS)));
+    kept.insert("rootfs".to_owned(), fields(&object("rootfs"), &["type", "diff_ids"]).into());
+    let history = all.get("history").and_then(Value::as_array).into_iter().flatten();
+    let history: Vec<Value> = history
+        .filter_map(Value::as_object)
+        .map(|step| fields(step, &HISTORY_FIELDS).into())
+        .collect();
+    if !history.is_empty() {
+        kept.insert("history".to_owned(), history.into());
+    }
+    go_json(&Value::Object(kept))
+}
+
+/// Those of `names` that are there and not what Go leaves out as empty.
+fn fields(object: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
+    let is_empty = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        _ => false,
+    };
+    names
+        .iter()
+        .filter_map(|name| {
+            let value = object.get(*name).filter(|value| !is_empty(value))?;
+            Some(((*name).to_owned(), value.clone()))
+        })
+        .collect()
+}
+
+/// Objects in the fields of `object` with their keys sorted, as Go writes maps.
+fn sorted(mut object: Map<String, Value>) -> Value {
+    object.values_mut().filter_map(Value::as_object_mut).for_each(Map::sort_keys);
+    Value::Object(object)
+}
+
+/// JSON as Go's `json.Marshal` writes it: compact, and with what could end a script
+/// escaped, which stands in strings alone.
+fn go_json(value: &Value) -> Vec<u8> {
+    let mut text = value.to_string();
+    for (c, escaped) in [
+        ('<', "\\u003c"),
+        ('>', "\\u003e"),
+        ('&', "\\u0026"),
+        ('\u{2028}', "\\u2028"),
+        ('\u{2029}', "\\u2029"),
+    ] {
+        if text.contains(c) {
+            text = text.replace(c, escaped);
+        }
+    }
+    text.into_bytes()
+}

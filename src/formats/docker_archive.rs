@@ -1,0 +1,364 @@
+//! Docker archives: what `docker save` writes and nixpkgs' dockerTools build upon.
+//!
+//! Byte for byte what skopeo writes (containers/image
+//! `docker/internal/tarfile/writer.go`, protocol rules 85 to 90): the hashes of
+//! `dockerTools.pullImage` are those of such files. Layers come first, without
+//! their compression; all behind them depends on the config and the tags alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tar::{EntryType, Header};
+
+use crate::error::{Diagnose, Kind};
+use crate::oci::digest::{Algorithm, Digest};
+use crate::oci::image::Image;
+use crate::oci::manifest::Descriptor;
+use crate::oci::reference::{Reference, Repository};
+
+/// Headers and contents fill whole blocks of so many bytes.
+const BLOCK: usize = 512;
+/// The first size that eleven octal digits can't hold, in bytes: 8 GiB.
+const USTAR_SIZE_LIMIT: u64 = 1 << 33;
+/// What of the config is said once more of the last layer.
+const LAST_LAYER_KEYS: [&str; 7] =
+    ["architecture", "config", "container", "container_config", "created", "docker_version", "os"];
+
+/// Why an image can't be put into a docker archive.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The image is addressed in a way that docker does not know.
+    #[error("a docker archive can't hold `{digest}`: docker knows sha256 only")]
+    Algorithm {
+        /// The config's digest, or a diff ID.
+        digest: Digest,
+    },
+    /// A name for the image has no tag.
+    #[error("a docker archive can't hold the name `{reference}`: it has a digest")]
+    Pinned {
+        /// The name.
+        reference: Reference,
+    },
+    /// The config is not the JSON object that it was.
+    #[error("invalid config")]
+    Config(#[source] serde_json::Error),
+    /// A header can't be made.
+    #[error("failed to make a docker archive")]
+    Header(#[source] io::Error),
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Pinned { .. } => Kind::Usage,
+            Self::Algorithm { .. } | Self::Config(_) => Kind::Verification,
+            Self::Header(_) => Kind::Other,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Algorithm { .. } => Some("pull to `oci-archive:` instead".to_owned()),
+            Self::Pinned { .. } => Some("give the image a name and a tag".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A name that an archive gives its image, such as `docker.io/library/alpine:3.19`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Name {
+    repository: Repository,
+    tag: String,
+}
+
+impl TryFrom<Reference> for Name {
+    type Error = Error;
+
+    fn try_from(reference: Reference) -> Result<Self, Error> {
+        if reference.digest().is_some() {
+            return Err(Error::Pinned { reference });
+        }
+        let tag = reference.tag().unwrap_or("latest").to_owned();
+        Ok(Self { repository: reference.repository().clone(), tag })
+    }
+}
+
+/// An archive of one image, in the order of its bytes.
+#[derive(Debug)]
+pub struct DockerArchive<'a> {
+    image: &'a Image,
+    names: Vec<Name>,
+}
+
+/// A layer of an archive.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// The layer as it is served.
+    pub descriptor: &'a Descriptor,
+    /// What it is without its compression.
+    pub diff_id: &'a Digest,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ManifestItem {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+impl<'a> DockerArchive<'a> {
+    /// An archive of `image`, which it gives these names.
+    pub fn new(image: &'a Image, names: &[Name]) -> Result<Self, Error> {
+        let mut digests = image.config().diff_ids().iter().chain([image.config().raw().digest()]);
+        if let Some(digest) = digests.find(|digest| digest.algorithm() != Algorithm::Sha256) {
+            return Err(Error::Algorithm { digest: digest.clone() });
+        }
+        let mut distinct: Vec<Name> = Vec::new();
+        for name in names {
+            if !distinct.contains(name) {
+                distinct.push(name.clone());
+            }
+        }
+        Ok(Self { image, names: distinct })
+    }
+
+    /// The layers to write, base first: each content once.
+    pub fn layers(&self) -> impl Iterator<Item = Layer<'a>> {
+        let mut seen = BTreeSet::new();
+        let descriptors = self.image.manifest().layers().iter();
+        descriptors
+            .zip(self.image.config().diff_ids())
+            .filter(move |(_, diff_id)| seen.insert(*diff_id))
+            .map(|(descriptor, diff_id)| Layer { descriptor, diff_id })
+    }
+
+    /// What stands behind the last layer.
+    pub fn end(&self) -> Result<Vec<u8>, Error> {
+        let config = self.image.config().raw();
+        let mut end = Vec::new();
+        let config_file = format!("{}.json", config.digest().hex());
+        append(&mut end, &config_file, config.bytes())?;
+        let last_id = self.append_legacy(&mut end)?;
+        let item = ManifestItem {
+            config: config_file,
+            repo_tags: self
+                .names
+                .iter()
+                .map(|name| format!("{}:{}", name.repository, name.tag))
+                .collect(),
+            layers: self.image.config().diff_ids().iter().map(layer_file).collect(),
+        };
+        append(&mut end, "manifest.json", &to_json(&[item])?)?;
+        let mut repositories: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
+        if let Some(id) = &last_id {
+            for name in &self.names {
+                let tags = repositories.entry(name.repository.to_string()).or_default();
+                tags.insert(&name.tag, id);
+            }
+        }
+        append(&mut end, "repositories", &to_json(&repositories)?)?;
+        end.extend_from_slice(&[0; 2 * BLOCK]);
+        Ok(end)
+    }
+
+    /// The format of before Docker 1.10: a folder for each layer, which points
+    /// to its parent's. Returns the last layer's ID.
+    fn append_legacy(&self, end: &mut Vec<u8>) -> Result<Option<String>, Error> {
+        let config: BTreeMap<String, &RawValue> =
+            serde_json::from_slice(self.image.config().raw().bytes()).map_err(Error::Config)?;
+        let diff_ids = self.image.config().diff_ids();
+        let (mut chain_id, mut parent): (Option<Digest>, Option<String>) = (None, None);
+        for (index, diff_id) in diff_ids.iter().enumerate() {
+            let mut layer: BTreeMap<&str, String> = BTreeMap::new();
+            layer.extend(parent.as_ref().map(|parent| ("parent", quoted(parent))));
+            if index + 1 == diff_ids.len() {
+                for key in LAST_LAYER_KEYS {
+                    let value = config.get(key).map_or("null", |value| value.get());
+                    layer.insert(key, compact(value));
+                }
+            }
+            let chain = match chain_id {
+                None => diff_id.clone(),
+                Some(chain_id) => Digest::sha256(format!("{chain_id} {diff_id}").as_bytes()),
+            };
+            layer.insert("layer_id", quoted(&chain));
+            let id = Digest::sha256(object(&layer).as_bytes()).hex().to_owned();
+            layer.remove("layer_id");
+            layer.insert("id", quoted(&id));
+            append_link(end, &format!("{id}/layer.tar"), &format!("../{}", layer_file(diff_id)))?;
+            append(end, &format!("{id}/VERSION"), b"1.0")?;
+            append(end, &format!("{id}/json"), object(&layer).as_bytes())?;
+            (chain_id, parent) = (Some(chain), Some(id));
+        }
+        Ok(parent)
+    }
+}
+
+impl Layer<'_> {
+    /// What stands before the layer's bytes, of which there are `size`.
+    pub fn header(&self, size: u64) -> Result<Vec<u8>, Error> {
+        header(&layer_file(self.diff_id), size)
+    }
+}
+
+/// How many zero bytes stand behind a content of `size` bytes.
+#[must_use]
+pub const fn padding(size: u64) -> usize {
+    let block = BLOCK as u64;
+    // Less than a block.
+    #[allow(clippy::cast_possible_truncation)]
+    let padding = ((block - size % block) % block) as usize;
+    padding
+}
+
+fn layer_file(diff_id: &Digest) -> String {
+    format!("{}.tar", diff_id.hex())
+}
+
+fn append(archive: &mut Vec<u8>, name: &str, content: &[u8]) -> Result<(), Error> {
+    let size = content.len() as u64;
+    archive.extend(header(name, size)?);
+    archive.extend_from_slice(content);
+    archive.resize(archive.len() + padding(size), 0);
+    Ok(())
+}
+
+fn append_link(archive: &mut Vec<u8>, name: &str, target: &str) -> Result<(), Error> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::Symlink);
+    header.set_link_name(target).map_err(Error::Header)?;
+    archive.extend(finished(header, name, 0, 0)?);
+    Ok(())
+}
+
+fn header(name: &str, size: u64) -> Result<Vec<u8>, Error> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::Regular);
+    if size < USTAR_SIZE_LIMIT {
+        return finished(header, name, 0o444, size);
+    }
+    // As Go's archive/tar does it: the size stands in a header of its own.
+    let record = pax_record("size", &size.to_string());
+    let mut extended = Header::new_ustar();
+    extended.set_entry_type(EntryType::XHeader);
+    let record_size = record.len() as u64;
+    let mut bytes = finished(extended, &format!("PaxHeaders.0/{name}"), 0, record_size)?;
+    bytes.extend_from_slice(record.as_bytes());
+    bytes.resize(bytes.len() + padding(record_size), 0);
+    bytes.extend(finished(header, name, 0o444, 0)?);
+    Ok(bytes)
+}
+
+/// Go's `formatPAXRecord`: the length at the start counts itself.
+fn pax_record(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n");
+    let mut length = rest.len();
+    while length.to_string().len() + rest.len() != length {
+        length = length.to_string().len() + rest.len();
+    }
+    format!("{length}{rest}")
+}
+
+/// A header with the fields that Go fills and `tar` does not.
+fn finished(mut header: Header, name: &str, mode: u32, size: u64) -> Result<Vec<u8>, Error> {
+    header.set_path(name).map_err(Error::Header)?;
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    // Go leaves these out of a header that only extends another.
+    if header.entry_type() != EntryType::XHeader {
+        header.set_device_major(0).map_err(Error::Header)?;
+        header.set_device_minor(0).map_err(Error::Header)?;
+    }
+    header.set_cksum();
+    let checksum = header.cksum().map_err(Error::Header)?;
+    let mut bytes = header.as_bytes().to_vec();
+    bytes[148..156].copy_from_slice(format!("{checksum:06o}\0 ").as_bytes());
+    Ok(bytes)
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    // Names and digests hold nothing that Go would write otherwise.
+    serde_json::to_vec(value).map_err(Error::Config)
+}
+
+fn quoted(text: &impl std::fmt::Display) -> String {
+    format!("\"{text}\"")
+}
+
+/// A JSON object of values that are JSON already, in the order of their keys.
+fn object(values: &BTreeMap<&str, String>) -> String {
+    let members: Vec<String> =
+        values.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// Valid JSON as Go's `json.Marshal` writes a `RawMessage`: without white space,
+/// and with what could end a script escaped; numbers and strings as they are.
+fn compact(json: &str) -> String {
+    let mut compacted = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in json.chars() {
+        match c {
+            ' ' | '\t' | '\n' | '\r' if !in_string => continue,
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                // Writing to a string can't fail.
+                let _ = write!(compacted, "\\u{:04x}", u32::from(c));
+            }
+            _ => compacted.push(c),
+        }
+        in_string ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+    }
+    compacted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Go's encoding/json, `compact` and `appendHTMLEscape`; `tests/whole_images.rs`
+    // compares with what skopeo writes.
+    #[test]
+    fn rule_89_json_is_compacted_as_go_does_it() {
+        for (given, expected) in [
+            (" { \"a\" : [ 1.50 , 2e+3 ] } ", r#"{"a":[1.50,2e+3]}"#),
+            (r#""a <b> & c""#, r#""a \u003cb\u003e \u0026 c""#),
+            ("\"\u{2028}é\\u00e9\"", r#""\u2028é\u00e9""#),
+            (r#"{"a\\": " \" ", "b": "\\" }"#, r#"{"a\\":" \" ","b":"\\"}"#),
+        ] {
+            assert_eq!(compact(given), expected);
+        }
+    }
+
+    // POSIX pax, "Extended Header": the length includes its own digits.
+    #[test]
+    fn rule_86_large_sizes_stand_in_a_record() {
+        assert_eq!(pax_record("size", "8589934592"), "19 size=8589934592\n");
+        // Where the length itself makes it longer.
+        assert_eq!(pax_record("a", &"1".repeat(93)).len(), 99);
+        assert_eq!(pax_record("a", &"1".repeat(94)).len(), 101);
+        let bytes = header("x.tar", USTAR_SIZE_LIMIT).expect("a header");
+        // The first bytes that skopeo 1.9.3 wrote for a layer of that size.
+        let layer = "d165dc4a0b289a980b053eed9f62925e4e28d438ddc064cafd3b6f2bf9e65cb5.tar";
+        let golden = "sha256:a57f4b7d6b92c01e8b2ade216a42b57de3bdcdb1f0690453772faaf57de2c707";
+        let found = header(layer, 9_126_807_040).expect("a header");
+        assert_eq!(Digest::sha256(&found).to_string(), golden);
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let entry = archive.entries().expect("entries").next().expect("one").expect("valid");
+        assert_eq!(entry.size(), USTAR_SIZE_LIMIT);
+        assert_eq!(entry.path().expect("a name").to_str(), Some("x.tar"));
+    }
+
+    #[test]
+    fn contents_fill_blocks() {
+        assert_eq!([0, 1, 511, 512, 513].map(padding), [0, 511, 1, 0, 511]);
+    }
+}

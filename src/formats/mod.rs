@@ -1,0 +1,8 @@
+//! The formats that n2c reads and writes, as text and bytes. No network.
+
+pub mod blob_map;
+pub mod convert;
+pub mod docker_archive;
+pub mod image_json;
+pub mod lockfile;
+pub mod oci_layout;

@@ -1,0 +1,268 @@
+//! OCI layouts: images in a directory on disk (OCI image-spec image-layout.md).
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Diagnose, Kind};
+use crate::fs;
+use crate::json::{self, VALUE_LIMIT};
+use crate::oci::digest::{self, Digest, Verified};
+use crate::oci::location::LayoutReference;
+use crate::oci::manifest::{self, Descriptor};
+use crate::stream::sink::{self, CopyError, Sink};
+
+/// The file that makes a directory an OCI layout.
+pub const MARKER: &str = "oci-layout";
+/// The file that lists what is in it.
+pub const INDEX: &str = "index.json";
+/// The annotation of an entry in there that gives it a name.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Why an image can't be read from a layout.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory is no OCI layout, or can't be read.
+    #[error("`{}` is not a readable OCI layout", directory.display())]
+    NotALayout {
+        /// The directory.
+        directory: PathBuf,
+        /// What could not be read.
+        #[source]
+        source: fs::Error,
+    },
+    /// Its `index.json` is not of the right shape.
+    #[error("invalid `index.json` in OCI layout `{}`", directory.display())]
+    Shape {
+        /// The directory.
+        directory: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No image in it has this name.
+    #[error("no image `{name}` in OCI layout `{}`; it has: {available}", directory.display())]
+    NoSuchImage {
+        /// The directory.
+        directory: PathBuf,
+        /// The tag or digest that was asked for.
+        name: String,
+        /// The tags there are.
+        available: String,
+    },
+    /// It holds several images and none was named.
+    #[error("OCI layout `{}` holds several images: {available}", directory.display())]
+    Several {
+        /// The directory.
+        directory: PathBuf,
+        /// The tags there are.
+        available: String,
+    },
+    /// A blob is not there, or can't be read.
+    #[error("OCI layout `{}` has no readable blob `{digest}`", directory.display())]
+    NoSuchBlob {
+        /// The directory.
+        directory: PathBuf,
+        /// The blob.
+        digest: Digest,
+        /// What the system said.
+        #[source]
+        source: fs::Error,
+    },
+    /// A blob is larger than what it is to be can be.
+    #[error("blob `{digest}` in OCI layout `{}` has {size} bytes, more than the limit of {limit}", directory.display())]
+    TooLarge {
+        /// The directory.
+        directory: PathBuf,
+        /// The blob.
+        digest: Digest,
+        /// How large it says it is, in bytes.
+        size: u64,
+        /// How large it may be, in bytes.
+        limit: u64,
+    },
+    /// A copy of a blob can't be written.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A blob has another digest or size.
+    #[error(transparent)]
+    Digest(#[from] digest::Error),
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotALayout { source, .. } | Self::NoSuchBlob { source, .. } => {
+                if source.is_missing() { Kind::NotFound } else { source.kind() }
+            }
+            Self::NoSuchImage { .. } => Kind::NotFound,
+            Self::Shape { .. } | Self::TooLarge { .. } => Kind::Verification,
+            Self::Several { .. } => Kind::Usage,
+            Self::Copy(error) => error.kind(),
+            Self::Digest(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Several { directory, .. } => {
+                Some(format!("name one: `oci:{}:TAG`", directory.display()))
+            }
+            Self::NoSuchImage { .. } => Some("the tag is the part behind `oci:DIR:`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Where a blob is in the layout in `directory`: inside, since a digest is an
+/// algorithm and hex digits.
+#[must_use]
+pub fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+}
+
+/// An image in an OCI layout.
+#[derive(Clone, Debug)]
+pub struct OciLayout {
+    reference: LayoutReference,
+}
+
+#[derive(Deserialize)]
+struct RawIndex {
+    #[serde(default)]
+    manifests: Vec<RawEntry>,
+}
+
+#[derive(Deserialize)]
+struct RawEntry {
+    digest: Digest,
+    size: u64,
+    #[serde(default)]
+    annotations: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl RawEntry {
+    fn name(&self) -> Option<&str> {
+        self.annotations.as_ref()?.get(REF_NAME)?.as_str()
+    }
+}
+
+impl OciLayout {
+    /// The image that `reference` names. Nothing is read yet.
+    #[must_use]
+    pub const fn new(reference: LayoutReference) -> Self {
+        Self { reference }
+    }
+
+    fn directory(&self) -> &Path {
+        self.reference.directory()
+    }
+
+    /// The index or manifest that the reference leads to. Without a tag it is
+    /// the only image there is, or `index.json` itself where its entries have
+    /// no names: then they are the platforms of one image.
+    pub fn root(&self) -> Result<Verified, Error> {
+        let not_a_layout =
+            |source| Error::NotALayout { directory: self.directory().to_owned(), source };
+        let file = |name| fs::read(&self.directory().join(name), manifest::SIZE_LIMIT);
+        file(MARKER).map_err(not_a_layout)?;
+        let index = file(INDEX).map_err(not_a_layout)?;
+        let index = Verified::as_found(index);
+        let raw: RawIndex = json::check(index.bytes(), VALUE_LIMIT)
+            .and_then(|()| serde_json::from_slice(index.bytes()))
+            .map_err(|source| Error::Shape { directory: self.directory().to_owned(), source })?;
+        if let Some(digest) = self.reference.digest() {
+            if index.digest() == digest {
+                return Ok(index);
+            }
+            return self.read(digest, None, manifest::SIZE_LIMIT);
+        }
+        let tags: Vec<&str> = raw.manifests.iter().filter_map(RawEntry::name).collect();
+        let entry = match (self.reference.tag(), raw.manifests.as_slice()) {
+            (Some(tag), entries) => {
+                let found = entries.iter().find(|entry| entry.name() == Some(tag));
+                found.ok_or_else(|| Error::NoSuchImage {
+                    directory: self.directory().to_owned(),
+                    name: tag.to_owned(),
+                    available: list(&tags),
+                })?
+            }
+            (None, [only]) => only,
+            (None, _) if tags.is_empty() => return Ok(index),
+            (None, _) => {
+                return Err(Error::Several {
+                    directory: self.directory().to_owned(),
+                    available: list(&tags),
+                });
+            }
+        };
+        self.read(&entry.digest, Some(entry.size), manifest::SIZE_LIMIT)
+    }
+
+    /// A manifest or index, verified.
+    pub fn document(&self, digest: &Digest) -> Result<Verified, Error> {
+        self.read(digest, None, manifest::SIZE_LIMIT)
+    }
+
+    /// A blob of at most `limit` bytes, verified.
+    pub fn blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Verified, Error> {
+        self.read(&descriptor.digest, Some(descriptor.size), limit)
+    }
+
+    /// Copies a blob of any size into `sink`, verified.
+    pub fn copy_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
+        let digest = &descriptor.digest;
+        sink::copy_blob(&self.blob_path(digest), digest, descriptor.size, sink).map_err(|error| {
+            match error {
+                CopyError::Read(source) => Error::NoSuchBlob {
+                    directory: self.directory().to_owned(),
+                    digest: digest.clone(),
+                    source,
+                },
+                error => Error::Copy(error),
+            }
+        })
+    }
+
+    /// The last `count` bytes of a blob, not verified.
+    pub(crate) fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
+        let file = File::open(self.blob_path(&descriptor.digest)).ok()?;
+        let mut end = vec![0; usize::try_from(count).ok()?];
+        file.read_exact_at(&mut end, descriptor.size.checked_sub(count)?).ok()?;
+        Some(end)
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        blob_path(self.directory(), digest)
+    }
+
+    fn read(&self, digest: &Digest, size: Option<u64>, limit: u64) -> Result<Verified, Error> {
+        let directory = self.directory();
+        if let Some(size) = size
+            && size > limit
+        {
+            return Err(Error::TooLarge {
+                directory: directory.to_owned(),
+                digest: digest.clone(),
+                size,
+                limit,
+            });
+        }
+        let path = self.blob_path(digest);
+        let bytes = fs::read(&path, limit).map_err(|source| Error::NoSuchBlob {
+            directory: directory.to_owned(),
+            digest: digest.clone(),
+            source,
+        })?;
+        Ok(Verified::check(&format!("blob `{}`", path.display()), bytes, digest, size)?)
+    }
+}
+
+fn list(tags: &[&str]) -> String {
+    if tags.is_empty() {
+        return "none".to_owned();
+    }
+    tags.iter().map(|tag| format!("`{}`", tag.escape_default())).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,191 @@
+//! Where an image is: what every command takes as IMAGE.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::oci::digest::Digest;
+use crate::oci::reference::{Error, Reference};
+
+/// What skopeo reads from and n2c does not. To docker, these are images of Docker
+/// Hub with such names; there are none.
+const OTHER_TRANSPORTS: [&str; 7] = [
+    "containers-storage:",
+    "dir:",
+    "docker-archive:",
+    "docker-daemon:",
+    "lock:",
+    "nix:",
+    "oci-archive:",
+];
+
+/// Where an image is: in a registry, or in an OCI layout on disk.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Location {
+    /// A reference, with or without `docker://`.
+    Registry(Reference),
+    /// `oci:DIR[:TAG][@DIGEST]`.
+    OciLayout(LayoutReference),
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(transport) = OTHER_TRANSPORTS.iter().find(|name| text.starts_with(**name)) {
+            return Err(Error::Transport { text: text.escape_default().to_string(), transport });
+        }
+        match text.strip_prefix("oci:") {
+            // `oci:3.19` and `oci` alone are images of Docker Hub to docker;
+            // here, as for skopeo, `oci:` is a transport.
+            Some(rest) => LayoutReference::parse(text, rest).map(Self::OciLayout),
+            None => text.parse().map(Self::Registry),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(formatter),
+            Self::OciLayout(layout) => layout.fmt(formatter),
+        }
+    }
+}
+
+impl Location {
+    /// The same location, pinned to `digest`.
+    #[must_use]
+    pub fn pinned(&self, digest: Digest) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(reference.pinned(digest)),
+            Self::OciLayout(layout) => {
+                Self::OciLayout(LayoutReference { digest: Some(digest), ..layout.clone() })
+            }
+        }
+    }
+
+    /// The same location without a digest: what is there now.
+    #[must_use]
+    pub fn unpinned(&self) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(reference.unpinned()),
+            Self::OciLayout(layout) => {
+                Self::OciLayout(LayoutReference { digest: None, ..layout.clone() })
+            }
+        }
+    }
+
+    /// Whether something else may be there tomorrow: not where a reference has
+    /// a digest alone.
+    #[must_use]
+    pub fn can_move(&self) -> bool {
+        match self {
+            Self::Registry(reference) => reference.tag().is_some(),
+            Self::OciLayout(_) => true,
+        }
+    }
+
+    /// The reference, for an image in a registry.
+    #[must_use]
+    pub const fn reference(&self) -> Option<&Reference> {
+        match self {
+            Self::Registry(reference) => Some(reference),
+            Self::OciLayout(_) => None,
+        }
+    }
+}
+
+/// An image in an OCI layout: `oci:DIR[:TAG][@DIGEST]`, as skopeo writes it.
+/// The path ends at the first colon.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LayoutReference {
+    directory: PathBuf,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+impl LayoutReference {
+    fn parse(text: &str, rest: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
+        let (rest, digest) =
+            match rest.rsplit_once('@').map(|(rest, digest)| (rest, digest.parse())) {
+                Some((rest, Ok(digest))) => (rest, Some(digest)),
+                _ => (rest, None),
+            };
+        let (directory, tag) = match rest.split_once(':') {
+            Some((directory, tag)) => (directory, Some(tag)),
+            None => (rest, None),
+        };
+        if directory.is_empty() {
+            return Err(invalid("there is no directory behind `oci:`"));
+        }
+        if tag.is_some_and(str::is_empty) {
+            return Err(invalid("the tag is empty"));
+        }
+        Ok(Self { directory: directory.into(), tag: tag.map(str::to_owned), digest })
+    }
+
+    /// The layout in `directory`, whatever is in its name, without a tag.
+    #[must_use]
+    pub const fn of_directory(directory: PathBuf) -> Self {
+        Self { directory, tag: None, digest: None }
+    }
+
+    /// The directory that holds `oci-layout` and `index.json`.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The value of `org.opencontainers.image.ref.name` to look for.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest to look for.
+    #[must_use]
+    pub const fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+}
+
+impl fmt::Display for LayoutReference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "oci:{}", self.directory.display())?;
+        if let Some(tag) = &self.tag {
+            write!(formatter, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(formatter, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn layouts_are_read_as_skopeo_reads_them() {
+        for (given, directory, tag) in [
+            ("oci:dir", "dir", None),
+            ("oci:/a/b:3.19", "/a/b", Some("3.19")),
+            ("oci:dir:host.io/name:1", "dir", Some("host.io/name:1")),
+        ] {
+            let Location::OciLayout(layout) = given.parse().expect(given) else {
+                panic!("`{given}` is no layout");
+            };
+            assert_eq!(layout.directory(), Path::new(directory));
+            assert_eq!(layout.tag(), tag);
+            assert!("dir:x".parse::<Location>().is_err());
+            let pinned = Location::OciLayout(layout).pinned(DIGEST.parse().expect("valid"));
+            assert_eq!(pinned.to_string(), format!("{given}@{DIGEST}"));
+            assert_eq!(pinned.to_string().parse::<Location>().expect("valid"), pinned);
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! Image references: what a user types, in full.
+//!
+//! The grammar and the normalisation are those of distribution/reference
+//! (`normalize.go`, `regexp.go`), which docker and skopeo share. The type of
+//! `oci-spec` is not used: it takes `Host/image` for an image of Docker Hub.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Diagnose, Kind};
+use crate::oci::digest::{self, Digest};
+
+const DOCKER_HUB: &str = "docker.io";
+
+/// Why a reference was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is no image reference.
+    #[error("invalid image reference `{text}`: {reason}")]
+    Invalid {
+        /// What was given, with control characters escaped.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The part behind `@` is no digest.
+    #[error("invalid image reference `{text}`")]
+    Digest {
+        /// What was given, with control characters escaped.
+        text: String,
+        /// What is wrong with the digest.
+        #[source]
+        source: digest::Error,
+    },
+    /// The image is somewhere that n2c does not read from.
+    #[error("`{text}` is in `{transport}`, which is not read from here")]
+    Transport {
+        /// What was given, with control characters escaped.
+        text: String,
+        /// What it begins with.
+        transport: &'static str,
+    },
+    /// A repository was asked for and a tag or digest came with it.
+    #[error("invalid repository `{text}`: it has a tag or a digest")]
+    NotARepository {
+        /// What was given, with control characters escaped.
+        text: String,
+        /// The repository in it.
+        repository: Repository,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        Kind::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid { text, reason: LOWERCASE } => {
+                // The tag may have capitals.
+                let slash = text.rfind('/').map_or(0, |index| index + 1);
+                let end = text[slash..].find([':', '@']).map_or(text.len(), |index| slash + index);
+                Some(format!("try `{}{}`", text[..end].to_lowercase(), &text[end..]))
+            }
+            Self::Invalid { text, reason: SCHEME } => {
+                let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+                Some(format!("try `{bare}`"))
+            }
+            Self::Invalid { .. } => {
+                Some("a reference looks like `alpine:3.19` or `ghcr.io/owner/image:tag`".to_owned())
+            }
+            Self::Transport { transport: "lock:", .. } => {
+                Some("`n2c pull` reads lockfiles by `lock:`".to_owned())
+            }
+            Self::Transport { .. } => {
+                Some("images are read from registries, and from `oci:DIR[:TAG]`".to_owned())
+            }
+            Self::Digest { source, .. } => source.hint(),
+            Self::NotARepository { repository, .. } => Some(format!("try `{repository}`")),
+        }
+    }
+}
+
+const LOWERCASE: &str = "repository must be lower-case";
+const SCHEME: &str = "a scheme does not belong there";
+
+/// A registry and the path of a repository on it: `docker.io/library/alpine`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Repository {
+    host: String,
+    path: String,
+}
+
+impl Repository {
+    /// The repository `path` on `host`. Nothing is guessed or filled in, as it
+    /// is of what a user types.
+    pub fn new(host: &str, path: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::Invalid {
+            text: format!("{host}/{path}").escape_default().to_string(),
+            reason,
+        };
+        if !is_host(host) {
+            return Err(invalid("the registry's name is not valid"));
+        }
+        if path.len() > 255 || !path.split('/').all(is_path_component) {
+            return Err(invalid("the path is none of a repository"));
+        }
+        Ok(Self { host: host.to_owned(), path: path.to_owned() })
+    }
+
+    /// The registry's name as written, with its port: `docker.io`, `localhost:5000`.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The path on the registry, `library/alpine`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.host, self.path)
+    }
+}
+
+impl FromStr for Repository {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let reference = Reference::parse(text)?;
+        if reference.tag.is_none() && reference.digest.is_none() {
+            Ok(reference.repository)
+        } else {
+            Err(Error::NotARepository {
+                text: text.escape_default().to_string(),
+                repository: reference.repository,
+            })
+        }
+    }
+}
+
+/// An image in a registry: repository, tag and digest.
+///
+/// A reference without tag and digest has the tag `latest`. One with both is
+/// fetched by its digest, and the tag says what it was meant to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reference {
+    repository: Repository,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+impl Reference {
+    /// The repository.
+    #[must_use]
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The tag, where there is one.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The digest, where there is one.
+    #[must_use]
+    pub const fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The same reference, pinned to `digest`.
+    #[must_use]
+    pub fn pinned(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
+    /// The same reference without a digest, where its tag leads to now.
+    #[must_use]
+    pub fn unpinned(&self) -> Self {
+        Self { digest: None, ..self.clone() }
+    }
+
+    /// Another tag of the same repository; none that is not valid.
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> Option<Self> {
+        is_tag(tag).then(|| Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
+
+    /// Reads a reference without adding a default tag.
+    fn parse(text: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
+        let text_without_transport = text.strip_prefix("docker://").unwrap_or(text);
+        if text_without_transport.contains("://") {
+            return Err(invalid(SCHEME));
+        }
+        if is_image_id(text_without_transport) {
+            return Err(invalid("64 hex digits are an image ID, not a name"));
+        }
+        let (name_and_tag, digest) = match text_without_transport.split_once('@') {
+            Some((rest, digest)) => {
+                let digest = digest.parse().map_err(|source| Error::Digest {
+                    text: text.escape_default().to_string(),
+                    source,
+                })?;
+                (rest, Some(digest))
+            }
+            None => (text_without_transport, None),
+        };
+        // A colon behind the last slash starts a tag; one before it, a port.
+        let last_slash = name_and_tag.rfind('/').map_or(0, |index| index + 1);
+        let (name, tag) = match name_and_tag[last_slash..].find(':') {
+            Some(index) => {
+                let colon = last_slash + index;
+                (&name_and_tag[..colon], Some(&name_and_tag[colon + 1..]))
+            }
+            None => (name_and_tag, None),
+        };
+        if let Some(tag) = tag
+            && !is_tag(tag)
+        {
+            return Err(invalid(
+                "the tag is not made of 1 to 128 letters, digits, `_`, `.` and `-`",
+            ));
+        }
+        let (host, path) = split_host(name);
+        if !is_host(&host) {
+            return Err(invalid("the registry's name is not valid"));
+        }
+        if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(invalid(LOWERCASE));
+        }
+        if path.len() > 255 {
+            return Err(invalid("the repository's path is longer than 255 characters"));
+        }
+        if !path.split('/').all(is_path_component) {
+            return Err(invalid(
+                "a part of the repository's path is not lower-case letters and digits with single separators",
+            ));
+        }
+        Ok(Self { repository: Repository { host, path }, tag: tag.map(str::to_owned), digest })
+    }
+}
+
+impl FromStr for Reference {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut reference = Self::parse(text)?;
+        if reference.tag.is_none() && reference.digest.is_none() {
+            reference.tag = Some("latest".to_owned());
+        }
+        Ok(reference)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.fmt(formatter)?;
+        if let Some(tag) = &self.tag {
+            write!(formatter, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(formatter, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The host and path of a name, with Docker Hub's defaults filled in
+/// (distribution/reference `splitDockerDomain`).
+fn split_host(name: &str) -> (String, String) {
+    let named = name.split_once('/').filter(|(host, _)| {
+        host.contains(['.', ':'])
+            || *host == "localhost"
+            || host.bytes().any(|byte| byte.is_ascii_uppercase())
+    });
+    let (host, path) = named.unwrap_or((DOCKER_HUB, name));
+    let host = if host == "index.docker.io" { DOCKER_HUB } else { host };
+    if host == DOCKER_HUB && !path.contains('/') {
+        (host.to_owned(), format!("library/{path}"))
+    } else {
+        (host.to_owned(), path.to_owned())
+    }
+}
+
+fn is_image_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether a reference may have this tag.
+pub(crate) fn is_tag(tag: &str) -> bool {
+    (1..=128).contains(&tag.len())
+        && !tag.starts_with(['.', '-'])
+        && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_path_component(component: &str) -> bool {
+    let is_alphanumeric = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
+    let ends_well = [component.bytes().next(), component.bytes().next_back()]
+        .into_iter()
+        .all(|byte| byte.is_some_and(is_alphanumeric));
+    ends_well
+        && component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(
+            |separator| {
+                matches!(separator, "" | "." | "_" | "__")
+                    || separator.bytes().all(|byte| byte == b'-')
+            },
+        )
+}
+
+/// A domain name, an IPv4 address or `[IPv6]`, and a port.
+fn is_host(host: &str) -> bool {
+    let (name, port) = if let Some(rest) = host.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else {
+            return false;
+        };
+        if address.is_empty() || !address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') {
+            return false;
+        }
+        let Some(port) = port.strip_prefix(':') else {
+            return port.is_empty();
+        };
+        ("ip", Some(port))
+    } else {
+        match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        }
+    };
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.split('.').all(is_label)
+        && port
+            .is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    // protocol rules 1 to 7, whose vectors come from distribution/reference
+    #[test]
+    fn rule_1_references_are_normalised_as_docker_does() {
+        for (given, expected) in [
+            ("alpine", "docker.io/library/alpine:latest"),
+            ("alpine:3.19", "docker.io/library/alpine:3.19"),
+            ("docker://alpine:3.19", "docker.io/library/alpine:3.19"),
+            ("localhost", "docker.io/library/localhost:latest"),
+            ("foo:5000", "docker.io/library/foo:5000"),
+            ("foo/bar", "docker.io/foo/bar:latest"),
+            ("localhost/bar", "localhost/bar:latest"),
+            ("localhost:5000/bar:1", "localhost:5000/bar:1"),
+            ("foo.com/bar", "foo.com/bar:latest"),
+            ("foo:80/bar", "foo:80/bar:latest"),
+            ("Foo/bar", "Foo/bar:latest"),
+            ("docker.io/ubuntu", "docker.io/library/ubuntu:latest"),
+            ("index.docker.io/ubuntu", "docker.io/library/ubuntu:latest"),
+            ("index.docker.io/a/b", "docker.io/a/b:latest"),
+            ("registry-1.docker.io/ubuntu", "registry-1.docker.io/ubuntu:latest"),
+            ("docker.io:443/ubuntu", "docker.io:443/ubuntu:latest"),
+            ("[::1]:5000/bar", "[::1]:5000/bar:latest"),
+            ("[2001:db8::1]/bar", "[2001:db8::1]/bar:latest"),
+            ("127.0.0.1:5000/a/b/c__d-e---f.g_h:T", "127.0.0.1:5000/a/b/c__d-e---f.g_h:T"),
+            ("a_b/c", "docker.io/a_b/c:latest"),
+        ] {
+            let reference: Reference = given.parse().expect(given);
+            assert_eq!(reference.to_string(), expected, "for `{given}`");
+            let again: Reference = expected.parse().expect(expected);
+            assert_eq!(again, reference, "round trip of `{given}`");
+        }
+    }
+
+    #[test]
+    fn rule_7_tag_and_digest_are_both_kept() {
+        let reference: Reference = format!("alpine:3.19@{DIGEST}").parse().expect("valid");
+        assert_eq!(reference.to_string(), format!("docker.io/library/alpine:3.19@{DIGEST}"));
+        let reference: Reference = format!("alpine@{DIGEST}").parse().expect("valid");
+        assert_eq!(reference.tag(), None);
+    }
+
+    #[test]
+    fn rule_6_what_is_no_reference_is_refused() {
+        let id = &DIGEST[7..];
+        let long_tag = format!("a:{}", "t".repeat(129));
+        let long_path = format!("host.io/{}", "a".repeat(256));
+        let no_such_algorithm = "a@md5:d41d8cd98f00b204e9800998ecf8427e";
+        let upper_hex = format!("a@sha256:{}", id.to_uppercase());
+        for text in [
+            "",
+            ":",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "Alpine",
+            "foo/Bar",
+            "::1/x",
+            "[::1%eth0]/x",
+            "[::1/x",
+            "[]/x",
+            "user@host/x",
+            "https://foo.com/x",
+            "host:/x",
+            "host.com:port/x",
+            "-host.com/x",
+            "host-.com/x",
+            "a..b",
+            "a___b",
+            ".a",
+            "a.",
+            "-a",
+            "a-",
+            "a b",
+            "a:",
+            "a:.b",
+            "a:-b",
+            "a:b:c",
+            "a@",
+            "a@sha256:x",
+            "a\u{e9}",
+            "foo.com/a\0b",
+            "oci:",
+            "oci::tag",
+            "oci:dir:",
+            id,
+            &long_tag,
+            &long_path,
+            no_such_algorithm,
+            &upper_hex,
+            &format!("@{DIGEST}"),
+            "../../etc/passwd",
+            "foo.com/../x",
+        ] {
+            assert!(
+                text.parse::<crate::oci::location::Location>().is_err(),
+                "`{text}` was accepted"
+            );
+        }
+    }
+
+    #[test]
+    fn a_capital_letter_gets_a_hint() {
+        let error = "Alpine:3.20".parse::<Reference>().expect_err("a capital letter");
+        assert_eq!(
+            error.to_string(),
+            "invalid image reference `Alpine:3.20`: repository must be lower-case"
+        );
+        assert_eq!(error.hint().as_deref(), Some("try `alpine:3.20`"));
+    }
+
+    #[test]
+    fn a_repository_has_no_tag() {
+        let repository: Repository = "docker://alpine".parse().expect("valid");
+        assert_eq!(repository.to_string(), "docker.io/library/alpine");
+        let error = "alpine:3.19".parse::<Repository>().expect_err("a tag");
+        assert_eq!(error.hint().as_deref(), Some("try `docker.io/library/alpine`"));
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a source does not hand something out.
+
+use crate::error::{Diagnose, Kind};
+use crate::formats::oci_layout;
+use crate::oci::digest::{self, Digest};
+use crate::oci::{image, manifest};
+use crate::{fs, registry, stream};
+
+/// Why a source does not hand something out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The registry did not give it.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The layout on disk does not hold it.
+    #[error(transparent)]
+    OciLayout(#[from] oci_layout::Error),
+    /// A manifest is not usable.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// A config is not usable.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// A blob on disk can't be copied.
+    #[error(transparent)]
+    Copy(#[from] stream::sink::CopyError),
+    /// A blob or document on disk can't be read.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// A blob or document on disk is not what it should be.
+    #[error(transparent)]
+    Digest(#[from] digest::Error),
+    /// A lockfile does not say which manifest it is made of.
+    #[error("`{file}` does not say which manifest it is made of")]
+    NoDigest {
+        /// The lockfile.
+        file: String,
+    },
+    /// A lockfile does not say where a blob is, and the Nix store does not have it.
+    #[error("`{file}` does not say where blob `{digest}` is, and the Nix store does not have it")]
+    Nowhere {
+        /// The lockfile.
+        file: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A lockfile differs from the manifest or config that it pins.
+    #[error("`{file}` is not what its manifest and config say")]
+    Edited {
+        /// The lockfile.
+        file: String,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::OciLayout(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Copy(error) => error.kind(),
+            Self::Fs(error) => error.kind(),
+            Self::Digest(error) => error.kind(),
+            Self::NoDigest { .. } | Self::Nowhere { .. } => Kind::Usage,
+            Self::Edited { .. } => Kind::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::OciLayout(error) => error.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Copy(error) => error.hint(),
+            Self::Fs(error) => error.hint(),
+            Self::Digest(error) => error.hint(),
+            Self::NoDigest { .. } | Self::Nowhere { .. } | Self::Edited { .. } => {
+                Some("make a lockfile with `n2c lock`".to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a lockfile pins, with its blobs from the Nix store where they are there,
+//! and from the registry where not.
+
+use std::path::PathBuf;
+
+use super::{Blobs, Error};
+use crate::formats::lockfile::{Entry, Lockfile};
+use crate::formats::oci_layout::OciLayout;
+use crate::fs;
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
+use crate::oci::location::Location;
+use crate::oci::manifest::{self, Descriptor, Document, ImageManifest};
+use crate::oci::reference::Repository;
+use crate::registry::{BlobRequest, Client};
+use crate::store::StoreDirectory;
+use crate::stream::sink::{self, Sink};
+
+/// A lockfile's images.
+pub struct Locked<'a> {
+    lockfile: &'a Lockfile,
+    store: StoreDirectory,
+    client: &'a Client,
+}
+
+impl<'a> Locked<'a> {
+    /// What `lockfile` pins. Nothing is read yet.
+    #[must_use]
+    pub const fn new(lockfile: &'a Lockfile, store: StoreDirectory, client: &'a Client) -> Self {
+        Self { lockfile, store, client }
+    }
+
+    /// The image of an entry, with the manifest as the lockfile has it: enough
+    /// where the manifest itself goes nowhere.
+    pub async fn image(&self, entry: &Entry) -> Result<Image, Error> {
+        self.with_config(entry, entry.manifest().clone()).await
+    }
+
+    /// The image of an entry, with its manifest as it was served.
+    pub async fn served_image(&self, entry: &Entry) -> Result<Image, Error> {
+        let Some(pin) = entry.pin() else {
+            return Err(Error::NoDigest { file: self.lockfile.file().to_owned() });
+        };
+        let subject = format!("`{}`", pin.manifest);
+        let raw = if let Some(path) = self.in_store(&pin.manifest) {
+            let bytes = fs::read(&path, manifest::SIZE_LIMIT)?;
+            Verified::check(&subject, bytes, &pin.manifest, None)?
+        } else if let Some(layout) = self.layout() {
+            layout.document(&pin.manifest)?
+        } else {
+            let repository = self.repository(&pin.manifest)?;
+            self.client.manifest_bytes(repository, &pin.manifest, None).await?
+        };
+        match Document::parse(&subject, raw, None)? {
+            Document::Manifest(manifest) if manifest.has_same_blobs(entry.manifest()) => {
+                self.with_config(entry, manifest).await
+            }
+            _ => Err(Error::Edited { file: self.lockfile.file().to_owned() }),
+        }
+    }
+
+    async fn with_config(&self, entry: &Entry, manifest: ImageManifest) -> Result<Image, Error> {
+        let subject = format!("`{}`", self.lockfile.file());
+        let config = self.config(entry).await?;
+        if !entry.has_config(&config) {
+            return Err(Error::Edited { file: self.lockfile.file().to_owned() });
+        }
+        Ok(Image::new(&subject, manifest, config)?)
+    }
+
+    /// The config of an entry, from the store or else from where it was locked.
+    /// Nothing in the lockfile but its digest is believed.
+    pub async fn config(&self, entry: &Entry) -> Result<ImageConfig, Error> {
+        let descriptor = entry.manifest().config();
+        let subject = format!("`{}`", self.lockfile.file());
+        let raw = if let Some(path) = self.in_store(&descriptor.digest) {
+            let bytes = fs::read(&path, CONFIG_SIZE_LIMIT)?;
+            Verified::check(&subject, bytes, &descriptor.digest, Some(descriptor.size))?
+        } else if let Some(layout) = self.layout() {
+            layout.blob(descriptor, CONFIG_SIZE_LIMIT)?
+        } else {
+            let repository = self.repository(&descriptor.digest)?;
+            self.client.blob(repository, descriptor, CONFIG_SIZE_LIMIT).await?
+        };
+        Ok(ImageConfig::parse(&subject, &raw)?)
+    }
+
+    /// Where a blob is in the Nix store, if it is there.
+    fn in_store(&self, digest: &Digest) -> Option<PathBuf> {
+        let path = PathBuf::from(String::from(self.store.blob_path(digest)));
+        path.is_file().then_some(path)
+    }
+
+    /// The layout that the image was locked from, if it was.
+    fn layout(&self) -> Option<OciLayout> {
+        match self.lockfile.location()? {
+            Location::OciLayout(reference) => Some(OciLayout::new(reference.clone())),
+            Location::Registry(_) => None,
+        }
+    }
+
+    fn repository(&self, digest: &Digest) -> Result<&Repository, Error> {
+        let reference = self.lockfile.location().and_then(Location::reference);
+        reference.map(crate::oci::reference::Reference::repository).ok_or_else(|| Error::Nowhere {
+            file: self.lockfile.file().to_owned(),
+            digest: digest.clone(),
+        })
+    }
+}
+
+impl Blobs for Locked<'_> {
+    async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
+        let digest = &descriptor.digest;
+        if let Some(path) = self.in_store(digest) {
+            return Ok(sink::copy_blob(&path, digest, descriptor.size, sink)?);
+        }
+        if let Some(layout) = self.layout() {
+            return Ok(layout.copy_blob(descriptor, sink)?);
+        }
+        let repository = self.repository(digest)?;
+        self.client.download(&BlobRequest::of(repository, descriptor), sink).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! Who can hand out an image's documents and blobs: a registry, an OCI layout, or what
+//! a lockfile pins, with its blobs in the Nix store.
+
+mod error;
+mod image_source;
+mod locked;
+
+use std::future::Future;
+
+use crate::oci::manifest::Descriptor;
+use crate::stream::sink::Sink;
+pub use error::Error;
+pub(crate) use image_source::ImageSource;
+pub use locked::Locked;
+
+/// Where the blobs of an image come from.
+pub trait Blobs {
+    /// Streams a blob into `sink`, verified.
+    fn fetch_blob(
+        &self,
+        descriptor: &Descriptor,
+        sink: &mut dyn Sink,
+    ) -> impl Future<Output = Result<(), Error>>;
+
+    /// The last `count` bytes of a blob, not verified, where they can be had
+    /// without the rest.
+    fn end_of_blob(
+        &self,
+        _descriptor: &Descriptor,
+        _count: u64,
+    ) -> impl Future<Output = Option<Vec<u8>>> {
+        async { None }
+    }
+}

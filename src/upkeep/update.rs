@@ -1,0 +1,393 @@
+//! Lockfiles brought up to date: what each tag leads to now, and what of that is
+//! new.
+//!
+//! A tag is asked for by HEAD, which no registry counts as a pull, and once for
+//! all lockfiles that lock it. Only where its digest moved is anything fetched,
+//! and of images only those whose own manifest changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::error::{Diagnose, Kind};
+use crate::formats::lockfile::{Entry, Lockfile};
+use crate::observer::{Event, Observer};
+use crate::oci::digest::Digest;
+use crate::oci::image::{self, Image, ImageConfig};
+use crate::oci::location::Location;
+use crate::oci::platform::{self, Platform};
+use crate::oci::reference::Reference;
+use crate::registry::{self, Client};
+use crate::resolve::{self, Resolution};
+use crate::source::{self, Locked};
+use crate::store::StoreDirectory;
+use crate::upkeep::tag_version::{Bump, TagVersion};
+
+/// How many references are looked at at once, whatever their hosts are.
+const CONCURRENCY: usize = 64;
+
+/// Why a lockfile could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The registry does not tell where its tag leads, or lists no tags.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// A config that it pins can't be had.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// What the tag leads to is no image for one of its platforms.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    /// A config that it pins is not one of its image.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// Platforms that it locks are no longer there.
+    #[error("`{reference}` no longer has {}", platform::list(lost))]
+    Lost {
+        /// What was looked at.
+        reference: String,
+        /// The platforms.
+        lost: Vec<Platform>,
+    },
+    /// One of several lockfiles of the same image: it failed for all.
+    #[error(transparent)]
+    Shared(Arc<Self>),
+    /// It does not say what it locks.
+    #[error("it does not say which image it locks")]
+    Nameless,
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::Resolve(error) => error.kind(),
+            Self::Source(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Shared(error) => error.kind(),
+            Self::Lost { .. } => Kind::NotFound,
+            Self::Nameless => Kind::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Resolve(error) => error.hint(),
+            Self::Source(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Shared(error) => error.hint(),
+            Self::Lost { .. } => Some(
+                "wait for the image to be complete, or pass `--platforms-lost=drop`".to_owned(),
+            ),
+            Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
+        }
+    }
+}
+
+/// What became of a lockfile.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is what its reference leads to.
+    Fresh,
+    /// Its reference has no tag, so nothing can move.
+    Pinned,
+    /// The index moved, and the images of all its platforms are the same.
+    IndexMoved(Box<Lockfile>),
+    /// Something in it changed.
+    Stale(Box<Lockfile>),
+    /// There is no telling.
+    Failed(Box<Error>),
+}
+
+/// What is done about platforms that are no longer there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PlatformsLost {
+    /// The lockfile stays as it is, and that is an error.
+    #[default]
+    Fail,
+    /// The lockfile loses them too.
+    Drop,
+}
+
+/// To which tag a lockfile may move.
+#[derive(Clone, Copy, Debug)]
+pub struct TagPolicy {
+    /// How far.
+    pub bump: Bump,
+    /// Whether to versions that are not released yet.
+    pub pre_releases: bool,
+}
+
+/// Brings lockfiles up to date.
+pub struct Updater<'a> {
+    client: &'a Client,
+    observer: &'a dyn Observer,
+    /// How many requests go to one host at once.
+    jobs: usize,
+    /// Whether tags move too.
+    pub tags: Option<TagPolicy>,
+    /// What is done about platforms that are no longer there.
+    pub platforms_lost: PlatformsLost,
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl<'a> Updater<'a> {
+    /// At most `jobs` references of one registry are looked at at once.
+    #[must_use]
+    pub fn new(client: &'a Client, observer: &'a dyn Observer, jobs: usize) -> Self {
+        let (tags, platforms_lost, hosts) = (None, PlatformsLost::default(), Mutex::default());
+        Self { client, observer, jobs, tags, platforms_lost, hosts }
+    }
+
+    /// What each lockfile is now, by what its tag leads to. In their order.
+    pub async fn update(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
+        let by_tag = |location: &Location| {
+            let location = location.unpinned();
+            if location.can_move() { Ok(location) } else { Err(Outcome::Pinned) }
+        };
+        let update = async |location, group: &[&Lockfile]| self.update_group(location, group).await;
+        self.in_groups(lockfiles, by_tag, update).await
+    }
+
+    /// Makes the rest of lockfiles match the references that stand in them. The
+    /// digest there is what counts; that a tag leads elsewhere is said. All that they
+    /// say is compared: their manifests by the digests that they pin, and the rest
+    /// with their configs, from `store` or fetched. In their order.
+    pub async fn refresh(&self, lockfiles: &[&Lockfile], store: &StoreDirectory) -> Vec<Outcome> {
+        let by_reference = |location: &Location| Ok(location.clone());
+        let refresh =
+            async |location, group: &[&Lockfile]| self.refresh_group(&location, group, store).await;
+        self.in_groups(lockfiles, by_reference, refresh).await
+    }
+
+    /// Works on the lockfiles of one location together, on several locations at
+    /// once, and gives back what became of each lockfile, in their order.
+    async fn in_groups(
+        &self,
+        lockfiles: &[&Lockfile],
+        location_of: impl Fn(&Location) -> Result<Location, Outcome>,
+        work: impl AsyncFn(Location, &[&Lockfile]) -> Vec<Outcome>,
+    ) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = lockfiles.iter().map(|_| None).collect();
+        let mut groups: BTreeMap<String, (Location, Vec<usize>)> = BTreeMap::new();
+        for (index, lockfile) in lockfiles.iter().enumerate() {
+            let nameless = || Outcome::Failed(Box::new(Error::Nameless));
+            match lockfile.location().ok_or_else(nameless).and_then(&location_of) {
+                Ok(location) => {
+                    let group = groups.entry(location.to_string());
+                    group.or_insert_with(|| (location, Vec::new())).1.push(index);
+                }
+                Err(outcome) => outcomes[index] = Some(outcome),
+            }
+        }
+        let found: Vec<Vec<(usize, Outcome)>> = stream::iter(groups.into_values())
+            .map(async |(location, members)| {
+                let _permit = self.permit(&location).await;
+                let group: Vec<&Lockfile> = members.iter().map(|index| lockfiles[*index]).collect();
+                let outcomes = work(location, &group).await;
+                members.into_iter().zip(outcomes).collect()
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (index, outcome) in found.into_iter().flatten() {
+            outcomes[index] = Some(outcome);
+        }
+        outcomes.into_iter().flatten().collect()
+    }
+
+    async fn refresh_group(
+        &self,
+        location: &Location,
+        group: &[&Lockfile],
+        store: &StoreDirectory,
+    ) -> Vec<Outcome> {
+        if let Some(reference) = location.reference()
+            && let (Some(_), Some(digest)) = (reference.tag(), reference.digest())
+        {
+            match self.client.tag_digest(reference).await {
+                Ok(now) if now == *digest => {}
+                Ok(now) => self.note(&format!("the tag of `{reference}` leads to `{now}` now")),
+                Err(error) => self.note(&crate::error_chain(&error)),
+            }
+        }
+        // What is proved needs no request; one resolution serves all others.
+        let resolution: OnceCell<Resolution<'_>> = OnceCell::new();
+        let mut configs = HashMap::new();
+        let mut outcomes = Vec::new();
+        for lockfile in group {
+            let relocked = async {
+                let fresh = self.relock(lockfile, location, &resolution).await?;
+                self.proved(fresh, store, &mut configs).await
+            };
+            outcomes.push(match relocked.await {
+                // What is in another order than the registry has it is put right.
+                Ok(fresh) if fresh.to_text() != lockfile.to_text() => {
+                    match compare(lockfile, fresh.clone()) {
+                        Outcome::Fresh => Outcome::Stale(Box::new(fresh)),
+                        outcome => outcome,
+                    }
+                }
+                Ok(fresh) => compare(lockfile, fresh),
+                Err(error) => Outcome::Failed(Box::new(error)),
+            });
+        }
+        outcomes
+    }
+
+    async fn update_group(&self, location: Location, group: &[&Lockfile]) -> Vec<Outcome> {
+        match self.update_location(location, group).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                let error = Arc::new(error);
+                let failed = |_| Outcome::Failed(Box::new(Error::Shared(error.clone())));
+                group.iter().map(failed).collect()
+            }
+        }
+    }
+
+    async fn update_location(
+        &self,
+        mut location: Location,
+        group: &[&Lockfile],
+    ) -> Result<Vec<Outcome>, Error> {
+        if let (Location::Registry(reference), Some(policy)) = (&location, self.tags) {
+            location = Location::Registry(self.bumped(reference, policy).await?);
+        }
+        if let Some(reference) = location.reference() {
+            let digest = self.client.tag_digest(reference).await?;
+            let locked = location.pinned(digest);
+            if group.iter().all(|lockfile| lockfile.location() == Some(&locked)) {
+                return Ok(group.iter().map(|_| Outcome::Fresh).collect());
+            }
+        }
+        let resolution = Resolution::open(&location, self.client, self.observer).await?;
+        let mut outcomes = Vec::new();
+        for lockfile in group {
+            outcomes.push(match self.lock_from(lockfile, &resolution, |_| true).await {
+                Ok(fresh) => compare(lockfile, fresh),
+                Err(error) => Outcome::Failed(Box::new(error)),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// The reference with the newest tag that it may move to.
+    async fn bumped(&self, reference: &Reference, policy: TagPolicy) -> Result<Reference, Error> {
+        let Some(Ok(version)) = reference.tag().map(str::parse::<TagVersion>) else {
+            self.note(&format!("the tag of `{reference}` is no version, and stays"));
+            return Ok(reference.clone());
+        };
+        let tags = self.client.tags(reference.repository()).await?;
+        let newest = version.newest(&tags, policy.bump, policy.pre_releases);
+        let newest = newest.and_then(|newest| reference.tagged(&newest.to_string()));
+        Ok(newest.unwrap_or_else(|| reference.clone()))
+    }
+
+    /// The lockfile that its own reference leads to.
+    async fn relock<'r>(
+        &'r self,
+        lockfile: &Lockfile,
+        location: &Location,
+        resolution: &OnceCell<Resolution<'r>>,
+    ) -> Result<Lockfile, Error> {
+        // Without an index the reference is the manifest's own.
+        if let (Location::Registry(reference), [entry]) = (location, lockfile.entries())
+            && let Some(pin) = entry.pin()
+            && reference.digest() == Some(&pin.manifest)
+            && entry.is_proved()
+        {
+            return Ok(lockfile.clone());
+        }
+        let open = || Resolution::open(location, self.client, self.observer);
+        let resolution = resolution.get_or_try_init(open).await?;
+        // What can't be proved from the file itself is locked anew.
+        let is_trusted = Entry::is_proved;
+        self.lock_from(lockfile, resolution, is_trusted).await
+    }
+
+    /// The lockfile with what the configs that it pins say.
+    async fn proved(
+        &self,
+        lockfile: Lockfile,
+        store: &StoreDirectory,
+        configs: &mut HashMap<Digest, ImageConfig>,
+    ) -> Result<Lockfile, Error> {
+        let Some(location) = lockfile.location().cloned() else { return Err(Error::Nameless) };
+        let locked = Locked::new(&lockfile, store.clone(), self.client);
+        let mut entries = Vec::new();
+        for entry in lockfile.entries() {
+            let digest = &entry.manifest().config().digest;
+            let config = match configs.get(digest) {
+                Some(config) => config.clone(),
+                None => locked.config(entry).await?,
+            };
+            configs.insert(digest.clone(), config.clone());
+            let subject = format!("`{}`", lockfile.file());
+            let image = Image::new(&subject, entry.manifest().clone(), config)?;
+            entries.push(entry.with_config(image.config()));
+        }
+        Ok(lockfile.with(location, entries))
+    }
+
+    /// A lockfile of the same platforms, from what was found.
+    async fn lock_from(
+        &self,
+        lockfile: &Lockfile,
+        resolution: &Resolution<'_>,
+        is_trusted: impl Fn(&Entry) -> bool,
+    ) -> Result<Lockfile, Error> {
+        let (mut entries, mut lost) = (Vec::new(), Vec::new());
+        for old in lockfile.entries() {
+            let Some(pin) = old.pin() else { return Err(Error::Nameless) };
+            let trusted = Some(old).filter(|old| is_trusted(old));
+            match resolution.entry(&pin.platform, trusted).await {
+                Ok(entry) => entries.push(entry),
+                Err(resolve::Error::NoPlatform { .. }) => lost.push(pin.platform.clone()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let reference = resolution.location();
+        if !lost.is_empty() {
+            let error = Error::Lost { reference: reference.to_string(), lost: lost.clone() };
+            if self.platforms_lost == PlatformsLost::Fail || entries.is_empty() {
+                return Err(error);
+            }
+            self.observer.observe(&Event::Warning(&error.to_string()));
+        }
+        Ok(lockfile.with(reference.clone(), entries))
+    }
+
+    async fn permit(&self, location: &Location) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let host = location.reference().map(|reference| reference.repository().host());
+        let host = host.unwrap_or_default().to_owned();
+        let semaphore = {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.jobs))).clone()
+        };
+        semaphore.acquire_owned().await.ok()
+    }
+
+    fn note(&self, text: &str) {
+        self.observer.observe(&Event::Note(text));
+    }
+}
+
+/// What `fresh` changes of `lockfile`.
+fn compare(lockfile: &Lockfile, fresh: Lockfile) -> Outcome {
+    let is_same = lockfile.has_same_entries(&fresh);
+    if is_same && lockfile.location() == fresh.location() {
+        return Outcome::Fresh;
+    }
+    let unpinned = |lockfile: &Lockfile| lockfile.location().map(Location::unpinned);
+    // A reference without a digest is not the index's that moved.
+    let was_pinned = unpinned(lockfile).as_ref() != lockfile.location();
+    if is_same && was_pinned && unpinned(lockfile) == unpinned(&fresh) {
+        Outcome::IndexMoved(Box::new(fresh))
+    } else {
+        Outcome::Stale(Box::new(fresh))
+    }
+}

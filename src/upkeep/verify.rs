@@ -1,0 +1,307 @@
+//! Is all that a lockfile pins still served, and is it what it says?
+//!
+//! Index, manifest and config are fetched, so that an edited lockfile is caught;
+//! of layers it is asked whether they are there, and nothing is transferred.
+
+use std::path::PathBuf;
+
+use futures_util::{StreamExt as _, stream};
+use serde_json::Value;
+
+use crate::error::{Diagnose, Kind};
+use crate::formats::lockfile::{Entry, Lockfile, Pin};
+use crate::fs;
+use crate::observer::Silent;
+use crate::oci::digest;
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::image;
+use crate::oci::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
+use crate::oci::location::Location;
+use crate::oci::manifest;
+use crate::oci::manifest::{Descriptor, Document};
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+use crate::registry::{self, Client};
+use crate::resolve::{self, Resolution};
+use crate::store::StoreDirectory;
+
+/// Why something is not as the lockfile says.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not served, or there is no telling.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The index can't be looked into.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    /// What is served is no manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// What is served is no config.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// What is in the store is not what its path says.
+    #[error(transparent)]
+    Digest(#[from] digest::Error),
+    /// The lockfile says something else than what is served.
+    #[error("the lockfile has {what} than {truth}")]
+    Edited {
+        /// What differs: "other layers".
+        what: &'static str,
+        /// What it differs from: "the manifest that it pins".
+        truth: &'static str,
+    },
+    /// It was locked from a layout on disk.
+    #[error("it was locked from a layout on disk, and only registries are asked")]
+    Layout,
+    /// It does not say what it locks.
+    #[error("it does not say which image it locks")]
+    Nameless,
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::Resolve(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Digest(error) => error.kind(),
+            Self::Layout => Kind::Usage,
+            Self::Edited { .. } | Self::Nameless => Kind::Verification,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Resolve(error) => error.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Digest(error) => error.hint(),
+            Self::Edited { .. } => Some("lock it anew with `n2c lock`".to_owned()),
+            Self::Layout => None,
+            Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
+        }
+    }
+}
+
+/// What was found out about one thing that a lockfile pins.
+#[derive(Debug)]
+pub struct Check {
+    /// What it is: `reference`, `manifest`, `config`, `layer 1`.
+    pub subject: String,
+    /// Its digest, where it has one.
+    pub digest: Option<Digest>,
+    /// Of which platform it is a part.
+    pub platform: Option<Platform>,
+    /// Whether it is as the lockfile says.
+    pub verdict: Verdict,
+}
+
+/// Whether something is as a lockfile says.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It was seen, and is.
+    Proved,
+    /// It was not seen.
+    Unchecked,
+    /// It is not, or there is no telling.
+    Failed(Error),
+}
+
+impl From<Result<(), Error>> for Verdict {
+    fn from(result: Result<(), Error>) -> Self {
+        result.map_or_else(Self::Failed, |()| Self::Proved)
+    }
+}
+
+impl Check {
+    /// What is wrong with it.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&Error> {
+        match &self.verdict {
+            Verdict::Failed(error) => Some(error),
+            Verdict::Proved | Verdict::Unchecked => None,
+        }
+    }
+}
+
+/// Asks the registry for all that `lockfile` pins, `jobs` at once.
+pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Check> {
+    let Some(Location::Registry(reference)) = lockfile.location() else {
+        return vec![Check {
+            subject: "reference".to_owned(),
+            digest: None,
+            platform: None,
+            verdict: Verdict::Failed(if lockfile.location().is_some() {
+                Error::Layout
+            } else {
+                Error::Nameless
+            }),
+        }];
+    };
+    let mut checks = vec![Check {
+        subject: "reference".to_owned(),
+        digest: reference.digest().cloned(),
+        platform: None,
+        verdict: verify_reference(lockfile, reference, client).await.into(),
+    }];
+    let entries = stream::iter(lockfile.entries())
+        .map(|entry| verify_entry(entry, reference, client, jobs))
+        // One after another: the layers of each are asked for at once.
+        .buffered(1);
+    checks.extend(entries.collect::<Vec<_>>().await.into_iter().flatten());
+    checks
+}
+
+/// What can be said of a lockfile from itself, and from what is in the store.
+#[must_use]
+pub fn offline(lockfile: &Lockfile, store: &StoreDirectory) -> Vec<Check> {
+    let reference = lockfile.location().and_then(Location::reference);
+    let check = |platform, subject: &str, verdict| Check {
+        subject: subject.to_owned(),
+        digest: None,
+        platform,
+        verdict,
+    };
+    let is_layout = matches!(lockfile.location(), Some(Location::OciLayout(_)));
+    let has_digest = is_layout || reference.is_some_and(|reference| reference.digest().is_some());
+    // Where it leads, nobody was asked.
+    let named = if has_digest { Verdict::Unchecked } else { Verdict::Failed(Error::Nameless) };
+    let mut checks = vec![check(None, "reference", named)];
+    for entry in lockfile.entries() {
+        let Some(pin) = entry.pin() else { continue };
+        let platform = || Some(pin.platform.clone());
+        let manifest = if entry.is_proved() { Verdict::Proved } else { Verdict::Unchecked };
+        checks.push(check(platform(), "manifest", manifest));
+        let config = match (platform_fits(pin), stored_config(entry, store)) {
+            (Err(error), _) => Verdict::Failed(error),
+            (Ok(()), Some(result)) => result.into(),
+            (Ok(()), None) => Verdict::Unchecked,
+        };
+        checks.push(check(platform(), "config", config));
+    }
+    checks
+}
+
+/// Whether the config in the store, if it is there, is what the lockfile says.
+fn stored_config(entry: &Entry, store: &StoreDirectory) -> Option<Result<(), Error>> {
+    let descriptor = entry.manifest().config();
+    let path = PathBuf::from(String::from(store.blob_path(&descriptor.digest)));
+    let bytes = fs::read(&path, CONFIG_SIZE_LIMIT).ok()?;
+    let subject = format!("`{}`", path.display());
+    let compare = || {
+        let raw = Verified::check(&subject, bytes, &descriptor.digest, Some(descriptor.size))?;
+        compare_config(entry, &ImageConfig::parse(&subject, &raw)?)
+    };
+    Some(compare())
+}
+
+/// Whether a lockfile has the config that it pins.
+fn compare_config(entry: &Entry, config: &ImageConfig) -> Result<(), Error> {
+    if entry.has_config(config) {
+        return Ok(());
+    }
+    Err(Error::Edited { what: "another config", truth: "the one that it pins" })
+}
+
+/// Whether the config is for the platform that the entry stands for.
+fn platform_fits(pin: &Pin) -> Result<(), Error> {
+    let text = |key: &str| pin.image.get(key).and_then(Value::as_str).unwrap_or_default();
+    let built = Platform::served(text("os"), text("architecture"), text("variant"));
+    match built {
+        Some(built)
+            if built.os() != pin.platform.os()
+                || built.architecture() != pin.platform.architecture() =>
+        {
+            Err(Error::Edited { what: "another platform", truth: "its own config" })
+        }
+        // A config may name none; then whoever locked it did.
+        _ => Ok(()),
+    }
+}
+
+/// The index is still there, and leads to the locked manifests.
+async fn verify_reference(
+    lockfile: &Lockfile,
+    reference: &Reference,
+    client: &Client,
+) -> Result<(), Error> {
+    let location = Location::Registry(reference.clone());
+    let resolution = Resolution::open(&location, client, &Silent).await?;
+    for entry in lockfile.entries() {
+        let Some(pin) = entry.pin() else { return Err(Error::Nameless) };
+        if resolution.digest_for(&pin.platform).await? != pin.manifest {
+            return Err(Error::Edited {
+                what: "another manifest",
+                truth: "its reference leads to",
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn verify_entry(
+    entry: &Entry,
+    reference: &Reference,
+    client: &Client,
+    jobs: usize,
+) -> Vec<Check> {
+    let Some(pin) = entry.pin() else { return Vec::new() };
+    let repository = reference.repository();
+    let check = |subject: String, digest: &Digest, result: Result<(), Error>| Check {
+        subject,
+        digest: Some(digest.clone()),
+        platform: Some(pin.platform.clone()),
+        verdict: result.into(),
+    };
+    let config = &entry.manifest().config().digest;
+    let mut checks = vec![
+        check(
+            "manifest".to_owned(),
+            &pin.manifest,
+            verify_manifest(entry, pin, reference, client).await,
+        ),
+        check("config".to_owned(), config, verify_config(entry, reference, client).await),
+    ];
+    let mut distinct: Vec<&Descriptor> = Vec::new();
+    for layer in entry.manifest().layers() {
+        if distinct.iter().all(|other| other.digest != layer.digest) {
+            distinct.push(layer);
+        }
+    }
+    let layers = stream::iter(distinct.into_iter().enumerate())
+        .map(async |(index, layer)| {
+            let result = client.has_blob(repository, layer).await.map_err(Error::from);
+            check(format!("layer {}", index + 1), &layer.digest, result)
+        })
+        .buffered(jobs.max(1));
+    checks.extend(layers.collect::<Vec<_>>().await);
+    checks
+}
+
+async fn verify_manifest(
+    entry: &Entry,
+    pin: &Pin,
+    reference: &Reference,
+    client: &Client,
+) -> Result<(), Error> {
+    let pinned = reference.pinned(pin.manifest.clone());
+    let served = client.resolve(&pinned).await?;
+    let subject = format!("manifest `{pinned}`");
+    match Document::parse(&subject, served.raw, served.content_type.as_deref())? {
+        Document::Manifest(manifest) if manifest.has_same_blobs(entry.manifest()) => Ok(()),
+        _ => Err(Error::Edited { what: "other layers", truth: "the manifest that it pins" }),
+    }
+}
+
+async fn verify_config(entry: &Entry, reference: &Reference, client: &Client) -> Result<(), Error> {
+    let descriptor = entry.manifest().config();
+    let raw = client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?;
+    let subject = format!("`{reference}`");
+    let config = ImageConfig::parse(&subject, &raw)?;
+    // As many diff IDs as layers.
+    let image = Image::new(&subject, entry.manifest().clone(), config)?;
+    compare_config(entry, image.config())
+}
