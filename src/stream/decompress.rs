@@ -306,4 +306,41 @@ mod tests {
             }
         }
     }
+
+    /// Takes so many bytes, and then no more.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Full {
+        fn restart(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    // What a decoder still holds, it writes at the end.
+    #[test]
+    fn a_full_disk_is_no_broken_layer() {
+        let text: Vec<u8> = (0..40_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();
+        let mut at_the_end = 0;
+        for layer in [gzip(&text), zstd(&text), text.clone()] {
+            for room in (0..text.len()).step_by(997) {
+                let mut full = Decompressor::new(Full(room), Algorithm::Sha256);
+                if full.write_all(&layer).is_ok() {
+                    assert!(matches!(full.finish(), Err(Error::Write(_))), "{room} bytes of room");
+                    at_the_end += 1;
+                }
+            }
+        }
+        assert!(at_the_end > 0, "nothing was written at the end");
+    }
 }
