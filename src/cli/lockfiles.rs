@@ -12,7 +12,6 @@ use serde::de::IgnoredAny;
 use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
 use super::platforms::PlatformOptions;
 use super::report::Report;
-use super::rows::Row;
 
 /// Where lockfiles are, unless somebody says otherwise.
 pub(crate) const DEFAULT: &str = "lockfiles";
@@ -22,6 +21,12 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) text: Vec<u8>,
     pub(crate) lockfile: Lockfile,
+}
+
+/// A file that should be a lockfile, and can't be read as one.
+pub(crate) struct Unreadable {
+    pub(crate) file: String,
+    pub(crate) failure: Failure,
 }
 
 /// Reads a lockfile or a plain manifest.
@@ -58,9 +63,11 @@ pub(crate) fn one_entry<'l>(
     Ok(lockfile.entry(platform.as_ref())?)
 }
 
-/// The lockfiles at `paths`, by their names, and a row for each that can't be
-/// read. In directories, JSON files of others are passed over, which is said.
-pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Vec<Row>), Failure> {
+/// The lockfiles at `paths`, by their names, and those that can't be read. In directories, JSON files of others are passed over, which is said.
+pub(crate) fn find(
+    paths: &[PathBuf],
+    report: &Report,
+) -> Result<(Vec<Found>, Vec<Unreadable>), Failure> {
     // Each once, and whether it was named itself.
     let mut files: BTreeMap<PathBuf, bool> = BTreeMap::new();
     for path in paths {
@@ -77,13 +84,13 @@ pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Ve
             files.insert(path.clone(), true);
         }
     }
-    let (mut found, mut rows) = (Vec::new(), Vec::new());
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for (path, is_named) in files {
         let name = path.display().to_string();
         let text = match n2c::fs::read(&path, lockfile::SIZE_LIMIT) {
             Ok(text) => text,
             Err(error) => {
-                rows.push(Row::failed(&name, &error));
+                unreadable.push(Unreadable { file: name, failure: error.into() });
                 continue;
             }
         };
@@ -92,16 +99,16 @@ pub(crate) fn find(paths: &[PathBuf], report: &Report) -> Result<(Vec<Found>, Ve
                 found.push(Found { path, text, lockfile });
             }
             Err(error) if is_named || !is_others(&text) => {
-                rows.push(Row::failed(&name, &error));
+                unreadable.push(Unreadable { file: name, failure: error.into() });
             }
             _ => report.note(&format!("`{name}` is no lockfile of n2c, and is passed over")),
         }
     }
-    if found.is_empty() && rows.is_empty() {
+    if found.is_empty() && unreadable.is_empty() {
         let paths = paths.iter().map(|path| format!("`{}`", path.display()));
         return Err(NoLockfiles { paths: paths.collect::<Vec<_>>().join(", ") }.into());
     }
-    Ok((found, rows))
+    Ok((found, unreadable))
 }
 
 /// All JSON files below a directory, hidden ones left out.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::difference;
 use super::failure::Failure;
-use super::lockfiles::Found;
+use super::lockfiles::{Found, Unreadable};
 use super::report::Report;
 
 /// The version of the JSON reports.
@@ -94,6 +94,12 @@ impl Row {
             Outcome::Failed(error) => return Self::failed(&row.file, &**error),
         }
         row
+    }
+
+    /// The rows of files that can't be read.
+    pub(crate) fn of_unreadable(unreadable: &[Unreadable]) -> Vec<Self> {
+        let row = |one: &Unreadable| Self::failed(&one.file, one.failure.error());
+        unreadable.iter().map(row).collect()
     }
 
     /// A row of a failure.

@@ -98,7 +98,8 @@ impl From<How> for Bump {
 
 pub(crate) async fn update(options: Update, report: &Arc<Report>) -> Result<(), Failure> {
     let Common { paths, requests, form, registry } = options.common;
-    let (found, mut rows) = lockfiles::find(&paths, report)?;
+    let (found, unreadable) = lockfiles::find(&paths, report)?;
+    let mut rows = Row::of_unreadable(&unreadable);
     let client = registry.client(report)?;
     let mut updater = Updater::new(&client, &**report, requests.jobs.into());
     updater.tags =
@@ -121,7 +122,8 @@ pub(crate) async fn update(options: Update, report: &Arc<Report>) -> Result<(), 
 
 pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<(), Failure> {
     let Common { paths, requests, form, registry } = options.common;
-    let (found, mut rows) = lockfiles::find(&paths, report)?;
+    let (found, unreadable) = lockfiles::find(&paths, report)?;
+    let mut rows = Row::of_unreadable(&unreadable);
     let client = registry.client(report)?;
     let updater = Updater::new(&client, &**report, requests.jobs.into());
     let lockfiles: Vec<&Lockfile> = found.iter().map(|found| &found.lockfile).collect();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::failure::{Failed, Failure};
 use super::lockfiles;
 use super::report::Report;
-use super::rows::{VERSION, error_json, hidden, kind_name};
+use super::rows::{Row, VERSION, error_json, hidden, kind_name};
 use super::{RegistryOptions, Requests};
 
 #[derive(Args)]
@@ -40,6 +40,7 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let (found, unreadable) = lockfiles::find(&options.paths, report)?;
+    let unreadable = Row::of_unreadable(&unreadable);
     let client = options.registry.client(report)?;
     let mut lines = Vec::new();
     let (mut failed, total) = (unreadable.len(), unreadable.len() + found.len());

@@ -5,84 +5,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
+use super::command;
 use super::daemon::Daemon;
+use super::error::AddError;
 use super::incoming::IncomingBlob;
 use super::nar;
 use super::path::StorePath;
-use crate::error::{Diagnose, Kind};
 use crate::oci::digest::Digest;
-
-const COMMAND: &str = "nix-store";
-
-/// Why something can't be added to a store.
-#[derive(Debug, thiserror::Error)]
-pub enum AddError {
-    /// The daemon did not answer, or refused.
-    #[error("the Nix daemon at `{}` failed", socket.display())]
-    Daemon {
-        /// Its socket.
-        socket: PathBuf,
-        /// What it said, or the system.
-        #[source]
-        source: io::Error,
-    },
-    /// `nix-store` can't be started.
-    #[error("failed to run `{COMMAND}`")]
-    Start(#[source] io::Error),
-    /// `nix-store` failed.
-    #[error("`{COMMAND}` failed: {message}")]
-    Command {
-        /// The last line that it said.
-        message: String,
-    },
-    /// The file could not be handed over.
-    #[error("failed to hand `{name}` to the Nix store")]
-    HandOver {
-        /// The file's name there.
-        name: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It is somewhere else than its derivation's output would be.
-    #[error("the Nix store put it at `{actual}`, not at `{expected}`")]
-    Elsewhere {
-        /// Where it was to be.
-        expected: String,
-        /// Where it is.
-        actual: String,
-    },
-}
-
-impl Diagnose for AddError {
-    fn kind(&self) -> Kind {
-        Kind::Other
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Daemon { source, .. } if hung_up(source) => Some(
-                "the daemon hung up without a word: see whether `allowed-users` in its nix.conf \
-                 lets you in"
-                    .to_owned(),
-            ),
-            Self::Start(_) => Some("install Nix, or start its daemon".to_owned()),
-            Self::Elsewhere { .. } => {
-                Some("set `NIX_STORE_DIR` to the directory of the store that Nix uses".to_owned())
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Whether the other side closed the connection.
-fn hung_up(error: &io::Error) -> bool {
-    let kinds =
-        [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof];
-    kinds.contains(&error.kind())
-}
 
 /// What is hashed of something that is added to a store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,12 +66,7 @@ impl Store {
                 let valid: BTreeSet<String> = valid.into_iter().collect();
                 all.into_iter().filter(|path| !valid.contains(path)).collect()
             }
-            Self::Command => {
-                let output = run(Command::new(COMMAND)
-                    .args(["--check-validity", "--print-invalid"])
-                    .args(&all))?;
-                String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
-            }
+            Self::Command => command::invalid(&all)?.into_iter().collect(),
         };
         Ok(paths.iter().filter(|path| missing.contains(&path.to_string())).cloned().collect())
     }
@@ -175,12 +100,12 @@ impl Store {
             (Self::Daemon(socket), Ingestion::Recursive) => {
                 daemon_add(socket, &name, "fixed:r:sha256", |to| nar::dump(source, to))?
             }
-            (Self::Command, Ingestion::Flat) => command_add(&["--add-fixed", "sha256"], source)?,
+            (Self::Command, Ingestion::Flat) => command::add(&["--add-fixed", "sha256"], source)?,
             (Self::Command, Ingestion::Recursive) => {
-                command_add(&["--add-fixed", "--recursive", "sha256"], source)?
+                command::add(&["--add-fixed", "--recursive", "sha256"], source)?
             }
         };
-        compare(path, actual)
+        AddError::unless_at(path, actual)
     }
 }
 
@@ -193,24 +118,4 @@ fn daemon_add(
     Daemon::connect(socket)
         .and_then(|mut daemon| daemon.add(name, method, content))
         .map_err(|source| AddError::Daemon { socket: socket.to_owned(), source })
-}
-
-pub(super) fn command_add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
-    let output = run(Command::new(COMMAND).args(arguments).arg(path))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-pub(super) fn compare(path: &StorePath, actual: String) -> Result<(), AddError> {
-    let expected = path.to_string();
-    if actual == expected { Ok(()) } else { Err(AddError::Elsewhere { expected, actual }) }
-}
-
-fn run(command: &mut Command) -> Result<Output, AddError> {
-    let output = command.output().map_err(AddError::Start)?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let message = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-    Err(AddError::Command { message: message.trim_start_matches("error: ").to_owned() })
 }

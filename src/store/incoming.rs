@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::add::{AddError, command_add, compare};
+use super::command;
 use super::daemon::{Daemon, Frames};
+use super::error::AddError;
 use super::path::StorePath;
 use crate::fs::{self, TemporaryDirectory};
 use crate::oci::digest::{Algorithm, Digest};
@@ -131,10 +132,10 @@ impl IncomingBlob {
             }
             Destination::File { directory: _directory, named, file, algorithm } => {
                 drop(file);
-                command_add(&["--add-fixed", algorithm.name()], &named)?
+                command::add(&["--add-fixed", algorithm.name()], &named)?
             }
         };
-        compare(path, actual)
+        AddError::unless_at(path, actual)
     }
 }
 

@@ -1,12 +1,15 @@
 //! What n2c knows of the Nix store, without Nix: its paths, and how to add to it.
 
 mod add;
+mod command;
 mod daemon;
+mod error;
 mod incoming;
 pub mod nar;
 mod path;
 mod wire;
 
-pub use add::{AddError, Ingestion, Store};
+pub use add::{Ingestion, Store};
+pub use error::AddError;
 pub use incoming::IncomingBlob;
 pub use path::{Error, StoreDirectory, StorePath, sanitise_name};

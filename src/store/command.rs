@@ -1,0 +1,31 @@
+//! The program `nix-store`, where there is no daemon to speak to.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::error::AddError;
+
+const COMMAND: &str = "nix-store";
+
+/// Those of `paths` that are not valid.
+pub(super) fn invalid(paths: &[String]) -> Result<Vec<String>, AddError> {
+    let arguments = ["--check-validity", "--print-invalid"];
+    let output = run(Command::new(COMMAND).args(arguments).args(paths))?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+/// Adds what is at `path`, and returns where it is in the store.
+pub(super) fn add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
+    let output = run(Command::new(COMMAND).args(arguments).arg(path))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn run(command: &mut Command) -> Result<Output, AddError> {
+    let output = command.output().map_err(AddError::Start)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let message = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+    Err(AddError::Command { message: message.trim_start_matches("error: ").to_owned() })
+}
