@@ -3,7 +3,7 @@
 
 #![allow(missing_docs)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// From the foundations to the roof: the rooms of each floor. A room uses what is on
@@ -106,5 +106,98 @@ fn only_the_registry_uses_the_network_and_only_the_report_prints() {
             "{} prints",
             relative.display()
         );
+    }
+}
+
+/// The modules of the crate, by their paths: `registry::auth::token` → its file.
+fn modules(source: &Path) -> BTreeMap<String, PathBuf> {
+    let path = |file: &PathBuf| {
+        let relative = file.strip_prefix(source).expect("a file of the sources");
+        let parts = relative.with_extension("");
+        let mut parts: Vec<&str> = parts.iter().filter_map(|part| part.to_str()).collect();
+        if parts.last() == Some(&"mod") {
+            parts.pop();
+        }
+        parts.join("::")
+    };
+    files(source).into_iter().map(|file| (path(&file), file)).collect()
+}
+
+/// The modules that the `use` lines of `module` name, the innermost of each.
+fn imports(module: &str, text: &str, modules: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    let uses = code.split("\nuse ").skip(1).filter_map(|rest| rest.split(';').next());
+    for line in uses {
+        let line: String = line.split_whitespace().collect();
+        let (head, names) = line.split_once('{').unwrap_or((&line, ""));
+        let names: Vec<&str> = names.trim_end_matches('}').split(',').collect();
+        for name in names {
+            let written = format!("{head}{name}");
+            let mut base: Vec<&str> = module.split("::").collect();
+            let mut parts: Vec<&str> =
+                written.split("::").filter(|part| !part.is_empty()).collect();
+            match parts.first() {
+                Some(&"crate") => base.clear(),
+                Some(&"super") => {}
+                _ => continue,
+            }
+            while parts.first() == Some(&"super") {
+                // A `mod.rs` is its folder.
+                base.pop();
+                parts.remove(0);
+            }
+            if parts.first() == Some(&"crate") {
+                parts.remove(0);
+            }
+            base.extend(parts);
+            let inner = (1..=base.len()).rev().map(|length| base[..length].join("::"));
+            found.extend(inner.into_iter().find(|path| modules.contains_key(path)));
+        }
+    }
+    found.remove(module);
+    found
+}
+
+/// Follows imports from `module`, and fails where they lead back.
+fn walk<'a>(
+    module: &'a str,
+    graph: &'a BTreeMap<String, BTreeSet<String>>,
+    way: &mut Vec<&'a str>,
+    done: &mut BTreeSet<&'a str>,
+) {
+    if let Some(start) = way.iter().position(|earlier| *earlier == module) {
+        panic!("an import circle: {} → {module}", way[start..].join(" → "));
+    }
+    if done.contains(module) {
+        return;
+    }
+    way.push(module);
+    for used in graph.get(module).into_iter().flatten() {
+        // A folder's own file ties its parts together; they may use what it has.
+        if !module.starts_with(&format!("{used}::")) {
+            walk(used, graph, way, done);
+        }
+    }
+    way.pop();
+    done.insert(module);
+}
+
+#[test]
+fn files_do_not_import_each_other_in_a_circle() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let modules = modules(&source);
+    let graph: BTreeMap<String, BTreeSet<String>> = modules
+        .iter()
+        .map(|(module, file)| {
+            let text = std::fs::read_to_string(file).expect("a source");
+            (module.clone(), imports(module, &text, &modules))
+        })
+        .collect();
+    let edges: usize = graph.values().map(BTreeSet::len).sum();
+    assert!(edges > 200, "only {edges} imports were found: this test no longer reads the sources");
+    let mut done = BTreeSet::new();
+    for module in graph.keys() {
+        walk(module, &graph, &mut Vec::new(), &mut done);
     }
 }

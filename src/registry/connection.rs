@@ -1,62 +1,29 @@
-//! One request to a registry, from what is asked for to the head of a usable
+//! Requests to registries, from what is asked for to the head of a usable
 //! answer: scheme, challenges, and tries.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::header;
+use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::authorization::{Authorization, User};
-use super::challenge::Challenge;
-use super::clients::Lane;
+use super::auth::challenge::Challenge;
+use super::auth::token::{Services, TokenCache};
 use super::credentials::CredentialStore;
-use super::encoding;
+use super::credentials::authorization::Authorization;
 use super::error::Error;
-use super::http::{self, Asked, Http, Outgoing};
-use super::origin;
-use super::retry::RetryPolicy;
-use super::token::TokenCache;
+use super::request::Request;
+use super::transport::clients::Lane;
+use super::transport::encoding;
+use super::transport::http::{self, Asked, Http, Outgoing};
+use super::transport::origin;
+use super::transport::retry::RetryPolicy;
 use crate::observer::{Event, Observer};
-use crate::oci::media_type::ACCEPTED_MANIFESTS;
-use crate::oci::reference::Repository;
 
 /// How often a mirror is tried.
 const MIRROR_ATTEMPTS: u32 = 2;
-
-/// What is asked of a registry.
-pub(super) struct Request<'a> {
-    pub(super) repository: &'a Repository,
-    /// The path below the repository's URL: `manifests/latest`.
-    pub(super) path: &'a str,
-    /// What it is, for people: "manifest `docker.io/library/alpine:3.19`".
-    pub(super) subject: &'a str,
-    /// Bytes to ask for, first and last, where not all are.
-    pub(super) range: Option<(u64, Option<u64>)>,
-    /// Where it is instead of at the registry; nobody there is told who asks.
-    pub(super) elsewhere: Option<&'a Url>,
-    /// Whether the registry itself is asked where this fails.
-    pub(super) is_mirror: bool,
-    /// GET, or HEAD where the answer's head is enough.
-    pub(super) method: Method,
-    pub(super) lane: Lane,
-}
-
-impl<'a> Request<'a> {
-    /// A GET of something whole.
-    pub(super) const fn get(repository: &'a Repository, path: &'a str, subject: &'a str) -> Self {
-        let (method, lane) = (Method::GET, Lane::Shared);
-        let (range, elsewhere, is_mirror) = (None, None, false);
-        Self { repository, path, subject, range, elsewhere, is_mirror, method, lane }
-    }
-
-    /// What an error of it says.
-    pub(super) fn asked(&self, url: &'a Url, user: Option<&'a User>) -> Asked<'a> {
-        Asked { subject: self.subject, url, registry: self.repository.host(), user }
-    }
-}
 
 /// A whole answer.
 pub(super) struct Body {
@@ -165,15 +132,16 @@ impl Connection {
         }
         let mut authorization = self.tokens.get(request.repository).await;
         let mut response = self.ask(request, authorization.as_ref()).await?;
-        let registry = url_of(request, self.scheme(request.repository.host()))?;
+        let registry = request.url(self.scheme(request.repository.host()))?;
         // Only the registry itself is answered, not who it redirected to.
         if response.status() == StatusCode::UNAUTHORIZED
             && origin::same_origin(response.url(), &registry)
         {
-            let challenges = challenges(response.headers());
+            let services = Services { http: &self.http, credentials: &self.credentials };
+            let challenges = Challenge::of(response.headers());
             authorization = self
                 .tokens
-                .answer(self, request, &registry, challenges, authorization.as_ref())
+                .answer(services, request, &registry, challenges, authorization.as_ref())
                 .await?
                 .or(authorization);
             if authorization.is_some() {
@@ -192,36 +160,14 @@ impl Connection {
     ) -> Result<Response, Error> {
         let outgoing = Outgoing {
             method: request.method.clone(),
-            headers: headers_of(request),
+            headers: request.headers(),
             lane: request.lane,
             ..Outgoing::get(request.subject, url.clone())
         };
         let response = self.http.follow(outgoing).await?;
-        let host = http::host_of(url);
+        let host = origin::host_of(url);
         let asked = Asked { subject: request.subject, url, registry: &host, user: None };
         self.http.check_status(&asked, response).await
-    }
-
-    /// The challenges of the API's root: some registries send none with the
-    /// refusal itself, and some send them with a success.
-    pub(super) async fn ping(
-        &self,
-        request: &Request<'_>,
-        registry: &Url,
-    ) -> Result<Vec<Challenge>, Error> {
-        let mut url = registry.clone();
-        url.set_path("/v2/");
-        let outgoing = Outgoing { lane: request.lane, ..Outgoing::get(request.subject, url) };
-        let response = self.http.follow(outgoing).await?;
-        if !origin::same_origin(response.url(), registry) {
-            return Ok(Vec::new());
-        }
-        let found = challenges(response.headers());
-        let status = response.status();
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            self.http.check_status(&request.asked(registry, None), response).await?;
-        }
-        Ok(found)
     }
 
     /// The head of an answer, whose body is not read.
@@ -280,8 +226,8 @@ impl Connection {
         request: &Request<'_>,
         authorization: Option<&Authorization>,
     ) -> Result<Response, Error> {
-        let headers = headers_of(request);
-        let url = url_of(request, scheme)?;
+        let headers = request.headers();
+        let url = request.url(scheme)?;
         self.http
             .follow(Outgoing {
                 subject: request.subject,
@@ -317,9 +263,7 @@ impl Connection {
             _ if !self.http.clients().is_verified(host) => ("https", Some("http")),
             // No credential is in the first request, so nothing leaks by
             // asking without TLS, and a local registry mostly has none.
-            (None, None) if origin::is_loopback(&url_of(request, "https")?) => {
-                ("http", Some("https"))
-            }
+            (None, None) if origin::is_loopback(&request.url("https")?) => ("http", Some("https")),
             (None, _) => ("https", None),
         })
     }
@@ -328,35 +272,4 @@ impl Connection {
         let schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
         schemes.get(host).copied().unwrap_or("https")
     }
-}
-
-/// What a request says beside its URL.
-fn headers_of(request: &Request<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if request.path.starts_with("manifests/") {
-        let accept = ACCEPTED_MANIFESTS.join(", ");
-        headers.extend(HeaderValue::try_from(accept).map(|value| (header::ACCEPT, value)));
-    }
-    if let Some((first, last)) = request.range {
-        let last = last.map(|last| last.to_string()).unwrap_or_default();
-        let range = HeaderValue::try_from(format!("bytes={first}-{last}"));
-        headers.extend(range.map(|value| (header::RANGE, value)));
-    }
-    headers
-}
-
-/// The URL of what is asked for.
-fn url_of(request: &Request<'_>, scheme: &str) -> Result<Url, Error> {
-    let host = request.repository.host();
-    let (dial, path) = (origin::dial_host(host), request.repository.path());
-    format!("{scheme}://{dial}/v2/{path}/{}", request.path).parse().map_err(|source| Error::Url {
-        subject: request.subject.to_owned(),
-        host: host.to_owned(),
-        source,
-    })
-}
-
-fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
-    let lines = headers.get_all(header::WWW_AUTHENTICATE);
-    Challenge::parse_all(lines.iter().filter_map(|line| line.to_str().ok()))
 }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Response, StatusCode};
 
-use super::clients::Lane;
-use super::connection::{Connection, Request};
-use super::encoding;
+use super::connection::Connection;
 use super::error::Error;
-use super::http;
+use super::request::Request;
+use super::transport::clients::Lane;
+use super::transport::encoding;
+use super::transport::{http, origin};
 use super::writer::Writer;
 use crate::fs;
 use crate::observer::{Event, Observer};
@@ -28,7 +29,7 @@ const PROGRESS: u64 = 1 << 20;
 pub const SMALL_BLOB: u64 = 1 << 20;
 /// How many bytes of a blob must arrive in a second of waiting for them, over
 /// [`WINDOW`]: less would take for ever.
-pub(super) const LEAST_RATE: u64 = 1000;
+const LEAST_RATE: u64 = 1000;
 /// The time over which [`LEAST_RATE`] is taken.
 const WINDOW: Duration = Duration::from_secs(60);
 /// How much longer than a blob its encoded form may be, in bytes.
@@ -202,7 +203,7 @@ impl Progress<'_> {
             // answers another range, and this is of no use.
             self.restart(subject)?;
             if response.status() == StatusCode::PARTIAL_CONTENT {
-                let host = http::host_of(response.url());
+                let host = origin::host_of(response.url());
                 return Err(Error::Range { subject: subject.to_owned(), host, attempts: 1 });
             }
         }
@@ -271,8 +272,8 @@ impl Progress<'_> {
             let asked = Instant::now();
             let Some(chunk) = response.chunk().await.map_err(broken)? else { break };
             if window.is_trickle(asked.elapsed(), chunk.len() as u64) {
-                let (subject, host) = (subject.to_owned(), http::host_of(&url));
-                return Err(Error::Trickle { subject, host, attempts: 1 });
+                let (subject, host) = (subject.to_owned(), origin::host_of(&url));
+                return Err(Error::Trickle { subject, host, rate: LEAST_RATE, attempts: 1 });
             }
             let done = self.done + chunk.len() as u64;
             if limit.is_some_and(|limit| done > limit) {

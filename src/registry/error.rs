@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::cause::Cause;
-use super::download::LEAST_RATE as RATE;
-use super::{credentials, mirrors, tls};
+use super::transport::cause::Cause;
+use super::transport::tls;
+use super::{credentials, mirrors};
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest;
 
@@ -36,12 +36,14 @@ pub enum Error {
         variable: String,
     },
     /// A blob that arrives a byte at a time.
-    #[error("failed to fetch {subject} from `{host}`{}: less than {RATE} bytes a second arrive", Attempts(*attempts))]
+    #[error("failed to fetch {subject} from `{host}`{}: less than {rate} bytes a second arrive", Attempts(*attempts))]
     Trickle {
         /// What was to be fetched.
         subject: String,
         /// Who was asked.
         host: String,
+        /// How many bytes a second are the least.
+        rate: u64,
         /// How often it was tried.
         attempts: u32,
     },

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::error::Error;
-use super::origin;
+use super::transport::origin;
 
 /// How many URLs of a layer are asked.
 pub(super) const MOST_URLS: usize = 4;

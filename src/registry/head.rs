@@ -4,9 +4,10 @@
 use reqwest::header;
 use reqwest::{Method, StatusCode};
 
-use super::connection::{Connection, Request};
+use super::connection::Connection;
 use super::error::Error;
-use super::http;
+use super::request::Request;
+use super::transport::http;
 use crate::oci::digest::{self, Digest};
 
 /// The digest that the registry tells for a manifest. `None` where it tells none

@@ -239,7 +239,7 @@ impl Rule {
             "http" => "http",
             _ => return Err(invalid("only http and https are understood")),
         };
-        let host = super::http::host_of(&parsed);
+        let host = super::transport::origin::host_of(&parsed);
         let path = parsed.path().trim_matches('/');
         if registry.is_empty() || host.is_empty() {
             return Err(invalid("a side of the `=` is empty"));

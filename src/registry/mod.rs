@@ -3,26 +3,18 @@
 //!
 //! OCI distribution-spec, and how real registries differ from it.
 
-mod authorization;
-mod cause;
-mod challenge;
-mod clients;
+mod auth;
 mod connection;
 pub mod credentials;
 mod download;
-mod encoding;
 mod error;
 mod foreign;
 mod head;
-mod http;
 mod mirrors;
-mod origin;
-mod proxy;
-mod retry;
+mod request;
 mod secrets;
 mod tags;
-mod tls;
-mod token;
+mod transport;
 mod writer;
 
 use std::collections::HashSet;
@@ -30,14 +22,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use cause::Cause;
-pub use challenge::Challenge;
+pub use auth::challenge::Challenge;
 pub use download::SMALL_BLOB;
 pub use error::{Denial, Error};
 pub use mirrors::Error as MirrorsError;
-pub use retry::RetryPolicy;
 pub use secrets::Secrets;
-pub use tls::Error as TlsError;
+pub use transport::cause::Cause;
+pub use transport::retry::RetryPolicy;
+pub use transport::tls::Error as TlsError;
 
 use crate::error::{Diagnose as _, Kind};
 use crate::observer::{Event, Observer};
@@ -46,12 +38,14 @@ use crate::oci::manifest::{self, Descriptor};
 use crate::oci::reference::{Reference, Repository};
 use crate::stream::sink::Sink;
 use crate::text;
-use clients::Clients;
-use connection::{Connection, Request};
+use connection::Connection;
 use credentials::CredentialStore;
-use http::Http;
 use mirrors::{Endpoint, Mirrors};
-use tls::TlsOptions;
+use request::{Request, Resource};
+use transport::clients::Clients;
+use transport::http::Http;
+use transport::origin;
+use transport::tls::{self, TlsOptions};
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -139,8 +133,7 @@ impl<'a> BlobRequest<'a> {
 /// What is asked for, whoever serves it.
 struct Wanted<'a> {
     repository: &'a Repository,
-    /// The path below a repository's URL.
-    path: String,
+    resource: Resource,
     /// What it is, for people.
     subject: String,
     digest: Option<&'a Digest>,
@@ -152,7 +145,7 @@ impl<'a> Wanted<'a> {
     fn named(reference: &'a Reference, target: &str) -> Self {
         Self {
             repository: reference.repository(),
-            path: format!("manifests/{target}"),
+            resource: Resource::Manifest(target.to_owned()),
             subject: format!("manifest `{reference}`"),
             digest: reference.digest(),
             size: None,
@@ -160,20 +153,21 @@ impl<'a> Wanted<'a> {
     }
 
     fn blob(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
-        let (path, subject) = (format!("blobs/{digest}"), format!("blob `{repository}@{digest}`"));
-        Self { repository, path, subject, digest: Some(digest), size }
+        let resource = Resource::Blob(digest.clone());
+        let subject = format!("blob `{repository}@{digest}`");
+        Self { repository, resource, subject, digest: Some(digest), size }
     }
 
     fn manifest(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
-        let path = format!("manifests/{digest}");
+        let resource = Resource::Manifest(digest.to_string());
         let subject = format!("manifest `{repository}@{digest}`");
-        Self { repository, path, subject, digest: Some(digest), size }
+        Self { repository, resource, subject, digest: Some(digest), size }
     }
 
     fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
         // A mirror that stumbles has the registry behind it.
         let is_mirror = repository != self.repository;
-        Request { is_mirror, ..Request::get(repository, &self.path, &self.subject) }
+        Request { is_mirror, ..Request::get(repository, &self.resource, &self.subject) }
     }
 }
 
@@ -318,8 +312,10 @@ impl Client {
         let content_type = body.content_type;
         let Some(digest) = wanted.digest else {
             // No digest tells whether the bytes are encoded; only JSON is served here.
-            let decoded =
-                body.is_encoded.then(|| encoding::decode(&body.bytes, limit).ok()).flatten();
+            let decoded = body
+                .is_encoded
+                .then(|| transport::encoding::decode(&body.bytes, limit).ok())
+                .flatten();
             return Ok(Served {
                 raw: Verified::as_found(decoded.unwrap_or(body.bytes)),
                 content_type,
@@ -327,7 +323,7 @@ impl Client {
         };
         let checked = |bytes| Verified::check(&wanted.subject, bytes, digest, wanted.size);
         if body.is_encoded
-            && let Ok(decoded) = encoding::decode(&body.bytes, limit)
+            && let Ok(decoded) = transport::encoding::decode(&body.bytes, limit)
             && let Ok(raw) = checked(decoded)
         {
             return Ok(Served { raw, content_type });
@@ -380,7 +376,7 @@ impl Client {
                 Ok(url) => {
                     let request =
                         Request { elsewhere: Some(&url), ..wanted.request(blob.repository) };
-                    fetch(request).await.map_err(|error| (http::host_of(&url), error))
+                    fetch(request).await.map_err(|error| (origin::host_of(&url), error))
                 }
                 Err(error) => Err((text::one_line(text, foreign::LONGEST), error)),
             };

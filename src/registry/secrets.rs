@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::{Url, form_urlencoded};
 
-use super::credentials::Credential;
 use crate::text;
 
 /// So many bytes of a secret in a row are taken for it. What is shorter is taken
@@ -55,12 +54,8 @@ impl Secrets {
         }
     }
 
-    /// Notes the secret of a credential, also as Basic authentication sends it.
-    pub(super) fn add_credential(&self, credential: &Credential) {
-        self.add_password(credential.user(), credential.secret().expose());
-    }
-
-    fn add_password(&self, user: &str, password: &str) {
+    /// Notes a password, or what stands for one, also as Basic authentication sends it.
+    pub(super) fn add_password(&self, user: &str, password: &str) {
         self.add(password);
         if !password.is_empty() {
             self.add(&STANDARD.encode(format!("{user}:{password}")));

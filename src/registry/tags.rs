@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::connection::{Connection, Request};
+use super::connection::Connection;
 use super::error::Error;
+use super::request::{Request, Resource};
 use crate::oci::reference::{Repository, is_tag};
 
 /// How many tags are asked for at once. Registries may send fewer.
@@ -33,8 +34,8 @@ pub(super) async fn tags(
     let mut query = format!("n={PAGE}");
     let (mut tags, mut asked, mut total) = (BTreeSet::new(), BTreeSet::new(), 0);
     loop {
-        let path = format!("tags/list?{query}");
-        let request = Request::get(repository, &path, &subject);
+        let resource = Resource::Tags(query.clone());
+        let request = Request::get(repository, &resource, &subject);
         let page = connection.fetch(&request, PAGE_LIMIT).await?;
         let links = page.links;
         total += page.bytes.len() as u64;

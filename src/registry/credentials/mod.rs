@@ -5,6 +5,7 @@
 //! They are read when a registry asks for a credential, not before, so that
 //! nothing in them can disturb a pull that needs none.
 
+pub(super) mod authorization;
 mod file;
 mod helper;
 

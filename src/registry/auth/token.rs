@@ -13,16 +13,17 @@ use serde::Deserialize;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::authorization::{Authorization, User};
 use super::challenge::Challenge;
-use super::clients::Lane;
-use super::connection::{Connection, Request};
-use super::credentials::{Credential, Found};
-use super::error::Error;
-use super::http::{self, Asked, Outgoing};
-use super::origin::{self, SafeUrl};
 use crate::observer::Event;
 use crate::oci::reference::Repository;
+use crate::registry::credentials::authorization::{Authorization, User};
+use crate::registry::credentials::{Credential, CredentialStore, Found};
+use crate::registry::error::Error;
+use crate::registry::request::Request;
+use crate::registry::transport;
+use crate::registry::transport::clients::Lane;
+use crate::registry::transport::http::{Asked, Http, Outgoing};
+use crate::registry::transport::origin::{self, SafeUrl};
 
 /// The largest answer of a token service that is read, in bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;
@@ -34,9 +35,36 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// The name that token services know this program by.
 const CLIENT_ID: &str = "n2c";
 
+/// What it takes to find out what a registry wants.
+#[derive(Clone, Copy)]
+pub(in crate::registry) struct Services<'a> {
+    pub(in crate::registry) http: &'a Http,
+    pub(in crate::registry) credentials: &'a CredentialStore,
+}
+
+impl Services<'_> {
+    /// The challenges of the API's root: some registries send none with the
+    /// refusal itself, and some send them with a success.
+    async fn ping(&self, request: &Request<'_>, registry: &Url) -> Result<Vec<Challenge>, Error> {
+        let mut url = registry.clone();
+        url.set_path("/v2/");
+        let outgoing = Outgoing { lane: request.lane, ..Outgoing::get(request.subject, url) };
+        let response = self.http.follow(outgoing).await?;
+        if !origin::same_origin(response.url(), registry) {
+            return Ok(Vec::new());
+        }
+        let found = Challenge::of(response.headers());
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            self.http.check_status(&request.asked(registry, None), response).await?;
+        }
+        Ok(found)
+    }
+}
+
 /// What is known of each repository's authorization.
 #[derive(Default)]
-pub(super) struct TokenCache {
+pub(in crate::registry) struct TokenCache {
     slots: Mutex<HashMap<Repository, Slot>>,
 }
 
@@ -57,17 +85,18 @@ impl State {
     /// Looks for the credential, once.
     async fn look_up(
         &mut self,
-        connection: &Connection,
+        services: Services<'_>,
         repository: &Repository,
     ) -> Result<(), Error> {
         if self.was_looked_for {
             return Ok(());
         }
-        let found = connection.credentials.find(repository).await?;
+        let found = services.credentials.find(repository).await?;
         if let Some(found) = &found {
-            connection.http.secrets().add_credential(&found.credential);
+            let (user, secret) = (found.credential.user(), found.credential.secret().expose());
+            services.http.secrets().add_password(user, secret);
         }
-        connection.observer().observe(&Event::Credential {
+        services.http.observer().observe(&Event::Credential {
             repository: &repository.to_string(),
             origin: found.as_ref().map(|found| found.origin.to_string()).as_deref(),
         });
@@ -110,7 +139,7 @@ impl TokenCache {
     }
 
     /// The authorization at hand for `repository`, if there is one.
-    pub(super) async fn get(&self, repository: &Repository) -> Option<Authorization> {
+    pub(in crate::registry) async fn get(&self, repository: &Repository) -> Option<Authorization> {
         let slot = self.slot(repository);
         let state = slot.lock().await;
         let token = state.token.as_ref().filter(|token| token.is_fresh());
@@ -120,9 +149,9 @@ impl TokenCache {
     /// Answers the challenges to a request, or finds that there is no answer.
     /// `refused` is what the request carried; if another task has something
     /// newer already, that is the answer.
-    pub(super) async fn answer(
+    pub(in crate::registry) async fn answer(
         &self,
-        connection: &Connection,
+        services: Services<'_>,
         request: &Request<'_>,
         registry: &Url,
         mut challenges: Vec<Challenge>,
@@ -135,10 +164,10 @@ impl TokenCache {
         {
             return Ok(Some(token.authorization.clone()));
         }
-        state.look_up(connection, request.repository).await?;
+        state.look_up(services, request.repository).await?;
         let found = state.credential.clone();
         if bearer(&challenges).is_none() && basic(&challenges).is_none() && state.bearer.is_none() {
-            challenges = connection.ping(request, registry).await?;
+            challenges = services.ping(request, registry).await?;
         }
         let challenge = bearer(&challenges).cloned().or(state.bearer.clone());
         let token = match (challenge, found) {
@@ -148,7 +177,7 @@ impl TokenCache {
             }
             (Some(challenge), found) => {
                 let service = TokenService::new(request, registry, &challenge)?;
-                let token = service.fetch(connection, found.as_ref()).await?;
+                let token = service.fetch(services.http, found.as_ref()).await?;
                 state.bearer = Some(challenge);
                 Some(token)
             }
@@ -207,10 +236,10 @@ impl<'a> TokenService<'a> {
         })
     }
 
-    async fn fetch(&self, connection: &Connection, found: Option<&Found>) -> Result<Token, Error> {
+    async fn fetch(&self, http: &Http, found: Option<&Found>) -> Result<Token, Error> {
         if let Some(found) = found
             && let Credential::IdentityToken { .. } = found.credential
-            && let Some(token) = self.refresh(connection, found).await?
+            && let Some(token) = self.refresh(http, found).await?
         {
             return Ok(token);
         }
@@ -236,16 +265,12 @@ impl<'a> TokenService<'a> {
         let authorization = authorization.as_ref();
         let outgoing =
             Outgoing { authorization, lane: self.lane, ..Outgoing::get(&self.subject, url) };
-        self.send(connection, outgoing, found).await
+        self.send(http, outgoing, found).await
     }
 
     /// Exchanges an identity token by POST; `None` where the service knows no
     /// POST, and wants the token as a password.
-    async fn refresh(
-        &self,
-        connection: &Connection,
-        found: &Found,
-    ) -> Result<Option<Token>, Error> {
+    async fn refresh(&self, http: &Http, found: &Found) -> Result<Option<Token>, Error> {
         let form = Serializer::new(String::new())
             .append_pair("grant_type", "refresh_token")
             .append_pair("refresh_token", found.credential.secret().expose())
@@ -258,7 +283,7 @@ impl<'a> TokenService<'a> {
             lane: self.lane,
             ..Outgoing::get(&self.subject, self.url.clone())
         };
-        match self.send(connection, outgoing, Some(found)).await {
+        match self.send(http, outgoing, Some(found)).await {
             Ok(token) => Ok(Some(token)),
             Err(Error::TokenService { status, .. })
                 if matches!(status.as_u16(), 400 | 404 | 405) =>
@@ -285,25 +310,22 @@ impl<'a> TokenService<'a> {
 
     async fn send(
         &self,
-        connection: &Connection,
+        http: &Http,
         outgoing: Outgoing<'_>,
         found: Option<&Found>,
     ) -> Result<Token, Error> {
         let url = outgoing.url.clone();
-        let response = connection.http.follow(outgoing).await?;
+        let response = http.follow(outgoing).await?;
         let user = found.map(User::of);
         let asked =
             Asked { subject: &self.subject, url: &url, registry: self.host, user: user.as_ref() };
-        let response = connection
-            .http
-            .check_status(&asked, response)
-            .await
-            .map_err(|error| self.not_gone(error))?;
-        let bytes = http::read_body(&self.subject, response, ANSWER_LIMIT).await?;
+        let response =
+            http.check_status(&asked, response).await.map_err(|error| self.not_gone(error))?;
+        let bytes = transport::http::read_body(&self.subject, response, ANSWER_LIMIT).await?;
         let (text, token) = parse_answer(&bytes, Instant::now(), found).ok_or_else(|| {
             Error::Token { host: self.host.to_owned(), realm: SafeUrl(&self.url).to_string() }
         })?;
-        connection.http.secrets().add(&text);
+        http.secrets().add(&text);
         Ok(token)
     }
 }

@@ -10,14 +10,14 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::authorization::{Authorization, User};
 use super::cause::Cause;
 use super::clients::{Clients, Lane};
-use super::error::{Denial, Error};
-use super::origin::{self, SafeUrl};
+use super::origin::{self, SafeUrl, host_of};
 use super::retry;
-use super::secrets::Secrets;
 use crate::observer::{Event, Observer};
+use crate::registry::credentials::authorization::{Authorization, User};
+use crate::registry::error::{Denial, Error};
+use crate::registry::secrets::Secrets;
 use crate::text;
 
 const REDIRECT_LIMIT: usize = 10;
@@ -37,21 +37,21 @@ const WARNING_LIMIT: usize = 20;
 const ERROR_LIMIT: u64 = 64 << 10;
 
 /// A request to any server.
-pub(super) struct Outgoing<'a> {
+pub(in crate::registry) struct Outgoing<'a> {
     /// What it is for, for people: "manifest `docker.io/library/alpine:3.19`".
-    pub(super) subject: &'a str,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
+    pub(in crate::registry) subject: &'a str,
+    pub(in crate::registry) url: Url,
+    pub(in crate::registry) headers: HeaderMap,
     /// GET or HEAD, where there is no form.
-    pub(super) method: Method,
+    pub(in crate::registry) method: Method,
     /// The body of a POST.
-    pub(super) form: Option<String>,
-    pub(super) authorization: Option<&'a Authorization>,
-    pub(super) lane: Lane,
+    pub(in crate::registry) form: Option<String>,
+    pub(in crate::registry) authorization: Option<&'a Authorization>,
+    pub(in crate::registry) lane: Lane,
 }
 
 impl<'a> Outgoing<'a> {
-    pub(super) fn get(subject: &'a str, url: Url) -> Self {
+    pub(in crate::registry) fn get(subject: &'a str, url: Url) -> Self {
         let (headers, method) = (HeaderMap::new(), Method::GET);
         let (form, authorization, lane) = (None, None, Lane::Shared);
         Self { subject, url, headers, method, form, authorization, lane }
@@ -59,10 +59,11 @@ impl<'a> Outgoing<'a> {
 }
 
 /// What a manifest's digest is told in (distribution-spec, "Pulling manifests").
-pub(super) static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(in crate::registry) static CONTENT_DIGEST: HeaderName =
+    HeaderName::from_static("docker-content-digest");
 
 /// Sends requests, follows redirects, keeps connections.
-pub(super) struct Http {
+pub(in crate::registry) struct Http {
     clients: Clients,
     /// What servers warned of, each once.
     warnings: Mutex<HashSet<String>>,
@@ -70,25 +71,28 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(clients: Clients, observer: Arc<dyn Observer>) -> Self {
+    pub(in crate::registry) fn new(clients: Clients, observer: Arc<dyn Observer>) -> Self {
         Self { clients, warnings: Mutex::default(), observer }
     }
 
-    pub(super) const fn clients(&self) -> &Clients {
+    pub(in crate::registry) const fn clients(&self) -> &Clients {
         &self.clients
     }
 
-    pub(super) fn secrets(&self) -> &Secrets {
+    pub(in crate::registry) fn secrets(&self) -> &Secrets {
         self.clients.secrets()
     }
 
-    pub(super) fn observer(&self) -> &dyn Observer {
+    pub(in crate::registry) fn observer(&self) -> &dyn Observer {
         &*self.observer
     }
 
     /// Sends a request and follows redirects. A credential is dropped at the
     /// first step to another origin, and does not come back.
-    pub(super) async fn follow(&self, mut outgoing: Outgoing<'_>) -> Result<Response, Error> {
+    pub(in crate::registry) async fn follow(
+        &self,
+        mut outgoing: Outgoing<'_>,
+    ) -> Result<Response, Error> {
         for _ in 0..=REDIRECT_LIMIT {
             let response = self.send(&outgoing).await?;
             let status = response.status().as_u16();
@@ -198,7 +202,7 @@ impl Http {
     }
 
     /// A success, or the error that the answer is.
-    pub(super) async fn check_status(
+    pub(in crate::registry) async fn check_status(
         &self,
         asked: &Asked<'_>,
         response: Response,
@@ -251,26 +255,20 @@ impl Http {
 }
 
 /// Who was asked for what, and by whom.
-pub(super) struct Asked<'a> {
-    pub(super) subject: &'a str,
+pub(in crate::registry) struct Asked<'a> {
+    pub(in crate::registry) subject: &'a str,
     /// Where the request went first. An answer of another origin is that of a
     /// redirect's target.
-    pub(super) url: &'a Url,
+    pub(in crate::registry) url: &'a Url,
     /// The registry that it is about, as a user logs into it.
-    pub(super) registry: &'a str,
+    pub(in crate::registry) registry: &'a str,
     /// Whose credential is behind it.
-    pub(super) user: Option<&'a User>,
+    pub(in crate::registry) user: Option<&'a User>,
 }
 
 fn redirect_error(outgoing: &Outgoing<'_>, reason: &'static str) -> Error {
     let (subject, host) = (outgoing.subject.to_owned(), host_of(&outgoing.url));
     Error::Redirect { subject, host, reason }
-}
-
-/// `host[:port]` of a URL.
-pub(super) fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// A failure to reach a server, or the proxy before it.
@@ -285,7 +283,7 @@ fn not_reached(subject: &str, url: &Url, source: reqwest::Error) -> Error {
     error
 }
 
-pub(super) fn unreachable(subject: &str, url: &Url, source: reqwest::Error) -> Error {
+pub(in crate::registry) fn unreachable(subject: &str, url: &Url, source: reqwest::Error) -> Error {
     Error::Unreachable {
         subject: subject.to_owned(),
         host: host_of(url),
@@ -295,12 +293,12 @@ pub(super) fn unreachable(subject: &str, url: &Url, source: reqwest::Error) -> E
     }
 }
 
-pub(super) fn text_header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+pub(in crate::registry) fn text_header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
 /// A whole body, if it has at most `limit` bytes.
-pub(super) async fn read_body(
+pub(in crate::registry) async fn read_body(
     subject: &str,
     mut response: Response,
     limit: u64,

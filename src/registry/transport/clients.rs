@@ -9,12 +9,12 @@ use rustls::ClientConfig;
 use url::Url;
 
 use super::cause::Cause;
-use super::error::Error;
-use super::http::host_of;
 use super::origin;
+use super::origin::host_of;
 use super::proxy;
-use super::secrets::Secrets;
 use super::tls::{self, TlsOptions};
+use crate::registry::error::Error;
+use crate::registry::secrets::Secrets;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the headers of an answer may be over HTTP/2, in bytes.
@@ -22,7 +22,7 @@ const HEADERS_LIMIT: u32 = 64 << 10;
 
 /// What a request shares its connection with.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Lane {
+pub(in crate::registry) enum Lane {
     /// With other small ones: HTTP/2, where the server speaks it.
     Shared,
     /// With nothing at the same time: HTTP/1.1. One connection of HTTP/2 takes no
@@ -47,7 +47,7 @@ struct ClientKind {
 }
 
 /// All clients of a run.
-pub(super) struct Clients {
+pub(in crate::registry) struct Clients {
     tls: TlsOptions,
     read_timeout: Duration,
     secrets: Arc<Secrets>,
@@ -62,7 +62,11 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(tls: TlsOptions, read_timeout: Duration, secrets: Arc<Secrets>) -> Self {
+    pub(in crate::registry) fn new(
+        tls: TlsOptions,
+        read_timeout: Duration,
+        secrets: Arc<Secrets>,
+    ) -> Self {
         Self {
             tls,
             read_timeout,
@@ -76,29 +80,29 @@ impl Clients {
     }
 
     /// What no message may repeat.
-    pub(super) fn secrets(&self) -> &Secrets {
+    pub(in crate::registry) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
     /// From now on `host` is spoken to by HTTP/1.1.
-    pub(super) fn avoid_http2(&self, host: String) {
+    pub(in crate::registry) fn avoid_http2(&self, host: String) {
         self.without_http2.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
     }
 
     /// From now on the certificate of `host` does not matter.
-    pub(super) fn allow_insecure(&self, host: &str) {
+    pub(in crate::registry) fn allow_insecure(&self, host: &str) {
         let mut hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.insert(canonical(host));
     }
 
     /// Whether the certificate of `host` matters.
-    pub(super) fn is_verified(&self, host: &str) -> bool {
+    pub(in crate::registry) fn is_verified(&self, host: &str) -> bool {
         let hosts = self.insecure_hosts.lock().unwrap_or_else(PoisonError::into_inner);
         !self.tls.insecure && !hosts.contains(&canonical(host))
     }
 
     /// The client for a server, made when it is first needed.
-    pub(super) fn get(&self, url: &Url, lane: Lane) -> Result<reqwest::Client, Error> {
+    pub(in crate::registry) fn get(&self, url: &Url, lane: Lane) -> Result<reqwest::Client, Error> {
         let host = host_of(url);
         let encrypted = (url.scheme() == "https").then(|| {
             let verified = self.is_verified(&host);

@@ -6,19 +6,25 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 /// The host to dial for a registry's name: Docker Hub's is elsewhere.
-pub(super) fn dial_host(host: &str) -> &str {
+pub(in crate::registry) fn dial_host(host: &str) -> &str {
     if host == "docker.io" { "registry-1.docker.io" } else { host }
+}
+
+/// `host[:port]` of a URL.
+pub(in crate::registry) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// Whether two URLs have the same scheme, host and port, so that a credential
 /// for the one may go to the other. `url` leaves out default ports and lowers
 /// the host's case.
-pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
+pub(in crate::registry) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 
 /// Whether the host is this machine, by name or address.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub(in crate::registry) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -29,7 +35,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 /// Whether the host is an address that only a nearby machine would use: this
 /// machine, or one on a private or link-local network.
-pub(super) fn is_local(url: &Url) -> bool {
+pub(in crate::registry) fn is_local(url: &Url) -> bool {
     let is_local_address = |address: IpAddr| match address {
         IpAddr::V4(address) => {
             address.is_loopback()
@@ -56,7 +62,7 @@ pub(super) fn is_local(url: &Url) -> bool {
 
 /// A URL without its user, password, query and fragment: signed URLs and
 /// token requests carry secrets there.
-pub(super) struct SafeUrl<'a>(pub(super) &'a Url);
+pub(in crate::registry) struct SafeUrl<'a>(pub(in crate::registry) &'a Url);
 
 impl fmt::Display for SafeUrl<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

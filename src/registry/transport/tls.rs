@@ -70,17 +70,17 @@ const SYSTEM_BUNDLES: [&str; 6] = [
 
 /// How servers are verified.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TlsOptions {
+pub(in crate::registry) struct TlsOptions {
     /// Nothing is verified, for this run.
-    pub(super) insecure: bool,
+    pub(in crate::registry) insecure: bool,
     /// A file with further authorities, which must be usable.
-    pub(super) authorities: Option<PathBuf>,
+    pub(in crate::registry) authorities: Option<PathBuf>,
 }
 
 impl TlsOptions {
     /// The directory with certificates for `host`, where there is one
     /// (containers-certs.d(5)).
-    pub(super) fn own_certificates(host: &str) -> Option<PathBuf> {
+    pub(in crate::registry) fn own_certificates(host: &str) -> Option<PathBuf> {
         // A name that comes from a server's redirect is no way out of here.
         if host.is_empty() || host.starts_with('.') {
             return None;
@@ -98,7 +98,11 @@ impl TlsOptions {
     }
 
     /// The configuration for a server, with what its own directory adds.
-    pub(super) fn config(&self, verified: bool, own: Option<&Path>) -> Result<ClientConfig, Error> {
+    pub(in crate::registry) fn config(
+        &self,
+        verified: bool,
+        own: Option<&Path>,
+    ) -> Result<ClientConfig, Error> {
         let own = own.map(OwnCertificates::read).transpose()?.unwrap_or_default();
         let builder = if verified {
             let mut roots = roots();
@@ -119,7 +123,7 @@ impl TlsOptions {
 }
 
 /// A configuration that trusts nobody, for plain HTTP.
-pub(super) fn unused() -> Result<ClientConfig, Error> {
+pub(in crate::registry) fn unused() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
@@ -167,7 +171,9 @@ fn system_certificates() -> Vec<CertificateDer<'static>> {
 }
 
 /// All certificates in a file, of which there must be one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(in crate::registry) fn certificates(
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
     let error = |source| Error::Certificates { path: path.to_owned(), source };
     let text = fs::read(path, SIZE_LIMIT)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -229,10 +235,10 @@ mod no_verifier {
     /// Accepts any certificate; signatures are still checked, so that the
     /// server has the key of the certificate that it shows.
     #[derive(Debug)]
-    pub(super) struct NoVerifier(WebPkiSupportedAlgorithms);
+    pub(in crate::registry) struct NoVerifier(WebPkiSupportedAlgorithms);
 
     impl NoVerifier {
-        pub(super) fn new() -> Self {
+        pub(in crate::registry) fn new() -> Self {
             Self(rustls::crypto::ring::default_provider().signature_verification_algorithms)
         }
     }

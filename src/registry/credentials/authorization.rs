@@ -6,24 +6,24 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
-use super::credentials::{Found, Origin, Secret};
+use super::{Found, Origin, Secret};
 
 /// The value of an `Authorization` header. Never shown.
 #[derive(Clone, Eq, PartialEq)]
-pub(super) struct Authorization {
+pub(in crate::registry) struct Authorization {
     value: HeaderValue,
     user: Option<User>,
 }
 
 /// Who asks, as it may be shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct User {
+pub(in crate::registry) struct User {
     name: String,
     origin: Origin,
 }
 
 impl User {
-    pub(super) fn of(found: &Found) -> Self {
+    pub(in crate::registry) fn of(found: &Found) -> Self {
         Self { name: found.credential.user().to_owned(), origin: found.origin.clone() }
     }
 }
@@ -39,12 +39,12 @@ impl fmt::Display for User {
 
 impl Authorization {
     /// A bearer token. `None` where it can't stand in a header.
-    pub(super) fn bearer(token: &str, found: Option<&Found>) -> Option<Self> {
+    pub(in crate::registry) fn bearer(token: &str, found: Option<&Found>) -> Option<Self> {
         Self::new(format!("Bearer {token}"), found)
     }
 
     /// A user and a password, or what stands for one.
-    pub(super) fn basic(user: &str, password: &Secret, found: &Found) -> Option<Self> {
+    pub(in crate::registry) fn basic(user: &str, password: &Secret, found: &Found) -> Option<Self> {
         let encoded = STANDARD.encode(format!("{user}:{}", password.expose()));
         Self::new(format!("Basic {encoded}"), Some(found))
     }
@@ -55,12 +55,12 @@ impl Authorization {
         Some(Self { value, user: found.map(User::of) })
     }
 
-    pub(super) fn header(&self) -> HeaderValue {
+    pub(in crate::registry) fn header(&self) -> HeaderValue {
         self.value.clone()
     }
 
     /// Whose credential is behind it; nobody's behind an anonymous token.
-    pub(super) const fn user(&self) -> Option<&User> {
+    pub(in crate::registry) const fn user(&self) -> Option<&User> {
         self.user.as_ref()
     }
 }

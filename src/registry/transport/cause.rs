@@ -40,17 +40,17 @@ impl Cause {
 
     /// Whether the server speaks TLS, and that failed: a certificate was refused
     /// by one side or the other.
-    pub(super) fn speaks_tls(&self) -> bool {
+    pub(in crate::registry) fn speaks_tls(&self) -> bool {
         !matches!(self.tls(), None | Some(rustls::Error::InvalidMessage(_)))
     }
 
     /// Whether the server agreed to HTTP/2, and then failed at it.
-    pub(super) fn is_http2(&self) -> bool {
+    pub(in crate::registry) fn is_http2(&self) -> bool {
         self.chain().any(<dyn StdError>::is::<h2::Error>)
     }
 
     /// Whether the server answered by something else than TLS.
-    pub(super) fn is_not_tls(&self) -> bool {
+    pub(in crate::registry) fn is_not_tls(&self) -> bool {
         matches!(self.tls(), Some(rustls::Error::InvalidMessage(_)))
     }
 
@@ -61,44 +61,44 @@ impl Cause {
     }
 
     /// Whether there was no connection.
-    pub(super) fn is_connect(&self) -> bool {
+    pub(in crate::registry) fn is_connect(&self) -> bool {
         self.0.is_connect()
     }
 
     /// Whether the server's certificate was refused.
-    pub(super) fn is_certificate(&self) -> bool {
+    pub(in crate::registry) fn is_certificate(&self) -> bool {
         matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
     }
 
     /// Whether a proxy between refused. Its client has no type for that.
-    pub(super) fn is_proxy_denial(&self) -> bool {
+    pub(in crate::registry) fn is_proxy_denial(&self) -> bool {
         let denial = "proxy authorization required";
         self.0.is_connect() && self.chain().any(|error| error.to_string().contains(denial))
     }
 
     /// Whether the server answered in TLS to a request by `https`: with an alert, or by
     /// a connection that failed only later. What follows may not go in plain text.
-    pub(super) fn had_tls(&self) -> bool {
+    pub(in crate::registry) fn had_tls(&self) -> bool {
         self.speaks_tls() || !self.is_connect()
     }
 
     /// Whether this looks like a server that was spoken to by the wrong scheme: no
     /// connection, or one that is closed at once.
-    pub(super) fn may_be_wrong_scheme(&self, scheme: &str) -> bool {
+    pub(in crate::registry) fn may_be_wrong_scheme(&self, scheme: &str) -> bool {
         let is_right = self.speaks_tls() || scheme == "https" && self.had_tls();
         let may_be = self.0.is_connect() || self.0.is_request();
         may_be && !is_right && !self.is_http2() && !self.0.is_timeout()
     }
 
     /// Whether there was a connection, and it ended in the middle.
-    pub(super) fn has_broken_off(&self) -> bool {
+    pub(in crate::registry) fn has_broken_off(&self) -> bool {
         !self.is_connect() && !self.0.is_timeout() && self.is_transient()
     }
 
     /// Whether the same request may well succeed a little later: time-outs and
     /// connections that broke off. A refused connection, an unknown host or a
     /// wrong certificate will be the same in a second.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(in crate::registry) fn is_transient(&self) -> bool {
         if self.tls().is_some() || self.is_proxy_denial() || self.is_malformed() {
             return false;
         }

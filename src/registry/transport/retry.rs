@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use super::error::Error;
+use crate::registry::error::Error;
 
 /// How often and how slowly failed requests are sent again.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// How long to wait before trying again after `error`, the failure of
     /// attempt number `attempt`; `None` where that is no use.
-    pub(super) fn delay(&self, error: &Error, attempt: u32) -> Option<Duration> {
+    pub(in crate::registry) fn delay(&self, error: &Error, attempt: u32) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
         }
@@ -66,7 +66,7 @@ impl RetryPolicy {
 /// The wait that a `Retry-After` header asks for, in seconds or as a date
 /// (RFC 9110 section 10.2.3); `None` where there is none, or it is past or
 /// unreadable.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(in crate::registry) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),

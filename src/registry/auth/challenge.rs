@@ -2,6 +2,8 @@
 //! send them: several in one line or on several, in any case, with commas in
 //! quoted strings, with values that should be quoted and are not.
 
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
 /// One challenge: a scheme and its parameters.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Challenge {
@@ -10,6 +12,12 @@ pub struct Challenge {
 }
 
 impl Challenge {
+    /// The challenges in an answer's headers.
+    pub(in crate::registry) fn of(headers: &HeaderMap) -> Vec<Self> {
+        let lines = headers.get_all(WWW_AUTHENTICATE);
+        Self::parse_all(lines.iter().filter_map(|line| line.to_str().ok()))
+    }
+
     /// Reads all challenges of all header lines, in their order. What can't be
     /// read is passed over: an odd challenge is no reason to miss a usable one.
     pub fn parse_all<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Self> {

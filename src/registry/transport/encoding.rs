@@ -14,7 +14,7 @@ use crate::fs;
 use crate::oci::digest::{Digest, Hasher};
 
 /// Whether an answer says that it is gzip on the way only.
-pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
+pub(in crate::registry) fn is_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
@@ -23,7 +23,7 @@ pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// The decoded bytes, if they are at most `limit`.
-pub(super) fn decode(bytes: &[u8], limit: u64) -> io::Result<Vec<u8>> {
+pub(in crate::registry) fn decode(bytes: &[u8], limit: u64) -> io::Result<Vec<u8>> {
     let mut decoded = Vec::new();
     MultiGzDecoder::new(bytes).take(limit + 1).read_to_end(&mut decoded)?;
     if decoded.len() as u64 > limit {
@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &[u8], limit: u64) -> io::Result<Vec<u8>> {
 /// Replaces a file's content by the decoded one, if that has `digest`. Where
 /// the size is not known, what decodes to more than a thousand times as much
 /// is no blob. Returns the size of what is now in the file.
-pub(super) fn decode_file(
+pub(in crate::registry) fn decode_file(
     file: &mut File,
     digest: &Digest,
     size: Option<u64>,

@@ -7,15 +7,15 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
 use url::Url;
 
-use super::error::Error;
-use super::secrets::Secrets;
+use crate::registry::error::Error;
+use crate::registry::secrets::Secrets;
 
 /// The schemes of proxies that the HTTP client speaks to.
 const SCHEMES: [&str; 5] = ["http", "https", "socks4", "socks5", "socks5h"];
 
 /// The proxies for each scheme, with what is to be asked directly. Their passwords
 /// are noted.
-pub(super) fn of_environment(secrets: &Secrets) -> Result<Vec<Proxy>, Error> {
+pub(in crate::registry) fn of_environment(secrets: &Secrets) -> Result<Vec<Proxy>, Error> {
     let exceptions = variable("no_proxy").and_then(|(_, list)| NoProxy::from_string(&list));
     let mut proxies = Vec::new();
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
@@ -38,7 +38,7 @@ pub(super) fn of_environment(secrets: &Secrets) -> Result<Vec<Proxy>, Error> {
 }
 
 /// The proxy that serves `url`, as `scheme://host:port`, where one does.
-pub(super) fn of_url(url: &Url) -> Option<String> {
+pub(in crate::registry) fn of_url(url: &Url) -> Option<String> {
     let value = |name| variable(name).map(|(_, value)| value).unwrap_or_default();
     let matcher = Matcher::builder()
         .http(value("http_proxy"))

@@ -1,0 +1,4 @@
+//! Answers to a registry's challenges.
+
+pub(super) mod challenge;
+pub(super) mod token;
