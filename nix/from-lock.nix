@@ -40,7 +40,7 @@ let
       content = lib.readDocument what lock;
       section =
         content.n2c or (throw "n2c: ${what} is no lockfile of n2c; make one with `n2c lock`, or use `pullImageFromManifest`.");
-      version = section.version or 0;
+      version = member "version";
       wanted = platforms.normalise "`fromLock`" (if platform == null then system else platform);
       several = section ? platforms;
       named = if several then builtins.attrNames section.platforms else [ (member "platform") ];
@@ -71,8 +71,8 @@ let
         else
           lib.checkRepository "`registry`" "${registry}/${reference.name}";
     in
-    if version > 1 then
-      throw "n2c: ${what} has version ${toString version}; this n2c reads up to 1. Upgrade n2c."
+    if version != 1 then
+      throw "n2c: ${what} has version ${builtins.toJSON version}; this n2c reads up to 1. Upgrade n2c."
     else
       builtins.seq chosen (
       image {

@@ -62,7 +62,7 @@ rec {
         hash = builtins.head sha512;
       }
     else
-      throw "n2c: `${digest}` is no digest that Nix can verify; it is to be `sha256:` and 64 hex digits. Make the lockfile anew with `n2c lock`.";
+      throw "n2c: `${show digest}` is no digest that Nix can verify; it is to be `sha256:` and 64 hex digits. Make the lockfile anew with `n2c lock`.";
 
   # Text as one word of a shell.
   quote = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
@@ -108,7 +108,13 @@ rec {
       throw "n2c: invalid ${what} `${show text}`: a repository looks like `docker.io/library/alpine`.";
 
   # Any value, as an error shows it.
-  show = value: if builtins.isString value then builtins.substring 0 200 value else builtins.toJSON value;
+  show =
+    value:
+    let
+      text = builtins.substring 0 200 (if builtins.isString value then value else builtins.toJSON value);
+    in
+    # Other characters may act on a terminal.
+    if builtins.match "[ -~]*" text == null then "text with characters that are not shown" else text;
 
   # "docker.io/library/alpine:3.19@sha256:…" →
   # { repository = "docker.io/library/alpine"; name = "library/alpine"; tag = "3.19"; digest = "sha256:…"; }

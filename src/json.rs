@@ -4,12 +4,15 @@
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// How many values a manifest, an index or a config may have: the largest real ones
 /// have some ten thousand.
 pub(crate) const VALUE_LIMIT: usize = 200_000;
+
+/// What holds others takes the memory of so many more, empty or not.
+const NESTED: usize = 4;
 
 /// Reads a JSON object that has at most `limit` values at all depths.
 pub(crate) fn object(bytes: &[u8], limit: usize) -> Result<Map<String, Value>, serde_json::Error> {
@@ -35,11 +38,18 @@ impl<'de> DeserializeSeed<'de> for Count<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.left.get().checked_sub(1) {
-            Some(left) => self.left.set(left),
-            None => return Err(D::Error::custom(format!("more than {} values", self.limit))),
-        }
+        self.take(1)?;
         deserializer.deserialize_any(self)
+    }
+}
+
+impl Count<'_> {
+    fn take<E: serde::de::Error>(self, count: usize) -> Result<(), E> {
+        match self.left.get().checked_sub(count) {
+            Some(left) => self.left.set(left),
+            None => return Err(E::custom(format!("more than {} values", self.limit))),
+        }
+        Ok(())
     }
 }
 
@@ -75,11 +85,13 @@ impl<'de> Visitor<'de> for Count<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        self.take(NESTED)?;
         while sequence.next_element_seed(self)?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.take(NESTED)?;
         while map.next_key_seed(self)?.is_some() {
             map.next_value_seed(self)?;
         }
@@ -94,11 +106,11 @@ mod tests {
     #[test]
     fn values_are_counted_at_all_depths() {
         let text = br#"{ "a": [1, -2.5, null], "b": { "c": "d", "e": true } }"#;
-        // The object, four keys and six values, two of which hold others.
-        assert!(check(text, 12).is_ok());
-        let error = check(text, 11).expect_err("too many");
-        assert!(error.to_string().starts_with("more than 11 values"), "{error}");
-        assert!(object(b"[1]", 9).is_err() && check(b"{} {}", 9).is_err());
-        assert_eq!(object(text, 12).expect("an object").len(), 2);
+        // The object, four keys and seven values; three of all hold others.
+        assert!(check(text, 24).is_ok());
+        let error = check(text, 23).expect_err("too many");
+        assert!(error.to_string().starts_with("more than 23 values"), "{error}");
+        assert!(object(b"[1]", 19).is_err() && check(b"{} {}", 19).is_err());
+        assert_eq!(object(text, 24).expect("an object").len(), 2);
     }
 }

@@ -16,6 +16,7 @@
 //! Only [`registry`] uses the network, and nothing in here prints: an
 //! [`observer::Observer`] is told.
 
+mod cleanup;
 pub mod copy;
 pub mod error;
 pub mod formats;
@@ -31,4 +32,5 @@ pub mod stream;
 pub mod text;
 pub mod upkeep;
 
+pub use cleanup::clean_up;
 pub use error::{Diagnose, Kind, error_chain};

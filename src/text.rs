@@ -38,6 +38,24 @@ pub fn lines(text: &str) -> String {
     text.split('\n').map(|line| one_line(line, usize::MAX)).collect::<Vec<_>>().join("\n")
 }
 
+/// JSON in which nothing is active, and which stands for the same values.
+#[must_use]
+pub fn json(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Line ends between values are no part of them.
+        if is_active(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a string can't fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +69,13 @@ mod tests {
         assert!(line.starts_with("a\\u{1b}[31m") && line.ends_with('é'), "{line}");
         assert_eq!(lines("a\nb\u{7}"), "a\nb\\u{7}");
         assert_eq!(one_line("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn json_stays_what_it_stands_for() {
+        let value = serde_json::json!({ "👩\u{200d}💻\u{9b}": "\u{202e}\u{e0041}\u{7f}é\n" });
+        let text = json(&value.to_string());
+        assert!(!text.chars().any(is_active), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// From the foundations to the roof: the rooms of each floor. A room uses what is on
 /// the floors below it, and no other room of its own.
 const FLOORS: [&[&str]; 9] = [
-    &["error", "text"],
+    &["cleanup", "error", "text"],
     &["fs", "json"],
     &["oci"],
     &["observer", "stream"],

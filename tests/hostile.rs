@@ -49,8 +49,13 @@ fn read_head(stream: &mut TcpStream) -> String {
 
 /// Writes credentials for `host`, and runs n2c with them.
 fn with_password(directory: &Path, host: &str, arguments: &[&str]) -> Run {
+    with(PASSWORD, directory, host, arguments)
+}
+
+/// The same with any password.
+fn with(password: &str, directory: &Path, host: &str, arguments: &[&str]) -> Run {
     use base64::Engine as _;
-    let auth = base64::engine::general_purpose::STANDARD.encode(format!("bob:{PASSWORD}"));
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("bob:{password}"));
     let file = json!({ "auths": { host: { "auth": auth } } }).to_string();
     std::fs::write(directory.join("auth.json"), file).expect("written");
     n2c_in(directory, &[arguments, &["--authfile=auth.json"]].concat())
@@ -71,7 +76,14 @@ fn assert_harmless(text: &str) {
 
 #[test]
 fn what_a_server_repeats_is_not_shown() {
-    let evil = format!("{PASSWORD}\u{9b}31m\u{202e}");
+    // Quoted, some look other than they are.
+    for password in [PASSWORD, "it's \"quoted\"\\ and long", "hörse-bättery-stäple"] {
+        repeat(password);
+    }
+}
+
+fn repeat(password: &'static str) {
+    let evil = format!("{password}\u{9b}31m\u{202e}");
     let digest = Digest::sha256(b"x").to_string();
     let descriptor =
         |kind: &str, digest: &str| json!({ "mediaType": kind, "digest": digest, "size": 1 });
@@ -85,33 +97,52 @@ fn what_a_server_repeats_is_not_shown() {
         json!({ "schemaVersion": 2, "config": descriptor(config, &digest), "layers": [descriptor(&evil, &digest)] }),
         json!({ "schemaVersion": 2, "config": { "mediaType": config, "digest": digest, "size": evil }, "layers": [] }),
         json!({ "schemaVersion": 2, "manifests": [{ "mediaType": manifest, "digest": digest, "size": 1,
-            "platform": { "os": "linux", "architecture": PASSWORD } }] }),
+            "platform": { "os": "linux", "architecture": password } }] }),
         json!({ "errors": [{ "code": evil, "message": evil }] }),
         json!(evil),
+        json!(format!("{}{password}", "x".repeat(50))),
     ];
     for body in bodies {
         let registry = Registry::start();
         let text = body.to_string();
+        // What a header can hold of it.
+        let ascii = move |more: &str| {
+            let text: String = password.chars().filter(char::is_ascii).collect();
+            format!("{text}{more}{text}")
+        };
         registry.hook(move |call| {
             if call.header("authorization").is_none() {
                 return Some(wants_password());
             }
             Some(
                 Reply::new(200, text.clone())
-                    .with("content-type", format!("{PASSWORD}/{PASSWORD}"))
-                    .with("ratelimit-limit", format!("{PASSWORD};w=1"))
-                    .with("ratelimit-remaining", PASSWORD.to_owned())
-                    .with("warning", format!("299 - \"{PASSWORD}\"")),
+                    .with("content-type", ascii("/"))
+                    .with("ratelimit-limit", ascii(";w=1"))
+                    .with("ratelimit-remaining", ascii(""))
+                    .with("warning", format!("299 - \"{}\"", ascii(""))),
             )
         });
         let directory = tempfile::tempdir().expect("a directory");
         let reference = registry.reference("app:1");
         for arguments in [&["lock", &reference, "-v"][..], &["inspect", &reference, "--explain"]] {
-            let run = with_password(directory.path(), &registry.host(), arguments);
-            assert_harmless(&run.stderr);
-            assert_harmless(&String::from_utf8_lossy(&run.stdout));
+            let run = with(password, directory.path(), &registry.host(), arguments);
+            for text in [&run.stderr, &String::from_utf8_lossy(&run.stdout).into_owned()] {
+                assert_harmless(text);
+                let forms = [
+                    password.to_owned(),
+                    password.escape_default().to_string(),
+                    format!("{password:?}"),
+                ];
+                for form in forms {
+                    let form = form.trim_matches('"');
+                    // Also where it was cut.
+                    let beginning: String = form.chars().take(10).collect();
+                    assert!(!text.contains(&beginning), "{text}");
+                }
+            }
             // There are images in the index, for nobody here.
-            let is_shown = arguments[0] == "inspect" && body["manifests"].is_array();
+            let is_index = arguments[0] == "inspect" && body["manifests"].is_array();
+            let is_shown = is_index && run.code == 0;
             assert_eq!(run.code == 0, is_shown, "{body}");
         }
     }
@@ -190,6 +221,105 @@ fn a_tls_alert_is_no_reason_to_send_a_password_in_plain() {
     run.error(7);
     let plain = plain.lock().expect("no panic");
     assert!(plain.is_empty(), "{plain:?}");
+}
+
+// A warning that closes, a handshake that breaks off, a record that is cut.
+#[test]
+fn a_server_that_hangs_up_on_tls_gets_no_password_in_plain() {
+    let records: [&[u8]; 3] =
+        [&[0x15, 3, 3, 0, 2, 1, 0], &[0x16, 3, 3, 0, 4, 2, 0, 0, 0], &[0x16, 3, 3, 1]];
+    for record in records {
+        let plain = Arc::new(Mutex::new(Vec::new()));
+        let seen = plain.clone();
+        let address = server(move |_, mut stream| {
+            let mut first = [0; 1];
+            if stream.read(&mut first).is_ok_and(|count| count == 1) && first[0] == 0x16 {
+                let _ = stream.write_all(record);
+            } else {
+                seen.lock().expect("no panic").push(read_head(&mut stream));
+                let head = "HTTP/1.1 401 x\r\nwww-authenticate: Basic realm=x\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(head.as_bytes());
+            }
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let arguments = ["lock", &format!("{address}/app:1"), "--tls-verify=false"];
+        let run = with_password(directory.path(), &address, &arguments);
+        assert!([5, 7].contains(&run.code), "{}", run.stderr);
+        for head in plain.lock().expect("no panic").iter() {
+            assert!(!head.to_ascii_lowercase().contains("authorization"), "{head}");
+        }
+    }
+}
+
+// A foreign layer's URL leads out, and its redirect back in.
+#[test]
+fn a_redirect_of_a_foreign_layer_does_not_lead_into_this_network() {
+    let inside = Registry::start();
+    let registry = Registry::start();
+    let blob = Blob::new("x", "y");
+    let target = format!("http://{}/admin", inside.host());
+    let proxy = server(move |_, mut stream| {
+        read_head(&mut stream);
+        let head = format!("HTTP/1.1 302 x\r\nlocation: {target}\r\ncontent-length: 0\r\n\r\n");
+        let _ = stream.write_all(head.as_bytes());
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    // The registry's name is a public one, wherever it is.
+    let settings =
+        format!("[[registry]]\nprefix = \"public.test\"\nlocation = \"{}\"\n", registry.host());
+    std::fs::write(directory.path().join("registries.conf"), settings).expect("written");
+    let digest = blob.digest().to_string();
+    let arguments = ["blob", "public.test/app", &digest, "-o", "out", "--url=http://out.test/x"];
+    let output = command(directory.path(), &arguments)
+        .env("CONTAINERS_REGISTRIES_CONF", "registries.conf")
+        .env("http_proxy", format!("http://{proxy}"))
+        .output()
+        .expect("a run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("to a private address"), "{stderr}");
+    assert_eq!(inside.log(), Vec::<String>::new());
+}
+
+// JSON is for programs: what acts on a terminal is escaped as JSON does it.
+#[test]
+fn reports_for_programs_stay_json() {
+    let registry = Registry::start();
+    let image = |text: &str| {
+        let image = Image::new("linux/amd64", &[text]);
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&image.config.bytes).expect("JSON");
+        config["config"]["Labels"] = json!({ "who": format!("👩\u{200d}💻 \u{feff}\u{9b}{text}") });
+        Image::from_parts(&config, image.layers)
+    };
+    registry.put_image("app", "1", &image("old"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let reference = registry.reference("app:1");
+    let lock = ["lock", &reference, "--arch=amd64", "-o"];
+    assert_eq!(n2c_in(directory.path(), &[&lock[..], &["a.json"]].concat()).code, 0);
+    registry.put_image("app", "1", &image("new"));
+    assert_eq!(n2c_in(directory.path(), &[&lock[..], &["b.json"]].concat()).code, 0);
+    // Some passwords are words.
+    registry.hook(|call| call.header("authorization").is_none().then(wants_password));
+    for arguments in [
+        &["update", "a.json", "--check", "--json"][..],
+        &["diff", "a.json", "b.json", "--json"],
+        &["inspect", &reference, "--arch=amd64", "--json"],
+        &["verify", "b.json", "--json"],
+    ] {
+        for password in ["1", "stale", "version"] {
+            let run = match arguments[0] {
+                "diff" => n2c_in(directory.path(), arguments),
+                _ => with(password, directory.path(), &registry.host(), arguments),
+            };
+            let text = String::from_utf8(run.stdout).expect("text");
+            let is_active = |c: char| c != '\n' && n2c::text::is_active(c);
+            assert!(!text.chars().any(is_active), "{text:?}");
+            let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            if arguments[0] == "update" {
+                assert_eq!((&value["version"], &value["status"]), (&json!(1), &json!("stale")));
+            }
+        }
+    }
 }
 
 #[test]
@@ -289,6 +419,8 @@ fn documents_cost_no_more_memory_than_they_should() {
     registry.put_manifest("app", "manifest", &Blob::new(&image.manifest.media_type, text));
     std::fs::write(directory.path().join("lock.json"), format!("{{\"x\":{}}}", many(15)))
         .expect("written");
+    let nested = format!("{{\"x\":[{}0]}}", "[[[[]]]],{\"\":0},".repeat(200_000));
+    std::fs::write(directory.path().join("nested.json"), nested).expect("written");
     std::fs::write(directory.path().join("large.json"), vec![b' '; 17 << 20]).expect("written");
     let (config, manifest) = (registry.reference("app:config"), registry.reference("app:manifest"));
     for (code, arguments) in [
@@ -296,6 +428,7 @@ fn documents_cost_no_more_memory_than_they_should() {
         (8, &["lock", &manifest, "--arch=amd64"]),
         (8, &["blobs", "lock.json"]),
         (8, &["blobs", "large.json"]),
+        (8, &["blobs", "nested.json"]),
         (1, &["lock", &config, "--cacert=/dev/zero"]),
         (1, &["lock", &config, "--authfile=/dev/zero"]),
     ] {
@@ -323,6 +456,21 @@ fn stdout_is_written_where_it_stands() {
         );
         let status =
             Command::new("sh").args(["-c", &script]).current_dir(directory.path()).status();
+        assert!(status.expect("a shell").success());
+        let file = std::fs::read(directory.path().join("file")).expect("a file");
+        assert_eq!(file, [b"HEAD\n", &blob.bytes[..], b"TAIL\n"].concat(), "{output}");
+    }
+    // Any other that the shell opened, and a link to one.
+    std::os::unix::fs::symlink("/dev/stdout", directory.path().join("link")).expect("linked");
+    for (output, number) in [("/dev/fd/3", 3), ("/proc/self/fd/7", 7), ("link", 1)] {
+        let script = format!(
+            "{{ echo HEAD >&{number}; {} blob {} {} -o {output}; echo TAIL >&{number}; }} {number}> file",
+            program.display(),
+            registry.reference("app"),
+            blob.digest()
+        );
+        let status =
+            Command::new("bash").args(["-c", &script]).current_dir(directory.path()).status();
         assert!(status.expect("a shell").success());
         let file = std::fs::read(directory.path().join("file")).expect("a file");
         assert_eq!(file, [b"HEAD\n", &blob.bytes[..], b"TAIL\n"].concat(), "{output}");
@@ -408,11 +556,21 @@ fn an_archive_that_came_first_stays() {
         std::fs::remove_file(path).expect("removed");
     }
     assert_eq!(std::fs::read_dir(&directory).expect("listed").count(), 0);
-    // What `mktemp` made is there to be filled.
+    // A link that leads nowhere is seen before anything is asked for.
     registry.hook(|_| None);
+    std::os::unix::fs::symlink("nowhere", directory.path().join("a.tar")).expect("linked");
+    let asked = registry.log().len();
+    let pull = ["pull", &reference, "oci-archive:a.tar", "--arch=amd64"];
+    n2c_in(directory.path(), &pull).error(1);
+    assert_eq!(registry.log().len(), asked);
+    std::fs::remove_file(directory.path().join("a.tar")).expect("removed");
+    // What `mktemp` made is there to be filled, by one.
     std::fs::write(directory.path().join("a.tar"), "").expect("written");
-    let run = n2c_in(directory.path(), &["pull", &reference, "oci-archive:a.tar", "--arch=amd64"]);
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    let runs: Vec<_> = (0..8)
+        .map(|_| command(directory.path(), &pull).stderr(Stdio::null()).spawn().expect("a run"))
+        .collect();
+    let codes = runs.into_iter().map(|mut run| run.wait().expect("an end").code());
+    assert_eq!(codes.filter(|code| *code == Some(0)).count(), 1);
 }
 
 /// Starts a run that waits for a blob which never ends.
@@ -513,12 +671,15 @@ fn a_signal_ends_whatever_waits() {
         .spawn()
         .expect("a run");
     std::thread::sleep(Duration::from_millis(400));
+    let started = Instant::now();
     for _ in 0..2 {
         let id = child.id().to_string();
         Command::new("kill").args(["-s", "INT", &id]).status().expect("kill");
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(child.wait().expect("an end").code(), Some(130));
+    // The first alone would have had a second of grace.
+    assert!(started.elapsed() < Duration::from_millis(800), "{:?}", started.elapsed());
 }
 
 // 120 layers that are here before the config is, and few descriptors.

@@ -300,6 +300,9 @@ fn an_image_that_names_no_platform_is_taken_where_nothing_else_is_there() {
         assert_eq!(run.code, 0, "{}", run.stderr);
     }
     assert_eq!(n2c(&["lock", &registry.reference("app:1")]).code, 0);
+    let pinned = format!("{}@{}", registry.reference("app"), image.manifest.digest());
+    let run = n2c(&["lock", &pinned]);
+    assert!(run.code == 0 && run.stderr.contains("names no platform"), "{}", run.stderr);
     let run = n2c(&["lock", &registry.reference("app:1"), "--all-platforms"]);
     assert!(run.error(4).contains("does not say which platform"), "{}", run.stderr);
     // Beside one that does, it is nobody's.

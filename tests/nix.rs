@@ -147,6 +147,7 @@ fn what_is_no_lockfile_is_said() {
     };
     for (content, expected) in [
         (entry(2, &digest), "has version 2; this n2c reads up to 1"),
+        (entry(0, &digest), "has version 0; this n2c reads up to 1"),
         (entry(1, "md5:d41d8cd98f00b204e9800998ecf8427e"), "is no digest that Nix can verify"),
         (json!({ "schemaVersion": 2 }), "is no lockfile of n2c"),
     ] {
@@ -400,6 +401,7 @@ fn errors_name_the_file() {
         ("  \n".to_owned(), "is empty"),
         ("[1]".to_owned(), "is no JSON object"),
         (format!("{{\n<<<<<<< HEAD\n{whole}\n>>>>>>> theirs\n"), "a merge that was not finished"),
+        (without(&["n2c", "version"]), "has no `n2c.version`"),
         (without(&["n2c", "ref"]), "has no `n2c.ref`"),
         (without(&["n2c", "platform"]), "has no `n2c.platform`"),
         (without(&["layers"]), "has no `layers`"),

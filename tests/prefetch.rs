@@ -220,7 +220,12 @@ fn a_prefetch_that_waits_for_nix_can_be_ended() {
     let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     let bin = directory.path().join("bin");
     std::fs::create_dir(&bin).expect("made");
-    std::fs::write(bin.join("nix-store"), "#!/bin/sh\nexec sleep 60\n").expect("written");
+    // It knows what is missing, and takes its time to add it.
+    let script = "#!/bin/sh\n[ \"$1\" = --check-validity ] || exec sleep 61.25\n\
+                  shift 2\nprintf '%s\\n' \"$@\"\n";
+    let temporary = directory.path().join("tmp");
+    std::fs::create_dir(&temporary).expect("made");
+    std::fs::write(bin.join("nix-store"), script).expect("written");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(bin.join("nix-store"), executable).expect("set");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
@@ -229,6 +234,7 @@ fn a_prefetch_that_waits_for_nix_can_be_ended() {
             .env("NIX_REMOTE", remote)
             .env("NIX_DAEMON_SOCKET_PATH", &socket)
             .env("PATH", &path)
+            .env("TMPDIR", &temporary)
             .spawn()
             .expect("a run");
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -236,6 +242,10 @@ fn a_prefetch_that_waits_for_nix_can_be_ended() {
         let id = child.id().to_string();
         std::process::Command::new("kill").args(["-s", "INT", &id]).status().expect("kill");
         assert_eq!(child.wait().expect("an end").code(), Some(130), "{remote}");
+        assert_eq!(std::fs::read_dir(&temporary).expect("listed").count(), 0, "{remote}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let left = std::process::Command::new("pgrep").args(["-f", "sleep 61.25"]).status();
+        assert!(!left.expect("pgrep").success(), "a child is left");
     }
 }
 

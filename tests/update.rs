@@ -319,7 +319,9 @@ fn what_can_not_be_brought_up_to_date_is_said() {
     let passed = "`lockfiles/deep/package.json` is no lockfile";
     assert!(run.stderr.contains(passed), "{}", run.stderr);
     // What is broken may have been a lockfile: `n2c lock … > FILE` that failed.
-    for broken in ["", "{", "\u{feff}{}", "{\"schemaVersion\": 2,"] {
+    let unsaid = project.read("app.json").replace("\"version\": 1,", "");
+    let quoted = project.read("app.json").replace("\"version\": 1,", "\"version\": \"1\",");
+    for broken in ["", "{", "\u{feff}{}", "{\"schemaVersion\": 2,", &unsaid, &quoted] {
         std::fs::write(project.path("deep/broken.json"), broken).expect("written");
         let run = project.run(&["update", "--json"]);
         let expected = ["fresh", "failed", "pinned"];
@@ -782,6 +784,17 @@ fn what_a_lockfile_says_of_the_config_is_proved_by_the_config() {
         assert_eq!(statuses(&project.run(&["refresh", "--json"])), ["updated"]);
         assert_eq!(project.read("a.json"), whole);
     }
+    // Nor is the platform anything but what the config says, where no index does.
+    project.edit("a.json", "linux/amd64", "linux/arm64");
+    for (arguments, code) in [
+        (&["refresh", "--check"][..], 4),
+        (&["verify", "lockfiles"], 8),
+        (&["pull", "lock:lockfiles/a.json", "dir:d"], 8),
+    ] {
+        let run = project.run(arguments);
+        assert_eq!(run.code, code, "{arguments:?}: {}", run.stderr);
+    }
+    std::fs::write(project.path("a.json"), &whole).expect("written");
     // Sorted by a formatter, all of it is put back in its order, at once.
     let sorted: Value = serde_json::from_str(&whole).expect("JSON");
     let mut sorted = sorted;

@@ -26,14 +26,14 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let (old, new) = (lockfiles::read(&options.old)?, lockfiles::read(&options.new)?);
     let difference = Difference::between(&old, &new);
     let file = options.new.display().to_string();
-    report.text(&if options.form.json {
-        let line = json!({
+    if options.form.json {
+        return Report::json(&[json!({
             "version": rows::VERSION, "command": "diff", "file": file,
             "status": if difference.is_empty() { "same" } else { "different" },
             "difference": difference,
-        });
-        format!("{line}\n")
-    } else if options.form.markdown {
+        })]);
+    }
+    report.text(&if options.form.markdown {
         difference::markdown(&file, &difference)
     } else {
         difference::text(&difference)

@@ -87,14 +87,16 @@ impl ImageToWrite<'_> {
         let pinned = self.entry.pin().map(|pin| &pin.platform);
         // Of a plain manifest, its config alone says what it is for.
         let built = image.config().platform().filter(|_| pinned.is_none());
-        if let (Some(built), [wanted]) = (built, platforms.named(report)?.as_slice())
+        let named = platforms.named(report)?;
+        if let (Some(built), [wanted]) = (built, named.as_slice())
             && wanted.distance(built).is_none()
         {
             let (file, wanted) = (self.file.to_owned(), wanted.clone());
             let available = vec![built.clone()];
             return Err(lockfile::Error::NoPlatform { file, wanted, available }.into());
         }
-        let json = ImageJson::new(&image, &self.blobs, inherit.into(), pinned, report)?;
+        let platform = pinned.or(named.first());
+        let json = ImageJson::new(&image, &self.blobs, inherit.into(), platform, report)?;
         Report::result(Some(self.output), json.to_text().as_bytes())
     }
 }

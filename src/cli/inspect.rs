@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::RegistryOptions;
 use super::explain::{self, Explanation, Recorder};
-use super::failure::{Failure, Usage};
+use super::failure::{Failure, Stdout, Usage};
 use super::platforms::PlatformOptions;
 use super::report::Report;
 
@@ -103,7 +103,9 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         }
     };
     if json {
-        let text = format!("{:#}\n", serde_json::to_value(&inspection).unwrap_or_default());
+        let mut value = serde_json::to_value(&inspection).map_err(|error| Stdout(error.into()))?;
+        report.hide_in(&mut value);
+        let text = n2c::text::json(&format!("{value:#}\n"));
         Report::result(None, text.as_bytes())
     } else {
         report.text(&inspection.to_text(report))
@@ -127,14 +129,21 @@ async fn inspect(
         Some(platform) => platform.clone(),
         None => Platform::host(),
     };
-    let details = match resolution.image(&wanted).await {
+    let only = if named.is_empty() { resolution.only() } else { None };
+    let found = match only {
+        Some(only) => only.image().await,
+        None => resolution.image(&wanted).await,
+    };
+    let details = match found {
         Ok(image) => {
-            if named.is_empty() {
+            let built = image.config().platform().filter(|_| named.is_empty()).cloned();
+            let shown = built.filter(|_| resolution.only().is_some()).unwrap_or(wanted.clone());
+            if named.is_empty() && shown == wanted {
                 report.note(&format!(
                     "showing `{wanted}`, for this machine; choose with `--platform`"
                 ));
             }
-            Some(Details::new(wanted.clone(), &image))
+            Some(Details::new(shown, &image))
         }
         Err(resolve::Error::NoPlatform { wanted, .. }) if named.is_empty() => {
             report.note(&format!("there is no image for `{wanted}`; choose with `--platform`"));

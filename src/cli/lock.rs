@@ -51,8 +51,15 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let only = if named.is_empty() && !is_all { resolution.only() } else { None };
     let (platforms, images) = if let Some(only) = only {
         let image = only.image().await?;
-        let platform = image.config().platform().cloned().unwrap_or_else(Platform::host);
-        report.note(&format!("using `{platform}`, which the image is for"));
+        let platform = if let Some(platform) = image.config().platform() {
+            report.note(&format!("using `{platform}`, which the image is for"));
+            platform.clone()
+        } else {
+            let host = Platform::host();
+            let text = "names no platform, and is taken for one for";
+            report.note(&format!("the image {text} `{host}`; choose with `--platform`"));
+            host
+        };
         (vec![platform], vec![image])
     } else {
         let platforms = if is_all {

@@ -133,14 +133,12 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
 /// Whether a file that is no lockfile is something else's: JSON that does not say it
 /// is one. What is empty, cut off or in the middle of a merge may well have been.
 fn is_others(text: &[u8]) -> bool {
+    // Of the object, nothing: that it is one is enough.
+    #[derive(Deserialize)]
+    struct Section {}
     #[derive(Deserialize)]
     struct Ours {
         n2c: Section,
-    }
-    #[derive(Deserialize)]
-    struct Section {
-        #[serde(rename = "version")]
-        _version: u64,
     }
     let is_json = serde_json::from_slice::<IgnoredAny>(text).is_ok();
     is_json && serde_json::from_slice::<Ours>(text).map(|ours| ours.n2c).is_err()

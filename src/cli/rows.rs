@@ -217,13 +217,13 @@ pub(crate) fn print(
     form: &Form,
     report: &Report,
 ) -> Result<(), Failure> {
+    if form.json {
+        let lines: Vec<Value> = rows.iter().map(|row| row.json(command, report)).collect();
+        return Report::json(&lines);
+    }
     let lines: Vec<String> = rows
         .iter()
-        .map(|row| match (form.json, form.markdown) {
-            (true, _) => row.json(command, report).to_string(),
-            (_, true) => row.markdown(report),
-            _ => row.text(report),
-        })
+        .map(|row| if form.markdown { row.markdown(report) } else { row.text(report) })
         .filter(|line| !line.is_empty())
         .collect();
     let text = if form.markdown { bounded(&lines) } else { lines.join("\n") };

@@ -36,6 +36,7 @@ pub(super) fn interruptible(
     });
     // Nothing that blocks a thread is waited for: what it was for is over.
     runtime.shutdown_background();
+    n2c::clean_up();
     result
 }
 
@@ -67,6 +68,7 @@ fn watch(report: Arc<Report>, first: oneshot::Sender<SignalKind>) -> Result<(), 
                 });
                 let _ = ended.await;
             }
+            n2c::clean_up();
             process::exit(Failure::from(Interrupted(signal)).exit_code().into());
         });
     });

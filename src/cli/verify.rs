@@ -46,8 +46,11 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let (mut failed, total) = (unreadable.len(), unreadable.len() + found.len());
     let mut kind = unreadable.first().and_then(|row| row.kind);
     for row in unreadable {
-        let line =
-            if options.json { row.json("verify", report).to_string() } else { row.text(report) };
+        let line = if options.json {
+            Line::Json(row.json("verify", report))
+        } else {
+            Line::Text(row.text(report))
+        };
         lines.push((row.file, line));
     }
     for found in found {
@@ -61,19 +64,35 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         kind = kind.or(first);
         let file = found.path.display().to_string();
         let line = if options.json {
-            json(&file, &checks, report).to_string()
+            Line::Json(json(&file, &checks, report))
         } else {
-            text(&file, &checks, report)
+            Line::Text(text(&file, &checks, report))
         };
         lines.push((file, line));
     }
-    lines.sort();
-    let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
-    report.text(&format!("{}\n", lines.join("\n")))?;
+    lines.sort_by(|(one, _), (other, _)| one.cmp(other));
+    print(lines.into_iter().map(|(_, line)| line).collect(), report)?;
     match failed {
         0 => Ok(()),
         failed => Err(Failed { count: failed, total, kind: kind.unwrap_or(Kind::Other) }.into()),
     }
+}
+
+/// What is printed of a lockfile.
+enum Line {
+    Json(Value),
+    Text(String),
+}
+
+fn print(lines: Vec<Line>, report: &Report) -> Result<(), Failure> {
+    let (mut values, mut text) = (Vec::new(), String::new());
+    for line in lines {
+        match line {
+            Line::Json(value) => values.push(value),
+            Line::Text(line) => text.extend([line.as_str(), "\n"]),
+        }
+    }
+    if values.is_empty() { report.text(&text) } else { Report::json(&values) }
 }
 
 fn status(check: &Check) -> &'static str {

@@ -343,11 +343,17 @@ fn files_at_once() -> usize {
 }
 
 fn check_archive(path: &Path) -> Result<(), Error> {
-    // What is behind a standard stream is the user's matter.
-    if files::is_standard_stream(path) {
+    // What is behind something that is open already is the user's matter.
+    if files::is_open_already(path) {
         return Ok(());
     }
-    if fs::metadata(path).is_ok_and(|found| found.is_dir() || found.is_file() && found.len() > 0) {
+    // A link that leads nowhere is in the way as well; an empty file, which `mktemp`
+    // made, is there to be filled.
+    let is_in_the_way = match fs::metadata(path) {
+        Ok(found) => found.is_dir() || found.is_file() && found.len() > 0,
+        Err(_) => fs::symlink_metadata(path).is_ok(),
+    };
+    if is_in_the_way {
         return Err(Error::Exists { path: path.to_owned() });
     }
     Ok(())
@@ -356,10 +362,7 @@ fn check_archive(path: &Path) -> Result<(), Error> {
 /// Prepares to write an archive where there is none.
 pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
     check_archive(path)?;
-    // An empty file is there on purpose: `mktemp` made it.
-    let is_there = fs::metadata(path).is_ok();
-    let output = if is_there { OutputFile::create(path) } else { OutputFile::create_new(path) };
-    output.map_err(Error::from)
+    Ok(OutputFile::create_new(path)?)
 }
 
 /// Whether a file is the blob that it is named after.

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::image_json::{self, Inherit, is_time};
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::{self, Image, ImageConfig};
@@ -40,22 +41,10 @@ impl Diagnose for Error {
     }
 }
 
-/// The fields of Go's `v1.Image` of the image specification, in its order, with those
-/// of the structs in it.
+/// The fields of Go's `v1.Image` of the image specification, in its order, and those of
+/// a step of its history.
 const IMAGE_FIELDS: [&str; 7] =
     ["created", "author", "architecture", "os", "os.version", "os.features", "variant"];
-const CONFIG_FIELDS: [&str; 10] = [
-    "User",
-    "ExposedPorts",
-    "Env",
-    "Entrypoint",
-    "Cmd",
-    "Volumes",
-    "WorkingDir",
-    "Labels",
-    "StopSignal",
-    "ArgsEscaped",
-];
 const HISTORY_FIELDS: [&str; 5] = ["created", "created_by", "author", "comment", "empty_layer"];
 
 /// The image with an OCI manifest and config. One that has them is not touched.
@@ -140,21 +129,29 @@ fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {
 /// The config with the fields that OCI's has.
 fn oci_config(config: &ImageConfig) -> Vec<u8> {
     let all = config.object();
-    let mut kept = fields(all, &IMAGE_FIELDS);
+    let mut kept = with_time(fields(all, &IMAGE_FIELDS));
     // These are there also where they are empty.
-    for name in ["architecture", "os"] {
-        let position = kept.keys().position(|key| key == "os.version" || key == "os.features");
+    for (name, before) in [("os", "os.version"), ("architecture", "os")] {
         if !kept.contains_key(name) {
-            kept.shift_insert(position.unwrap_or(kept.len()), name.to_owned(), json!(""));
+            let is_behind = |key: &str| {
+                let place = |wanted: &str| IMAGE_FIELDS.iter().position(|field| *field == wanted);
+                place(key) >= place(before)
+            };
+            let position = kept.keys().position(|key| is_behind(key)).unwrap_or(kept.len());
+            kept.shift_insert(position, name.to_owned(), json!(""));
         }
     }
     let object = |name: &str| all.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
-    kept.insert("config".to_owned(), sorted(fields(&object("config"), &CONFIG_FIELDS)));
-    kept.insert("rootfs".to_owned(), fields(&object("rootfs"), &["type", "diff_ids"]).into());
+    // In the types that Go's struct has.
+    let (run_config, _) = image_json::inherited(&object("config"), Inherit::All);
+    let names: Vec<&str> = run_config.keys().map(String::as_str).collect();
+    kept.insert("config".to_owned(), sorted(fields(&run_config, &names)));
+    let diff_ids: Vec<String> = config.diff_ids().iter().map(ToString::to_string).collect();
+    kept.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
     let history = all.get("history").and_then(Value::as_array).into_iter().flatten();
     let history: Vec<Value> = history
         .filter_map(Value::as_object)
-        .map(|step| fields(step, &HISTORY_FIELDS).into())
+        .map(|step| with_time(fields(step, &HISTORY_FIELDS)).into())
         .collect();
     if !history.is_empty() {
         kept.insert("history".to_owned(), history.into());
@@ -180,6 +177,29 @@ fn fields(object: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
         .collect()
 }
 
+/// The same with `created` as Go writes a time again: without zeros at the end of the
+/// fraction; nothing where it is no time.
+fn with_time(mut object: Map<String, Value>) -> Map<String, Value> {
+    let created = object.get("created").and_then(Value::as_str).filter(|text| is_time(text));
+    let written = created.map(|text| {
+        let zone = text.rfind(['Z', '+', '-']).unwrap_or(text.len());
+        let (time, zone) = text.split_at(zone);
+        let time = match time.split_once('.') {
+            Some(_) => time.trim_end_matches('0').trim_end_matches('.'),
+            None => time,
+        };
+        let zone = if matches!(zone, "+00:00" | "-00:00") { "Z" } else { zone };
+        format!("{time}{zone}")
+    });
+    match written {
+        Some(written) => object["created"] = written.into(),
+        None => {
+            object.shift_remove("created");
+        }
+    }
+    object
+}
+
 /// Objects in the fields of `object` with their keys sorted, as Go writes maps.
 fn sorted(mut object: Map<String, Value>) -> Value {
     object.values_mut().filter_map(Value::as_object_mut).for_each(Map::sort_keys);
@@ -202,4 +222,36 @@ fn go_json(value: &Value) -> Vec<u8> {
         }
     }
     text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // As Go's `time.Time` is read and written.
+    #[test]
+    fn times_are_written_as_go_does() {
+        for (given, expected) in [
+            ("2026-01-02T03:04:05Z", Some("2026-01-02T03:04:05Z")),
+            ("2026-01-02T03:04:05.120000000Z", Some("2026-01-02T03:04:05.12Z")),
+            ("2026-01-02T03:04:05.000+01:00", Some("2026-01-02T03:04:05+01:00")),
+            ("2026-01-02T03:04:05.5-00:00", Some("2026-01-02T03:04:05.5Z")),
+            ("yesterday", None),
+        ] {
+            let object = Map::from_iter([("created".to_owned(), json!(given))]);
+            let written = with_time(object);
+            assert_eq!(written.get("created").and_then(Value::as_str), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_config_without_layers_says_so() {
+        let text = br#"{ "rootfs": {}, "os": "linux", "config": { "Cmd": "a<b" } }"#;
+        let config = ImageConfig::parse("x", &Verified::as_found(text.to_vec())).expect("a config");
+        let expected = concat!(
+            r#"{"architecture":"","os":"linux","config":{"Cmd":["a\u003cb"]},"#,
+            r#""rootfs":{"type":"layers","diff_ids":[]}}"#
+        );
+        assert_eq!(String::from_utf8(oci_config(&config)).expect("text"), expected);
+    }
 }

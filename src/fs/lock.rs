@@ -30,16 +30,10 @@ impl DirectoryLock {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 lock => lock?,
             };
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(fs::TryLockError::WouldBlock) => {
-                    told.take().into_iter().for_each(|told| told());
-                    lock.lock()?;
-                }
-                // Some file systems know no locks; what was without them goes on.
-                Err(fs::TryLockError::Error(error))
-                    if error.kind() == io::ErrorKind::Unsupported => {}
-                Err(fs::TryLockError::Error(error)) => return Err(error),
+            // Some file systems know no locks; what went without them before does so.
+            if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+                told.take().into_iter().for_each(|told| told());
+                let _ = lock.lock();
             }
             let (locked, now) = (lock.metadata()?, fs::metadata(directory));
             if now.is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino())) {

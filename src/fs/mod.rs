@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Diagnose, Kind};
 pub use lock::DirectoryLock;
-pub use output::{OutputFile, is_standard_stream};
+pub use output::{OutputFile, is_open_already};
 pub(crate) use temporary::sweep;
 pub use temporary::{TemporaryDirectory, is_temporary};
 
@@ -127,6 +127,8 @@ fn write_to(mut output: OutputFile, bytes: &[u8]) -> Result<(), Error> {
 
 /// A file without a name in `$TMPDIR`.
 pub(crate) fn unnamed() -> io::Result<File> {
+    // A run that was killed may have left what another program was to read.
+    sweep(&std::env::temp_dir());
     tempfile::tempfile().map_err(in_temporary)
 }
 

@@ -2,8 +2,8 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, SeekFrom, Write};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::temporary::{Temporary, sweep};
@@ -26,27 +26,36 @@ pub struct OutputFile {
 
 #[derive(Debug)]
 enum Destination {
-    Beside { temporary: Temporary, target: PathBuf, replaces: bool },
+    Beside { temporary: Temporary, target: PathBuf, over: Over },
     Through { temporary: File, device: File },
     InPlace(File),
+}
+
+/// What a file may be put over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Over {
+    /// Whatever is there.
+    Anything,
+    /// An empty file, which somebody made to be filled, or nothing.
+    Empty,
 }
 
 impl OutputFile {
     /// Prepares to write `path`. What is there is not touched yet.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        Self::open(path, FOR_ALL, true).map_err(|source| write_error(path, source))
+        Self::open(path, FOR_ALL, Over::Anything).map_err(|source| write_error(path, source))
     }
 
     /// Prepares to write `path`, which nobody but its owner will ever be able to
     /// read.
     pub fn create_private(path: &Path) -> Result<Self, Error> {
-        Self::open(path, PRIVATE, true).map_err(|source| write_error(path, source))
+        Self::open(path, PRIVATE, Over::Anything).map_err(|source| write_error(path, source))
     }
 
-    /// Prepares to write a file where there is none. One that comes to be there in
-    /// the meantime stays.
+    /// Prepares to write a file where there is none, or an empty one. One that comes to
+    /// be there in the meantime stays.
     pub fn create_new(path: &Path) -> Result<Self, Error> {
-        Self::open(path, FOR_ALL, false).map_err(|source| write_error(path, source))
+        Self::open(path, FOR_ALL, Over::Empty).map_err(|source| write_error(path, source))
     }
 
     /// Prepares to write a file in a directory of this program's own, where a
@@ -54,7 +63,10 @@ impl OutputFile {
     pub fn replacing(path: &Path) -> Result<Self, Error> {
         let temporary = beside(path, FOR_ALL).map_err(|source| write_error(path, source))?;
         let (path, target) = (path.to_owned(), path.to_owned());
-        Ok(Self { path, destination: Destination::Beside { temporary, target, replaces: true } })
+        Ok(Self {
+            path,
+            destination: Destination::Beside { temporary, target, over: Over::Anything },
+        })
     }
 
     /// Sets the mode that the file will have.
@@ -74,15 +86,15 @@ impl OutputFile {
         }
     }
 
-    fn open(path: &Path, mode: u32, replaces: bool) -> io::Result<Self> {
-        if let Some(device) = standard_stream(path) {
+    fn open(path: &Path, mode: u32, over: Over) -> io::Result<Self> {
+        if let Some(device) = already_open(path) {
             return Self::through(path, device?);
         }
         let (target, permissions) = match fs::metadata(path) {
             Ok(metadata) => {
                 // Also finds out whether an existing file may be written at all.
                 let device = OpenOptions::new().append(true).open(path)?;
-                if !metadata.is_file() || names_a_descriptor(path) {
+                if !metadata.is_file() {
                     return Self::through(path, device);
                 }
                 (fs::canonicalize(path)?, (mode == FOR_ALL).then(|| metadata.permissions()))
@@ -95,7 +107,7 @@ impl OutputFile {
         if let Some(permissions) = permissions {
             temporary.file().set_permissions(permissions)?;
         }
-        let destination = Destination::Beside { temporary, target, replaces };
+        let destination = Destination::Beside { temporary, target, over };
         Ok(Self { path: path.to_owned(), destination })
     }
 
@@ -144,10 +156,12 @@ impl OutputFile {
         let error = |source| write_error(&self.path, source);
         match self.destination {
             Destination::InPlace(file) => file.sync_all().map_err(error)?,
-            Destination::Beside { temporary, target, replaces } => {
+            Destination::Beside { temporary, target, over } => {
                 temporary.file().sync_all().map_err(error)?;
-                let placed =
-                    if replaces { temporary.replace(&target) } else { temporary.add(&target) };
+                let placed = match over {
+                    Over::Anything => temporary.replace(&target),
+                    Over::Empty => fill(temporary, &target),
+                };
                 placed.map_err(|source| match source.kind() {
                     io::ErrorKind::AlreadyExists => Error::Exists { path: self.path.clone() },
                     _ => error(source),
@@ -161,6 +175,22 @@ impl OutputFile {
         }
         Ok(())
     }
+}
+
+/// Gives a file its place, over an empty one or where there is none.
+fn fill(temporary: Temporary, target: &Path) -> io::Result<()> {
+    let empty = match File::open(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return temporary.add(target),
+        empty => empty?,
+    };
+    // Of several that would fill it, one is first; the others find another file there.
+    let _ = empty.lock();
+    let (locked, now) = (empty.metadata()?, fs::metadata(target)?);
+    let is_same = (locked.dev(), locked.ino()) == (now.dev(), now.ino());
+    if !is_same || now.len() > 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    temporary.replace(target)
 }
 
 fn write_error(path: &Path, source: io::Error) -> Error {
@@ -183,36 +213,61 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether `path` stands for this program's standard output or standard error.
+/// Whether `path` stands for something that is open already, such as this program's
+/// standard output.
 #[must_use]
-pub fn is_standard_stream(path: &Path) -> bool {
+pub fn is_open_already(path: &Path) -> bool {
     descriptor_of(path).is_some()
 }
 
-/// The standard stream that a path stands for: the very one, and not the file
-/// behind it opened once more, which would have a position of its own.
-fn standard_stream(path: &Path) -> Option<io::Result<File>> {
-    let stream = match descriptor_of(path)? {
+/// What a path stands for that is open already: the very one, and not the file behind
+/// it opened once more, which would have a position of its own.
+fn already_open(path: &Path) -> Option<io::Result<File>> {
+    let file = match descriptor_of(path)? {
         1 => io::stdout().as_fd().try_clone_to_owned(),
-        _ => io::stderr().as_fd().try_clone_to_owned(),
+        2 => io::stderr().as_fd().try_clone_to_owned(),
+        // There is no safe way to take another but by its number, from outside.
+        number => duplicate(number)
+            .or_else(|_| OpenOptions::new().append(true).open(path).map(OwnedFd::from)),
     };
-    Some(stream.map(File::from))
+    Some(file.map(File::from))
 }
 
-fn descriptor_of(path: &Path) -> Option<u8> {
-    match path.to_str()? {
-        // `-` is stdout, as elsewhere.
-        "-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(1),
-        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(2),
-        _ => None,
+#[cfg(target_os = "linux")]
+fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    Ok(pidfd_getfd(this, number, PidfdGetfdFlags::empty())?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn duplicate(_number: RawFd) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The descriptor that a path stands for, by links too.
+fn descriptor_of(path: &Path) -> Option<RawFd> {
+    const LONGEST_CHAIN: usize = 16;
+    let mut path = path.to_owned();
+    for _ in 0..LONGEST_CHAIN {
+        match path.to_str()? {
+            // `-` is stdout, as elsewhere.
+            "-" | "/dev/stdout" => return Some(1),
+            "/dev/stderr" => return Some(2),
+            text => {
+                let number = text
+                    .strip_prefix("/dev/fd/")
+                    .or_else(|| text.strip_prefix("/proc/self/fd/"))
+                    .and_then(|number| number.parse().ok());
+                if number.is_some() {
+                    return number;
+                }
+            }
+        }
+        let target = fs::read_link(&path).ok()?;
+        path = directory_of(&path).join(target);
     }
-}
-
-/// Whether a path stands for something that is open already. It may lead to a
-/// file, which then is not to be replaced but written on.
-fn names_a_descriptor(path: &Path) -> bool {
-    let is_descriptor = path.parent().is_some_and(|folder| folder.ends_with("fd"));
-    is_descriptor && (path.starts_with("/dev") || path.starts_with("/proc"))
+    None
 }
 
 #[cfg(test)]

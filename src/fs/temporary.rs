@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::cleanup::{Held, Leftover};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
 /// How the names of temporary files begin and end.
@@ -52,7 +53,8 @@ impl Temporary {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
             };
-            file.lock()?;
+            // Where there are no locks, it just can't be known for one that is in use.
+            let _ = file.lock();
             // Another run may have taken it for a leftover before it was locked.
             if file.metadata()?.nlink() > 0 {
                 return Ok(Self { file, directory: directory.to_owned(), name: Some(path) });
@@ -77,7 +79,7 @@ impl Temporary {
             }
             // Where something is to be replaced, a name comes first. Killed right
             // here, the file is left; locked until then, it is known for that.
-            self.file.lock()?;
+            let _ = self.file.lock();
             let name = loop {
                 let name = random_name(&self.directory);
                 match self.link(&name) {
@@ -209,6 +211,7 @@ fn remove_if_left(path: &Path) -> io::Result<()> {
 pub struct TemporaryDirectory {
     path: PathBuf,
     _lock: File,
+    _held: Held,
 }
 
 impl TemporaryDirectory {
@@ -224,9 +227,10 @@ impl TemporaryDirectory {
                 result => result?,
             }
             let lock = File::open(&path)?;
-            lock.lock()?;
+            let _ = lock.lock();
             if path.is_dir() {
-                return Ok(Self { path, _lock: lock });
+                let held = Held::new(Leftover::Directory(path.clone()));
+                return Ok(Self { path, _lock: lock, _held: held });
             }
         };
         create().map_err(super::in_temporary)

@@ -86,6 +86,15 @@ impl Location {
         }
     }
 
+    /// The digest that it is pinned to.
+    #[must_use]
+    pub const fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Registry(reference) => reference.digest(),
+            Self::OciLayout(layout) => layout.digest(),
+        }
+    }
+
     /// The reference, for an image in a registry.
     #[must_use]
     pub const fn reference(&self) -> Option<&Reference> {

@@ -136,7 +136,11 @@ impl Platform {
         let is_same =
             |other: &&Self| other.os == self.os && other.architecture == self.architecture;
         let best = available.iter().filter(is_same);
-        best.max_by(|one, other| one.variant.cmp(&other.variant)).or(available.first())
+        let level = |platform: &&Self| -> Vec<u32> {
+            let numbers = platform.variant.trim_start_matches('v').split('.');
+            numbers.map(|number| number.parse().unwrap_or(0)).collect()
+        };
+        best.max_by_key(level).or(available.first())
     }
 
     /// How well `offered` serves a request for `self`: 0 is exact, larger is a
@@ -484,6 +488,12 @@ mod tests {
         let available = ["linux/amd64", "linux/arm/v5", "linux/arm/v6"].map(platform);
         let nearest = |text: &str| platform(text).nearest(&available).map(ToString::to_string);
         assert_eq!(nearest("linux/arm/v4").as_deref(), Some("linux/arm/v6"));
+        let many = ["linux/arm64/v8.9", "linux/arm64/v8.10", "linux/arm64"].map(platform);
+        let wanted = platform("linux/arm64/x");
+        assert_eq!(
+            wanted.nearest(&many).map(ToString::to_string).as_deref(),
+            Some("linux/arm64/v8.10")
+        );
         assert_eq!(nearest("linux/s390x").as_deref(), Some("linux/amd64"));
     }
 }

@@ -1,7 +1,7 @@
 //! Requests to registries, from what is asked for to the head of a usable
 //! answer: scheme, challenges, and tries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ pub(super) struct Connection {
     tokens: TokenCache,
     /// The scheme that each registry was found, or said, to speak.
     schemes: Mutex<HashMap<String, &'static str>>,
+    /// Registries that hung up on TLS, and answer in plain text: they are told nothing
+    /// that is secret.
+    doubtful: Mutex<HashSet<String>>,
 }
 
 impl Connection {
@@ -53,35 +56,30 @@ impl Connection {
         retry: RetryPolicy,
         tls_verify: Option<bool>,
     ) -> Self {
-        let (tokens, schemes) = (TokenCache::default(), Mutex::default());
-        Self { http, credentials, retry, tls_verify, tokens, schemes }
+        let (tokens, schemes, doubtful) =
+            (TokenCache::default(), Mutex::default(), Mutex::default());
+        Self { http, credentials, retry, tls_verify, tokens, schemes, doubtful }
     }
 
     pub(super) fn observer(&self) -> &dyn Observer {
         self.http.observer()
     }
 
-    /// Runs `operation` until it succeeds or trying again is no use.
-    async fn with_retries<T>(
+    /// Waits before a request is sent again after `error`, failure number `attempt`, and
+    /// gives it a connection of its own; the error where trying again is no use.
+    async fn again(
         &self,
-        request: &Request<'_>,
-        operation: impl AsyncFn(&Request<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut attempt = 1;
-        let mut request = Request { method: request.method.clone(), ..*request };
-        loop {
-            let error = match operation(&request).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let Some(delay) = self.retry_delay(&request, &error, attempt) else {
-                return Err(error.after(attempt));
-            };
-            self.pause(request.subject, &error, delay).await;
-            // Not every server or proxy that offers HTTP/2 can do it.
-            request.lane = Lane::Own;
-            attempt += 1;
-        }
+        request: &mut Request<'_>,
+        error: Error,
+        attempt: u32,
+    ) -> Result<(), Error> {
+        let Some(delay) = self.retry_delay(request, &error, attempt) else {
+            return Err(error.after(attempt));
+        };
+        self.pause(request.subject, &error, delay).await;
+        // Not every server or proxy that offers HTTP/2 can do it.
+        request.lane = Lane::Own;
+        Ok(())
     }
 
     /// How long to wait before going on after `error`, failure number
@@ -113,16 +111,24 @@ impl Connection {
 
     /// A whole body of at most `limit` bytes.
     pub(super) async fn fetch(&self, request: &Request<'_>, limit: u64) -> Result<Body, Error> {
-        self.with_retries(request, async |request| {
-            let response = self.exchange(request).await?;
-            let content_type = http::text_header(response.headers(), &header::CONTENT_TYPE);
-            let is_encoded = encoding::is_gzip(response.headers());
-            let links = response.headers().get_all(header::LINK).iter();
-            let links = links.filter_map(|link| Some(link.to_str().ok()?.to_owned())).collect();
-            let bytes = http::read_body(request.subject, response, limit).await?;
-            Ok(Body { bytes, content_type, links, is_encoded })
-        })
-        .await
+        let (mut request, mut attempt) = (request.clone(), 1);
+        loop {
+            match self.fetch_once(&request, limit).await {
+                Ok(body) => return Ok(body),
+                Err(error) => self.again(&mut request, error, attempt).await?,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn fetch_once(&self, request: &Request<'_>, limit: u64) -> Result<Body, Error> {
+        let response = self.exchange(request).await?;
+        let content_type = http::text_header(response.headers(), &header::CONTENT_TYPE);
+        let is_encoded = encoding::is_gzip(response.headers());
+        let links = response.headers().get_all(header::LINK).iter();
+        let links = links.filter_map(|link| Some(link.to_str().ok()?.to_owned())).collect();
+        let bytes = http::read_body(request.subject, response, limit).await?;
+        Ok(Body { bytes, content_type, links, is_encoded })
     }
 
     /// Sends a request once, answers a challenge once, and returns a success.
@@ -135,6 +141,7 @@ impl Connection {
         let registry = request.url(self.scheme(request.repository.host()))?;
         // Only the registry itself is answered, not who it redirected to.
         if response.status() == StatusCode::UNAUTHORIZED
+            && !self.is_doubtful(request.repository.host())
             && origin::same_origin(response.url(), &registry)
         {
             let services = Services { http: &self.http, credentials: &self.credentials };
@@ -158,10 +165,14 @@ impl Connection {
         request: &Request<'_>,
         url: &Url,
     ) -> Result<Response, Error> {
+        // Nobody out there may send a request on into the network that this machine is
+        // in, unless the registry is there too.
+        let may_be_local = origin::is_local(&request.url("https")?);
         let outgoing = Outgoing {
             method: request.method.clone(),
             headers: request.headers(),
             lane: request.lane,
+            may_be_local,
             ..Outgoing::get(request.subject, url.clone())
         };
         let response = self.http.follow(outgoing).await?;
@@ -172,7 +183,14 @@ impl Connection {
 
     /// The head of an answer, whose body is not read.
     pub(super) async fn head(&self, request: &Request<'_>) -> Result<Response, Error> {
-        self.with_retries(request, async |request| self.exchange(request).await).await
+        let (mut request, mut attempt) = (request.clone(), 1);
+        loop {
+            match self.exchange(&request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => self.again(&mut request, error, attempt).await?,
+            }
+            attempt += 1;
+        }
     }
 
     /// Sends a request by the scheme that the registry speaks, and finds out
@@ -202,6 +220,12 @@ impl Connection {
         let was_not_tls = |error: &Error| matches!(error, Error::Unreachable { source, .. } if source.is_not_tls());
         match self.ask_by(other, request, authorization).await {
             Ok(response) => {
+                let asks = result.as_ref().is_err_and(|error| {
+                    matches!(error, Error::Unreachable { source, .. } if source.asks_for_plain())
+                });
+                if scheme == "https" && !asks {
+                    self.doubt(host);
+                }
                 self.remember(host, other);
                 Ok(response)
             }
@@ -237,8 +261,23 @@ impl Connection {
                 form: None,
                 authorization,
                 lane: request.lane,
+                may_be_local: true,
             })
             .await
+    }
+
+    fn doubt(&self, host: &str) {
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubtful.insert(host.to_owned()) {
+            let text = format!(
+                "`{host}` hung up on TLS, and answers in plain text: no credentials are sent there"
+            );
+            self.observer().observe(&Event::Warning(&text));
+        }
+    }
+
+    fn is_doubtful(&self, host: &str) -> bool {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
     }
 
     /// Notes which scheme a registry speaks.

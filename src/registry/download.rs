@@ -426,4 +426,21 @@ mod tests {
             assert_eq!(parse(lines), None, "{lines:?}");
         }
     }
+
+    #[test]
+    fn what_trickles_is_known_for_it() {
+        let second = Duration::from_secs(1);
+        let seconds = |rate: u64| {
+            let mut window = Window::default();
+            (1..=200).find(|_| window.is_trickle(second, rate))
+        };
+        assert_eq!(seconds(LEAST_RATE - 1), Some(60));
+        assert_eq!(seconds(LEAST_RATE), None);
+        // Slow now, and fast before: each minute counts.
+        let mut window = Window::default();
+        assert!(!window.is_trickle(second * 60, 1 << 30));
+        assert!(window.is_trickle(second * 60, 1));
+        // What is not waited for is nobody's fault.
+        assert!((0..1000).all(|_| !window.is_trickle(Duration::ZERO, 0)));
+    }
 }

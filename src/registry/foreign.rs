@@ -3,16 +3,72 @@
 use url::Url;
 
 use super::error::Error;
+use super::request::Request;
 use super::transport::origin;
+use super::{BlobRequest, Wanted};
+use crate::oci::reference::Repository;
+use crate::text;
 
 /// How many URLs of a layer are asked.
-pub(super) const MOST_URLS: usize = 4;
+const MOST_URLS: usize = 4;
 /// How much of a URL is shown, in characters.
 pub(super) const LONGEST: usize = 200;
 
+/// The URLs of a layer that its registry does not have, and what became of each place
+/// that was asked.
+pub(super) struct ForeignUrls<'a> {
+    subject: String,
+    repository: &'a Repository,
+    /// Those that were not looked at yet.
+    texts: std::slice::Iter<'a, String>,
+    failures: Vec<(String, Error)>,
+}
+
+impl<'a> ForeignUrls<'a> {
+    /// `failures` are those of the registry.
+    pub(super) fn new(
+        subject: String,
+        blob: &BlobRequest<'a>,
+        failures: Vec<(String, Error)>,
+    ) -> Self {
+        let texts = blob.urls[..blob.urls.len().min(MOST_URLS)].iter();
+        Self { subject, repository: blob.repository, texts, failures }
+    }
+
+    /// The next that may be asked.
+    pub(super) fn next(&mut self) -> Option<Url> {
+        loop {
+            let text = self.texts.next()?;
+            match checked_url(&self.subject, self.repository.host(), text) {
+                Ok(url) => return Some(url),
+                Err(error) => self.failures.push((text::one_line(text, LONGEST), error)),
+            }
+        }
+    }
+
+    /// What is asked of a URL.
+    pub(super) fn request<'r>(&'r self, url: &'r Url, wanted: &'r Wanted<'_>) -> Request<'r> {
+        Request { elsewhere: Some(url), ..wanted.request(self.repository) }
+    }
+
+    /// Notes that a URL failed; an error where asking another is no use.
+    pub(super) fn failed_at(&mut self, url: &Url, error: Error) -> Result<(), Error> {
+        if matches!(error, Error::Write { .. } | Error::Setup(_)) {
+            return Err(error);
+        }
+        self.failures.push((origin::host_of(url), error));
+        Ok(())
+    }
+
+    /// What the registry and all URLs answered.
+    pub(super) fn into_error(self) -> Error {
+        Error::of_all(self.subject, self.failures)
+    }
+}
+
 /// A URL that may be asked for a blob of the registry `host`: reached over HTTP, and
 /// not inside the network that this machine is in, unless the registry is too.
-pub(super) fn checked_url(subject: &str, host: &str, text: &str) -> Result<Url, Error> {
+fn checked_url(subject: &str, host: &str, text: &str) -> Result<Url, Error> {
     let refused =
         |reason| Error::ForeignUrl { subject: subject.to_owned(), host: host.to_owned(), reason };
     let mut url: Url = text.parse().map_err(|_| refused("no URL"))?;
@@ -46,6 +102,8 @@ mod tests {
             "http://127.0.0.1/x",
             "http://[::1]/",
             "http://10.0.0.1/",
+            "http://localhost./x",
+            "http://100.64.0.1/",
             "layer",
             "-x",
         ] {

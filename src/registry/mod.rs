@@ -17,7 +17,7 @@ mod tags;
 mod transport;
 mod writer;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,14 +37,13 @@ use crate::oci::digest::{Digest, Verified};
 use crate::oci::manifest::{self, Descriptor};
 use crate::oci::reference::{Reference, Repository};
 use crate::stream::sink::Sink;
-use crate::text;
 use connection::Connection;
 use credentials::CredentialStore;
+use foreign::ForeignUrls;
 use mirrors::{Endpoint, Mirrors};
 use request::{Request, Resource};
 use transport::clients::Clients;
 use transport::http::Http;
-use transport::origin;
 use transport::tls::{self, TlsOptions};
 
 /// How a client behaves.
@@ -130,6 +129,21 @@ impl<'a> BlobRequest<'a> {
     }
 }
 
+/// Where something may be, and where it was not.
+struct Places {
+    subject: String,
+    /// Those that were not asked yet.
+    endpoints: VecDeque<Endpoint>,
+    failures: Vec<(String, Error)>,
+}
+
+impl Places {
+    /// What all of them answered.
+    fn into_error(self) -> Error {
+        Error::of_all(self.subject, self.failures)
+    }
+}
+
 /// What is asked for, whoever serves it.
 struct Wanted<'a> {
     repository: &'a Repository,
@@ -208,13 +222,22 @@ impl Client {
             digest: None,
             ..Wanted::named(reference, reference.tag().unwrap_or("latest"))
         };
-        let told = self.anywhere(&wanted, async |endpoint| {
-            head::manifest_digest(&self.connection, &wanted.request(endpoint)).await
-        });
-        match told.await? {
+        match self.told_digest(&wanted).await? {
             Some(digest) => Ok(digest),
             None => Ok(self.manifest(&wanted).await?.raw.digest().clone()),
         }
+    }
+
+    /// The digest that a registry tells without being asked for the manifest.
+    async fn told_digest(&self, wanted: &Wanted<'_>) -> Result<Option<Digest>, Error> {
+        let mut places = self.places(wanted)?;
+        while let Some(place) = self.next_place(&mut places) {
+            match head::manifest_digest(&self.connection, &wanted.request(&place)).await {
+                Ok(digest) => return Ok(digest),
+                Err(error) => self.failed_at(&place, error, &mut places)?,
+            }
+        }
+        Err(places.into_error())
     }
 
     /// Whether the registry still has a blob; an error says why not.
@@ -225,18 +248,23 @@ impl Client {
     ) -> Result<(), Error> {
         let blob = BlobRequest::of(repository, descriptor);
         let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
-        let here = self.anywhere(&wanted, async |endpoint| {
-            let request = wanted.request(endpoint);
-            head::blob_is_served(&self.connection, &request, descriptor.size).await
-        });
-        let error = match here.await {
-            Err(error) if error.kind() == Kind::NotFound && !blob.urls.is_empty() => error,
-            result => return result,
-        };
-        self.elsewhere(&blob, &wanted, error, async |request| {
-            head::blob_is_served(&self.connection, &request, descriptor.size).await
-        })
-        .await
+        let size = descriptor.size;
+        let mut places = self.places(&wanted)?;
+        while let Some(place) = self.next_place(&mut places) {
+            match head::blob_is_served(&self.connection, &wanted.request(&place), size).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.failed_at(&place, error, &mut places)?,
+            }
+        }
+        let mut urls = self.urls(&blob, places)?;
+        while let Some(url) = urls.next() {
+            let request = urls.request(&url, &wanted);
+            match head::blob_is_served(&self.connection, &request, size).await {
+                Ok(()) => return Ok(()),
+                Err(error) => urls.failed_at(&url, error)?,
+            }
+        }
+        Err(urls.into_error())
     }
 
     /// The tags of a repository, sorted. The registry itself is asked first:
@@ -278,10 +306,19 @@ impl Client {
     }
 
     async fn manifest(&self, wanted: &Wanted<'_>) -> Result<Served, Error> {
-        self.anywhere(wanted, async |repository| {
-            self.small(wanted, repository, manifest::SIZE_LIMIT).await
-        })
-        .await
+        self.small_anywhere(wanted, manifest::SIZE_LIMIT).await
+    }
+
+    /// Fetches a small document from the first place that has it.
+    async fn small_anywhere(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Served, Error> {
+        let mut places = self.places(wanted)?;
+        while let Some(place) = self.next_place(&mut places) {
+            match self.small(wanted, &place, limit).await {
+                Ok(served) => return Ok(served),
+                Err(error) => self.failed_at(&place, error, &mut places)?,
+            }
+        }
+        Err(places.into_error())
     }
 
     /// A small blob, such as a config, of at most `limit` bytes.
@@ -296,9 +333,7 @@ impl Client {
             let host = repository.host().to_owned();
             return Err(Error::TooLarge { subject: wanted.subject, host, limit });
         }
-        let served =
-            self.anywhere(&wanted, async |endpoint| self.small(&wanted, endpoint, limit).await);
-        Ok(served.await?.raw)
+        Ok(self.small_anywhere(&wanted, limit).await?.raw)
     }
 
     /// Fetches a small document from one place, and verifies it.
@@ -339,54 +374,43 @@ impl Client {
         blob: &BlobRequest<'_>,
         sink: &mut dyn Sink,
     ) -> Result<u64, Error> {
-        let BlobRequest { repository, digest, size, urls } = *blob;
+        let BlobRequest { repository, digest, size, .. } = *blob;
         let wanted = Wanted::blob(repository, digest, size);
-        let here = self.anywhere(&wanted, async |endpoint| {
-            download::download(&self.connection, wanted.request(endpoint), digest, size, sink).await
-        });
-        let error = match here.await {
-            Err(error) if error.kind() == Kind::NotFound && !urls.is_empty() => error,
-            result => return result,
-        };
-        self.elsewhere(blob, &wanted, error, async |request| {
-            download::download(&self.connection, request, digest, size, sink).await
-        })
-        .await
-    }
-
-    /// Asks for a blob at the URLs that its descriptor names, after the registry
-    /// answered `absent`: foreign layers are not in registries. No credential goes
-    /// there, and what comes is verified as any blob (protocol rules 28 and 59).
-    async fn elsewhere<T>(
-        &self,
-        blob: &BlobRequest<'_>,
-        wanted: &Wanted<'_>,
-        absent: Error,
-        mut fetch: impl AsyncFnMut(Request<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let host = blob.repository.host();
-        if !self.foreign_layers {
-            let url = self.connection.http.secrets().clean(&blob.urls[0], foreign::LONGEST);
-            let (subject, host) = (wanted.subject.clone(), host.to_owned());
-            return Err(Error::Foreign { subject, host, url });
-        }
-        let mut failures = vec![(host.to_owned(), absent)];
-        for text in blob.urls.iter().take(foreign::MOST_URLS) {
-            let result = match foreign::checked_url(&wanted.subject, host, text) {
-                Ok(url) => {
-                    let request =
-                        Request { elsewhere: Some(&url), ..wanted.request(blob.repository) };
-                    fetch(request).await.map_err(|error| (origin::host_of(&url), error))
-                }
-                Err(error) => Err((text::one_line(text, foreign::LONGEST), error)),
-            };
-            match result {
-                Ok(value) => return Ok(value),
-                Err((_, error @ (Error::Write { .. } | Error::Setup(_)))) => return Err(error),
-                Err(failure) => failures.push(failure),
+        let mut places = self.places(&wanted)?;
+        while let Some(place) = self.next_place(&mut places) {
+            let request = wanted.request(&place);
+            match download::download(&self.connection, request, digest, size, sink).await {
+                Ok(size) => return Ok(size),
+                Err(error) => self.failed_at(&place, error, &mut places)?,
             }
         }
-        Err(Error::of_all(wanted.subject.clone(), failures))
+        let mut urls = self.urls(blob, places)?;
+        while let Some(url) = urls.next() {
+            let request = urls.request(&url, &wanted);
+            match download::download(&self.connection, request, digest, size, sink).await {
+                Ok(size) => return Ok(size),
+                Err(error) => urls.failed_at(&url, error)?,
+            }
+        }
+        Err(urls.into_error())
+    }
+
+    /// Where else a blob is, where the registry and its mirrors do not have it: foreign
+    /// layers are not in registries. No credential goes there, and what comes is
+    /// verified as any blob (protocol rules 28 and 59).
+    fn urls<'b>(&self, blob: &BlobRequest<'b>, places: Places) -> Result<ForeignUrls<'b>, Error> {
+        // Some registries say of what they do not have that it is not to be had.
+        let is_absent = |error: &Error| matches!(error.kind(), Kind::NotFound | Kind::Denied);
+        let absent = places.failures.last().is_some_and(|(_, error)| is_absent(error));
+        if !absent || blob.urls.is_empty() {
+            return Err(places.into_error());
+        }
+        if !self.foreign_layers {
+            let url = self.connection.http.secrets().clean(&blob.urls[0], foreign::LONGEST);
+            let host = blob.repository.host().to_owned();
+            return Err(Error::Foreign { subject: places.subject, host, url });
+        }
+        Ok(ForeignUrls::new(places.subject, blob, places.failures))
     }
 
     /// The last `count` bytes of a blob, not verified; `None` where the registry
@@ -398,46 +422,60 @@ impl Client {
         count: u64,
     ) -> Option<Vec<u8>> {
         let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
-        let end = self.anywhere(&wanted, async |endpoint| {
-            let request = wanted.request(endpoint);
-            download::end(&self.connection, request, descriptor.size, count).await
-        });
-        end.await.ok().flatten()
+        let mut places = self.places(&wanted).ok()?;
+        while let Some(place) = self.next_place(&mut places) {
+            let request = wanted.request(&place);
+            match download::end(&self.connection, request, descriptor.size, count).await {
+                Ok(end) => return end,
+                Err(error) => self.failed_at(&place, error, &mut places).ok()?,
+            }
+        }
+        None
     }
 
-    /// Fetches from the mirrors in their order, and from the registry itself
-    /// where all of them fail.
-    async fn anywhere<T>(
-        &self,
-        wanted: &Wanted<'_>,
-        mut fetch: impl AsyncFnMut(&Repository) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    /// The places to fetch something from: the mirrors in their order, and the registry
+    /// itself, which is asked where all of them fail.
+    fn places(&self, wanted: &Wanted<'_>) -> Result<Places, Error> {
         let (repository, by_digest) = (wanted.repository, wanted.digest.is_some());
         let endpoints = self.endpoints(repository, by_digest, &wanted.subject)?;
-        let mut failures = Vec::new();
-        let last = endpoints.len().saturating_sub(1);
-        for (index, endpoint) in endpoints.iter().enumerate() {
+        let (endpoints, failures) = (VecDeque::from(endpoints), Vec::new());
+        Ok(Places { subject: wanted.subject.clone(), endpoints, failures })
+    }
+
+    /// The next place to ask.
+    fn next_place(&self, places: &mut Places) -> Option<Repository> {
+        loop {
+            let endpoint = places.endpoints.pop_front()?;
             let host = endpoint.repository.host();
-            if index < last && self.dead_mirrors().contains(host) {
+            if !places.endpoints.is_empty() && self.dead_mirrors().contains(host) {
                 continue;
             }
-            self.prepare(endpoint);
-            let error = match fetch(&endpoint.repository).await {
-                Ok(value) => return Ok(value),
-                // This machine's fault is the same wherever it is asked for.
-                Err(error @ (Error::Write { .. } | Error::Setup(_))) => return Err(error),
-                Err(error) => error,
-            };
-            if index < last {
-                let text = format!("mirror `{host}` failed: {}", crate::error_chain(&error));
-                self.connection.observer().observe(&Event::Note(&text));
-                if matches!(error.kind(), Kind::Network | Kind::RateLimited) {
-                    self.dead_mirrors().insert(host.to_owned());
-                }
-            }
-            failures.push((host.to_owned(), error));
+            self.prepare(&endpoint);
+            return Some(endpoint.repository);
         }
-        Err(Error::of_all(wanted.subject.clone(), failures))
+    }
+
+    /// Notes that a place failed; an error where asking another is no use.
+    fn failed_at(
+        &self,
+        place: &Repository,
+        error: Error,
+        places: &mut Places,
+    ) -> Result<(), Error> {
+        // This machine's fault is the same wherever it is asked for.
+        if matches!(error, Error::Write { .. } | Error::Setup(_)) {
+            return Err(error);
+        }
+        let host = place.host();
+        if !places.endpoints.is_empty() {
+            let text = format!("mirror `{host}` failed: {}", crate::error_chain(&error));
+            self.connection.observer().observe(&Event::Note(&text));
+            if matches!(error.kind(), Kind::Network | Kind::RateLimited) {
+                self.dead_mirrors().insert(host.to_owned());
+            }
+        }
+        places.failures.push((host.to_owned(), error));
+        Ok(())
     }
 
     /// Where something may be fetched from: the mirrors, and the registry last.

@@ -38,6 +38,7 @@ impl fmt::Display for Resource {
 }
 
 /// What is asked of a registry.
+#[derive(Clone)]
 pub(super) struct Request<'a> {
     pub(super) repository: &'a Repository,
     /// What of the repository.

@@ -7,15 +7,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use crate::text;
 
-/// So many bytes of a secret in a row are taken for it. What is shorter is taken
-/// whole.
+/// So many bytes of a secret in a row are taken for it.
 const PART: usize = 16;
-/// A secret that is shorter counts as a word alone: its letters are in other words.
-const SHORT: usize = 4;
+/// So many bytes of its beginning are: a text may be cut in the middle of it.
+const BEGINNING: usize = 8;
+/// A secret that is shorter is nobody's secret, and its letters are in all words.
+const SHORTEST: usize = 4;
 /// What stands in the place of a secret.
 const HIDDEN: &str = "(hidden)";
 
@@ -25,7 +27,7 @@ pub struct Secrets(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Those that are looked for whole.
+    /// All forms of all secrets.
     whole: HashSet<Vec<u8>>,
     /// The parts of long ones.
     parts: HashSet<[u8; PART]>,
@@ -38,19 +40,25 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Notes a secret, in the forms in which it is sent.
+    /// Notes a secret, in the forms in which it is sent and those in which messages
+    /// quote text.
     pub(super) fn add(&self, secret: &str) {
-        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let quoted = |text: String| text.trim_matches('"').to_owned();
+        let forms = [
+            secret.to_owned(),
+            form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+            secret.escape_default().to_string(),
+            quoted(format!("{secret:?}")),
+            quoted(Value::from(secret).to_string()),
+        ];
         let mut state = self.lock();
-        for form in [secret, &encoded] {
-            if form.len() >= PART {
-                state.parts.extend(form.as_bytes().windows(PART).filter_map(|part| {
-                    let part: Result<[u8; PART], _> = part.try_into();
-                    part.ok()
-                }));
-            } else if !form.is_empty() {
-                state.whole.insert(form.as_bytes().to_vec());
+        for form in forms.into_iter().map(String::into_bytes) {
+            if form.len() < SHORTEST {
+                continue;
             }
+            let parts = form.windows(PART).filter_map(|part| <[u8; PART]>::try_from(part).ok());
+            state.parts.extend(parts);
+            state.whole.insert(form);
         }
     }
 
@@ -112,13 +120,15 @@ impl Secrets {
             }
         }
         for secret in &state.whole {
-            for (start, part) in text.windows(secret.len()).enumerate() {
-                let end = start + secret.len();
+            for start in 0..text.len() {
+                let rest = &text[start..];
+                let same = secret.iter().zip(rest).take_while(|(one, other)| one == other).count();
+                let end = start + same;
                 let is_word = |at: Option<&u8>| !at.is_some_and(u8::is_ascii_alphanumeric);
                 let stands_alone =
                     is_word(start.checked_sub(1).and_then(|before| text.get(before)))
                         && is_word(text.get(end));
-                if part == secret && (secret.len() >= SHORT || stands_alone) {
+                if same >= BEGINNING || same == secret.len() && stands_alone {
                     covered[start..end].fill(true);
                 }
             }
@@ -140,22 +150,29 @@ mod tests {
         let secrets = Secrets::default();
         let long = "0123456789abcdefghijklmnopqrstuvwxyz";
         secrets.add("p ss/wörd");
-        secrets.add("abc");
+        secrets.add("abcd");
+        secrets.add("x");
         secrets.add(long);
+        secrets.add("it's \"quoted\"\\");
         secrets.add_proxy(&"http://bob:t%20op@proxy:3128".parse().expect("a URL"));
         let encoded: String = form_urlencoded::byte_serialize("p ss/wörd".as_bytes()).collect();
         for (text, expected) in [
             ("it is p ss/wörd, yes".to_owned(), "it is (hidden), yes"),
+            ("p ss/w\\u{f6}rd".to_owned(), "(hidden)"),
+            ("cut at p ss/wö…".to_owned(), "cut at (hidden)…"),
             (format!("?q={encoded}&n=1"), "?q=(hidden)&n=1"),
             (format!("x{}y", &long[3..30]), "x(hidden)y"),
             (format!("x{}y", &long[3..18]), "x3456789abcdefghy"),
-            ("abc or abcd or (abc)".to_owned(), "(hidden) or abcd or ((hidden))"),
+            ("abcd or abcde or (abcd)".to_owned(), "(hidden) or abcde or ((hidden))"),
+            ("x".to_owned(), "x"),
             (format!("Basic {}", STANDARD.encode("bob:t op")), "Basic (hidden)"),
             ("http://bob:t%20op@proxy".to_owned(), "http://bob:(hidden)@proxy"),
+            (format!("{:?}", "it's \"quoted\"\\"), "\"(hidden)\""),
+            ("it\\'s \\\"quoted\\\"\\\\".to_owned(), "(hidden)"),
         ] {
             assert_eq!(secrets.hide(&text), expected);
         }
         assert_eq!(Secrets::default().hide("anything"), "anything");
-        assert_eq!(secrets.clean("abc\u{1b}[1m", 20), "(hidden)\\u{1b}[1m");
+        assert_eq!(secrets.clean("abcd\u{1b}[1m", 20), "(hidden)\\u{1b}[1m");
     }
 }

@@ -323,7 +323,7 @@ impl<'a> Resolution<'a> {
         index: &'s Index,
         depth: usize,
         search: &'s mut Search,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + 's>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 's>> {
         Box::pin(async move {
             for entry in index.entries() {
                 search.seen.push(Seen {

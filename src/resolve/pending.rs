@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::BoxFuture;
 
 use super::{Candidate, Error, Resolution};
 use crate::oci::image::Image;
@@ -14,13 +14,13 @@ use crate::oci::platform::Platform;
 /// its config says, [`PendingImage::image`] tells.
 pub struct PendingImage<'a> {
     manifest: ImageManifest,
-    image: LocalBoxFuture<'a, Result<Image, Error>>,
+    image: BoxFuture<'a, Result<Image, Error>>,
 }
 
 impl<'a> PendingImage<'a> {
     fn new(
         manifest: ImageManifest,
-        image: impl Future<Output = Result<Image, Error>> + 'a,
+        image: impl Future<Output = Result<Image, Error>> + Send + 'a,
     ) -> Self {
         Self { manifest, image: Box::pin(image) }
     }
@@ -32,7 +32,9 @@ impl<'a> PendingImage<'a> {
     }
 
     /// The manifest, and what gives the image that it belongs to.
-    pub fn into_parts(self) -> (ImageManifest, impl Future<Output = Result<Image, Error>> + 'a) {
+    pub fn into_parts(
+        self,
+    ) -> (ImageManifest, impl Future<Output = Result<Image, Error>> + Send + 'a) {
         (self.manifest, self.image)
     }
 

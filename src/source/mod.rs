@@ -14,13 +14,13 @@ pub(crate) use image_source::ImageSource;
 pub use locked::Locked;
 
 /// Where the blobs of an image come from.
-pub trait Blobs {
+pub trait Blobs: Sync {
     /// Streams a blob into `sink`, verified.
     fn fetch_blob(
         &self,
         descriptor: &Descriptor,
         sink: &mut dyn Sink,
-    ) -> impl Future<Output = Result<(), Error>>;
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The last `count` bytes of a blob, not verified, where they can be had
     /// without the rest.
@@ -28,7 +28,7 @@ pub trait Blobs {
         &self,
         _descriptor: &Descriptor,
         _count: u64,
-    ) -> impl Future<Output = Option<Vec<u8>>> {
+    ) -> impl Future<Output = Option<Vec<u8>>> + Send {
         async { None }
     }
 }

@@ -1,9 +1,10 @@
 //! The program `nix-store`, where there is no daemon to speak to.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use super::error::AddError;
+use crate::cleanup::{Held, Leftover};
 
 const COMMAND: &str = "nix-store";
 
@@ -21,7 +22,10 @@ pub(super) fn add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
 }
 
 fn run(command: &mut Command) -> Result<Output, AddError> {
-    let output = command.output().map_err(AddError::Start)?;
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().map_err(AddError::Start)?;
+    let _held = Held::new(Leftover::Child(child.id()));
+    let output = child.wait_with_output().map_err(AddError::Start)?;
     if output.status.success() {
         return Ok(output);
     }

@@ -18,7 +18,7 @@ const DIRTY: usize = 32 << 20;
 
 /// Takes a blob piece by piece, and can begin anew: a piece that broke off or
 /// was wrong is sent again.
-pub trait Sink: Write {
+pub trait Sink: Write + Send {
     /// Forgets all that was written.
     fn restart(&mut self) -> io::Result<()>;
 

@@ -328,7 +328,13 @@ impl<'a> Updater<'a> {
             configs.insert(digest.clone(), config.clone());
             let subject = format!("`{}`", lockfile.file());
             let image = Image::new(&subject, entry.manifest().clone(), config)?;
-            entries.push(entry.with_config(image.config()));
+            let pin = entry.pin().ok_or(Error::Nameless)?;
+            if entry.with_config(image.config()).has_config(image.config()) {
+                entries.push(entry.with_config(image.config()));
+            } else {
+                let (reference, lost) = (location.to_string(), vec![pin.platform.clone()]);
+                return Err(Error::Lost { reference, lost });
+            }
         }
         Ok(lockfile.with(location, entries))
     }

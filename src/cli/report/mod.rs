@@ -12,6 +12,7 @@ use indicatif::BinaryBytes;
 use n2c::observer::{Event, Observer};
 use n2c::registry::Secrets;
 use n2c::text;
+use serde_json::Value;
 
 use super::OutputOptions;
 use super::failure::{Failure, Stdout};
@@ -84,6 +85,16 @@ impl Report {
         self.secrets.hide(text)
     }
 
+    /// Hides what is secret in all texts of a value.
+    pub(crate) fn hide_in(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.hide(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.hide_in(value)),
+            Value::Object(values) => values.values_mut().for_each(|value| self.hide_in(value)),
+            _ => {}
+        }
+    }
+
     /// Text of any origin, as a part of a line: a cell of a table, or the message of
     /// an error.
     pub(crate) fn cell(&self, text: &str) -> String {
@@ -101,6 +112,13 @@ impl Report {
                 Ok(())
             }
         }
+    }
+
+    /// Hands over a result for programs, a line for each value. What would act on a
+    /// terminal is escaped, as JSON does it: the values stay what they are.
+    pub(crate) fn json(values: &[Value]) -> Result<(), Failure> {
+        let lines = values.iter().map(|value| format!("{}\n", text::json(&value.to_string())));
+        Self::result(None, lines.collect::<String>().as_bytes())
     }
 
     /// Hands over a result for people, part of which a server may have written.

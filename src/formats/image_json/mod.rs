@@ -22,6 +22,8 @@ use crate::oci::image::{self, CONFIG_SIZE_LIMIT, Image, ImageConfig};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 
+pub(super) use run_config::{inherited, is_time};
+
 /// Upstream's `ImageVersion`.
 const VERSION: u32 = 1;
 

@@ -35,7 +35,7 @@ const FIELDS: [(&str, Kind); 10] = [
 ];
 
 /// What the new image starts with, and the names of fields that had another type.
-pub(super) fn inherited(
+pub(in crate::formats) fn inherited(
     config: &Map<String, Value>,
     inherit: Inherit,
 ) -> (Map<String, Value>, Vec<&'static str>) {
@@ -92,7 +92,7 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// Whether a text is a time as Go's JSON reads it: RFC 3339, strictly.
-pub(super) fn is_time(text: &str) -> bool {
+pub(in crate::formats) fn is_time(text: &str) -> bool {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u32> {
         let digits = text.get(from..to)?;

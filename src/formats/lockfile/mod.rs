@@ -26,7 +26,7 @@ pub use error::Error;
 /// all platforms of an image.
 pub const SIZE_LIMIT: u64 = 16 << 20;
 /// How many values a lockfile may have.
-const VALUE_LIMIT: usize = 1_000_000;
+const VALUE_LIMIT: usize = 400_000;
 /// The version of the `n2c` object that this program reads and writes.
 pub const VERSION: u64 = 1;
 
@@ -52,6 +52,9 @@ pub struct Lockfile {
 pub struct Entry {
     manifest: ImageManifest,
     pin: Option<Pin>,
+    /// Whether its manifest is what the lockfile's reference leads to: then no index
+    /// says what it is for, and its config alone does.
+    is_alone: bool,
 }
 
 /// What a lockfile adds to a manifest.
@@ -109,7 +112,7 @@ impl Entry {
             diff_ids: config.diff_ids().to_vec(),
             image: kept(config),
         };
-        Self { manifest: image.manifest().clone(), pin: Some(pin) }
+        Self { manifest: image.manifest().clone(), pin: Some(pin), is_alone: false }
     }
 
     /// The same entry, with what its config says. A plain manifest stays one.
@@ -121,15 +124,18 @@ impl Entry {
             diff_ids: config.diff_ids().to_vec(),
             image: kept(config),
         });
-        Self { manifest: self.manifest.clone(), pin }
+        Self { manifest: self.manifest.clone(), pin, is_alone: self.is_alone }
     }
 
-    /// Whether what this says of the config is so. A plain manifest says nothing.
+    /// Whether what this says of the config is so, and of the platform where no index
+    /// says it. A plain manifest says nothing.
     #[must_use]
     pub fn has_config(&self, config: &ImageConfig) -> bool {
-        self.pin
-            .as_ref()
-            .is_none_or(|pin| pin.diff_ids == config.diff_ids() && pin.image == kept(config))
+        let Some(pin) = &self.pin else { return true };
+        // An index may list an image for another machine than its config says.
+        let built = config.platform().filter(|_| self.is_alone);
+        let fits = built.is_none_or(|built| pin.platform.distance(built).is_some());
+        fits && pin.diff_ids == config.diff_ids() && pin.image == kept(config)
     }
 
     /// The manifest.
@@ -216,7 +222,7 @@ impl Entry {
             }
             None => None,
         };
-        Ok((Self { manifest, pin }, reference))
+        Ok((Self { manifest, pin, is_alone: false }, reference))
     }
 }
 
@@ -264,7 +270,7 @@ impl Lockfile {
             return Err(Error::Newer { file: file.to_owned(), version });
         }
         let keyed = section.is_some_and(|n2c| n2c.get("platforms").is_some());
-        let (entries, reference) = if keyed {
+        let (mut entries, reference) = if keyed {
             let section = object.remove("n2c").unwrap_or_default();
             let raw: RawPlatforms = serde_json::from_value(section).map_err(shape)?;
             let entries = raw
@@ -291,6 +297,10 @@ impl Lockfile {
             .map(|text| text.parse::<Location>())
             .transpose()
             .map_err(|source| Error::Reference { file: file.to_owned(), source })?;
+        let pinned = location.as_ref().and_then(Location::digest);
+        for entry in &mut entries {
+            entry.is_alone = entry.pin.as_ref().is_some_and(|pin| pinned == Some(&pin.manifest));
+        }
         Ok(Self { file: file.to_owned(), location, keyed, entries })
     }
 

@@ -41,7 +41,7 @@ impl Cause {
     /// Whether the server speaks TLS, and that failed: a certificate was refused
     /// by one side or the other.
     pub(in crate::registry) fn speaks_tls(&self) -> bool {
-        !matches!(self.tls(), None | Some(rustls::Error::InvalidMessage(_)))
+        self.tls().is_some() && !self.is_not_tls()
     }
 
     /// Whether the server agreed to HTTP/2, and then failed at it.
@@ -51,7 +51,9 @@ impl Cause {
 
     /// Whether the server answered by something else than TLS.
     pub(in crate::registry) fn is_not_tls(&self) -> bool {
-        matches!(self.tls(), Some(rustls::Error::InvalidMessage(_)))
+        // The first byte of a record says what it is, and no text begins with one of TLS.
+        let not_a_record = rustls::InvalidMessage::InvalidContentType;
+        matches!(self.tls(), Some(rustls::Error::InvalidMessage(what)) if *what == not_a_record)
     }
 
     /// Whether the answer is no HTTP, or has more headers than any real one.
@@ -80,6 +82,13 @@ impl Cause {
     /// a connection that failed only later. What follows may not go in plain text.
     pub(in crate::registry) fn had_tls(&self) -> bool {
         self.speaks_tls() || !self.is_connect()
+    }
+
+    /// Whether a fall-back to plain HTTP after this is what the server itself wants: it
+    /// does not listen there, or answered by something else than TLS. One that just
+    /// hangs up may be anybody's doing.
+    pub(in crate::registry) fn asks_for_plain(&self) -> bool {
+        self.is_not_tls() || self.io_kind() == Some(io::ErrorKind::ConnectionRefused)
     }
 
     /// Whether this looks like a server that was spoken to by the wrong scheme: no

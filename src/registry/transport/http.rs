@@ -48,13 +48,15 @@ pub(in crate::registry) struct Outgoing<'a> {
     pub(in crate::registry) form: Option<String>,
     pub(in crate::registry) authorization: Option<&'a Authorization>,
     pub(in crate::registry) lane: Lane,
+    /// Whether a redirect may lead to an address of this machine or its network.
+    pub(in crate::registry) may_be_local: bool,
 }
 
 impl<'a> Outgoing<'a> {
     pub(in crate::registry) fn get(subject: &'a str, url: Url) -> Self {
         let (headers, method) = (HeaderMap::new(), Method::GET);
         let (form, authorization, lane) = (None, None, Lane::Shared);
-        Self { subject, url, headers, method, form, authorization, lane }
+        Self { subject, url, headers, method, form, authorization, lane, may_be_local: true }
     }
 }
 
@@ -118,6 +120,9 @@ impl Http {
         let next = location
             .and_then(|location| outgoing.url.join(&location).ok())
             .ok_or_else(|| redirect_error(outgoing, "without saying where to"))?;
+        if origin::is_local(&next) && !outgoing.may_be_local {
+            return Err(redirect_error(outgoing, "to a private address"));
+        }
         match (outgoing.url.scheme(), next.scheme()) {
             ("https", "http") if self.clients.is_verified(&host_of(&outgoing.url)) => {
                 Err(redirect_error(outgoing, "from https to http"))

@@ -26,7 +26,10 @@ pub(in crate::registry) fn same_origin(one: &Url, other: &Url) -> bool {
 /// Whether the host is this machine, by name or address.
 pub(in crate::registry) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
@@ -42,6 +45,8 @@ pub(in crate::registry) fn is_local(url: &Url) -> bool {
                 || address.is_private()
                 || address.is_link_local()
                 || address.is_unspecified()
+                // RFC 6598, for providers' networks.
+                || matches!(address.octets(), [100, 64..=127, ..])
         }
         IpAddr::V6(address) => {
             address.is_loopback()
