@@ -13,7 +13,7 @@
 //! 8. an [`formats::image_json::ImageJson`] is what nix2container builds upon.
 //!
 //! Each folder uses only those below it; `tests/architecture.rs` says in which order.
-//! Only [`registry`] uses the network, and nothing in here prints: an
+//! Only [`registry`] and [`serve`] use the network, and nothing in here prints: an
 //! [`observer::Observer`] is told.
 
 mod cleanup;
@@ -26,6 +26,7 @@ pub mod observer;
 pub mod oci;
 pub mod registry;
 pub mod resolve;
+pub mod serve;
 pub mod source;
 pub mod store;
 pub mod stream;

@@ -23,6 +23,15 @@ pub enum Event<'a> {
         /// From sending the request to the end of the response's head.
         elapsed: Duration,
     },
+    /// A registry of this program was asked for something, and answered.
+    Served {
+        /// `GET` or another method.
+        method: &'a str,
+        /// The path and the query, as they were asked for.
+        target: &'a str,
+        /// The status code.
+        status: u16,
+    },
     /// A registry told how many pulls are left.
     RateLimit {
         /// Who told.

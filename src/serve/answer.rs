@@ -1,0 +1,290 @@
+//! Answers to requests, from a catalog alone.
+
+use std::fs::File;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{TryStreamExt as _, stream};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LINK, RANGE,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+use url::form_urlencoded;
+
+use super::catalog::{Catalog, Content, Repository, Served};
+use crate::oci::digest::Digest;
+
+/// How much of a file is read at once, in bytes.
+const PIECE: u64 = 128 << 10;
+/// How many tags a page has, unless fewer are asked for.
+const TAGS: usize = 1000;
+
+pub(super) type Answer = Response<BoxBody<Bytes, io::Error>>;
+
+/// What a path asks for.
+#[derive(Debug, Eq, PartialEq)]
+enum Asked<'a> {
+    Root,
+    Manifest(&'a str, &'a str),
+    Blob(&'a str, &'a str),
+    Tags(&'a str),
+}
+
+/// Answers a request. Never fails: what is wrong is an answer too. The body of an answer
+/// to HEAD is left out by the server.
+pub(super) fn answer(catalog: &Catalog, request: &Request<Incoming>) -> Answer {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = if is_head || request.method() == Method::GET {
+        let query = request.uri().query().unwrap_or_default();
+        let range = request.headers().get(RANGE).filter(|_| !is_head);
+        let range = range.and_then(|range| range.to_str().ok());
+        content(catalog, request.uri().path(), query, range)
+    } else {
+        let mut refusal = error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "this is read-only");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        refusal
+    };
+    let version = HeaderValue::from_static("registry/2.0");
+    response.headers_mut().insert("docker-distribution-api-version", version);
+    response
+}
+
+fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> Answer {
+    let Some(asked) = parse(path) else {
+        return error(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path");
+    };
+    let name = match asked {
+        Asked::Root => return json_answer(StatusCode::OK, &json!({})),
+        Asked::Manifest(name, _) | Asked::Blob(name, _) | Asked::Tags(name) => name,
+    };
+    let Some(repository) = catalog.repository(name) else {
+        return error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such repository");
+    };
+    match asked {
+        Asked::Root => json_answer(StatusCode::OK, &json!({})),
+        Asked::Manifest(_, target) => manifest(repository, target),
+        Asked::Blob(_, digest) => blob(repository, digest, range),
+        Asked::Tags(_) => tags(repository, name, query),
+    }
+}
+
+/// `/v2/<name>/<kind>/<reference>`, as it was written: what is encoded is no name.
+fn parse(path: &str) -> Option<Asked<'_>> {
+    let rest = path.strip_prefix("/v2/")?;
+    if rest.is_empty() {
+        return Some(Asked::Root);
+    }
+    let (rest, last) = rest.rsplit_once('/')?;
+    let (name, kind) = rest.rsplit_once('/')?;
+    match (kind, last) {
+        ("manifests", target) => Some(Asked::Manifest(name, target)),
+        ("blobs", digest) => Some(Asked::Blob(name, digest)),
+        ("tags", "list") => Some(Asked::Tags(name)),
+        _ => None,
+    }
+}
+
+fn manifest(repository: &Repository, target: &str) -> Answer {
+    let digest = match target.parse::<Digest>() {
+        Ok(digest) => Some(digest),
+        Err(_) => repository.tags.get(target).cloned(),
+    };
+    match digest.and_then(|digest| repository.documents.get(&digest)) {
+        Some(Served { media_type, raw }) => {
+            let bytes = Bytes::copy_from_slice(raw.bytes());
+            let response = with_length(StatusCode::OK, bytes.len() as u64, body(bytes));
+            with_digest(typed(response, media_type), raw.digest())
+        }
+        None => error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "there is no such manifest"),
+    }
+}
+
+fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
+    let Ok(digest) = text.parse::<Digest>() else {
+        return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "this is no digest");
+    };
+    let Some(content) = repository.blobs.get(&digest) else {
+        return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "there is no such blob");
+    };
+    let size = content.size();
+    let part = match range.and_then(|range| part_of(range, size)) {
+        Some(Err(())) => {
+            let (status, code) = (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID");
+            return with_range(error(status, code, "the blob is shorter"), &format!("*/{size}"));
+        }
+        Some(Ok(part)) => Some(part),
+        None => None,
+    };
+    let (status, first, length) = match &part {
+        Some(part) => (StatusCode::PARTIAL_CONTENT, *part.start(), part.end() - part.start() + 1),
+        None => (StatusCode::OK, 0, size),
+    };
+    let bytes = match content {
+        Content::Bytes(bytes) => {
+            let in_memory = |at: u64| usize::try_from(at).unwrap_or(bytes.len());
+            body(bytes.slice(in_memory(first)..in_memory(first + length)))
+        }
+        Content::File { path, .. } => match file_body(path, first, length) {
+            Ok(body) => body,
+            Err(_) => return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "the blob is gone"),
+        },
+    };
+    let mut response = typed(with_length(status, length, bytes), "application/octet-stream");
+    response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let response = with_digest(response, &digest);
+    match part {
+        Some(part) => with_range(response, &format!("{}-{}/{size}", part.start(), part.end())),
+        None => response,
+    }
+}
+
+/// A page of the tags, and where the next one is.
+fn tags(repository: &Repository, name: &str, query: &str) -> Answer {
+    let (mut count, mut last) = (TAGS, String::new());
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match key.as_ref() {
+            "n" => count = value.parse().unwrap_or(TAGS).min(TAGS),
+            "last" => last = value.into_owned(),
+            _ => {}
+        }
+    }
+    let behind = repository.tags.keys().filter(|tag| **tag > last);
+    let tags: Vec<&String> = behind.clone().take(count).collect();
+    let mut response = json_answer(StatusCode::OK, &json!({ "name": name, "tags": tags }));
+    if let Some(end) = tags.last().filter(|_| behind.count() > tags.len()) {
+        // Names and tags need no encoding.
+        let next = format!("</v2/{name}/tags/list?n={count}&last={end}>; rel=\"next\"");
+        response.headers_mut().extend(HeaderValue::try_from(next).map(|next| (LINK, next)));
+    }
+    response
+}
+
+/// The part that a `Range` header asks for; `None` where it is not understood, which
+/// means the whole, and an error where there is nothing of it (RFC 9110 section 14).
+fn part_of(range: &str, size: u64) -> Option<Result<RangeInclusive<u64>, ()>> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let end = size.checked_sub(1);
+    let part = match (first.trim(), last.trim()) {
+        ("", last) => {
+            let count = number(last)?;
+            end.filter(|_| count > 0).map(|end| size.saturating_sub(count)..=end)
+        }
+        (first, "") => {
+            let first = number(first)?;
+            end.map(|end| first..=end)
+        }
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            if last < first {
+                return None;
+            }
+            end.map(|end| first..=last.min(end))
+        }
+    };
+    Some(part.filter(|part| part.start() <= part.end()).ok_or(()))
+}
+
+/// A part of a file, read while it is sent.
+fn file_body(path: &Path, first: u64, length: u64) -> io::Result<BoxBody<Bytes, io::Error>> {
+    let file = Arc::new(File::open(path)?);
+    let pieces = stream::try_unfold((file, first, length), |(file, at, left)| async move {
+        if left == 0 {
+            return Ok::<_, io::Error>(None);
+        }
+        let reading = file.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
+            // One that became shorter breaks the connection off.
+            reading.read_exact_at(&mut piece, at).map(|()| piece)
+        });
+        let piece = read.await.map_err(io::Error::other)??;
+        let count = piece.len() as u64;
+        Ok(Some((Bytes::from(piece), (file, at + count, left - count))))
+    });
+    Ok(BoxBody::new(StreamBody::new(pieces.map_ok(Frame::data))))
+}
+
+fn body(bytes: Bytes) -> BoxBody<Bytes, io::Error> {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}
+
+fn with_length(status: StatusCode, length: u64, body: BoxBody<Bytes, io::Error>) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+fn typed(mut response: Answer, media_type: &str) -> Answer {
+    let media_type = HeaderValue::try_from(media_type).map(|value| (CONTENT_TYPE, value));
+    response.headers_mut().extend(media_type);
+    response
+}
+
+fn with_digest(mut response: Answer, digest: &Digest) -> Answer {
+    if let Ok(digest) = HeaderValue::try_from(digest.to_string()) {
+        response.headers_mut().insert("docker-content-digest", digest);
+    }
+    response
+}
+
+fn with_range(mut response: Answer, range: &str) -> Answer {
+    let range = HeaderValue::try_from(format!("bytes {range}"));
+    response.headers_mut().extend(range.map(|range| (CONTENT_RANGE, range)));
+    response
+}
+
+fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {
+    let bytes = Bytes::from(value.to_string());
+    typed(with_length(status, bytes.len() as u64, body(bytes)), "application/json")
+}
+
+/// An error in the shape of the specification ("Error codes").
+fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    json_answer(status, &json!({ "errors": [{ "code": code, "message": message }] }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_as_they_are_written() {
+        assert_eq!(parse("/v2/"), Some(Asked::Root));
+        assert_eq!(parse("/v2/a/b/manifests/1"), Some(Asked::Manifest("a/b", "1")));
+        assert_eq!(parse("/v2/a/tags/list"), Some(Asked::Tags("a")));
+        for path in ["", "/", "/v1/", "/v2", "/v2/a", "/v2/a/blobs/uploads/x/", "/v2/a/other/b"] {
+            assert_eq!(parse(path), None, "{path}");
+        }
+    }
+
+    // RFC 9110 section 14.1.2
+    #[test]
+    fn ranges_are_those_of_http() {
+        for (range, size, expected) in [
+            ("bytes=0-3", 10, Some(Ok(0..=3))),
+            ("bytes=4-", 10, Some(Ok(4..=9))),
+            ("bytes=4-99", 10, Some(Ok(4..=9))),
+            ("bytes=-3", 10, Some(Ok(7..=9))),
+            ("bytes=-99", 10, Some(Ok(0..=9))),
+            ("bytes=10-", 10, Some(Err(()))),
+            ("bytes=-0", 10, Some(Err(()))),
+            ("bytes=0-", 0, Some(Err(()))),
+            ("bytes=3-1", 10, None),
+            ("bytes=0-1,3-4", 10, None),
+            ("lines=1-2", 10, None),
+            ("bytes=-", 10, None),
+        ] {
+            assert_eq!(part_of(range, size), expected, "{range} of {size}");
+        }
+    }
+}

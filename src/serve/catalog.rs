@@ -1,0 +1,202 @@
+//! What a registry serves: repositories, their tags, documents and blobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::error::{Diagnose, Kind};
+use crate::formats::oci_layout::{self, OciLayout};
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::location::LayoutReference;
+use crate::oci::manifest::{self, Descriptor, Document};
+use crate::oci::media_type;
+use crate::oci::reference::{self, Repository as Name};
+
+/// Why something can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No repository can have such a name.
+    #[error(transparent)]
+    Name(#[from] reference::Error),
+    /// The layout can't be read.
+    #[error(transparent)]
+    OciLayout(#[from] oci_layout::Error),
+    /// A document in it is none.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// A blob's file is not there.
+    #[error("failed to serve `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Name(error) => error.kind(),
+            Self::OciLayout(error) => error.kind(),
+            Self::Manifest(error) => error.kind(),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+            Self::File { .. } => Kind::Other,
+        }
+    }
+}
+
+/// A blob, in memory or in a file.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Its bytes.
+    Bytes(Bytes),
+    /// A file that holds it and nothing else.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// How many bytes it has.
+        size: u64,
+    },
+}
+
+impl Content {
+    /// The content of a file.
+    pub fn file(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::File { path: path.to_owned(), source };
+        let found = fs::metadata(path).map_err(failed)?;
+        // A pipe would hold up whoever opens it.
+        if !found.is_file() {
+            return Err(failed(io::Error::from(io::ErrorKind::InvalidInput)));
+        }
+        Ok(Self::File { path: path.to_owned(), size: found.len() })
+    }
+
+    pub(super) const fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { size, .. } => *size,
+        }
+    }
+}
+
+/// A document and its media type.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub(super) media_type: String,
+    pub(super) raw: Verified,
+}
+
+/// What is served under one name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Repository {
+    pub(super) tags: BTreeMap<String, Digest>,
+    pub(super) documents: BTreeMap<Digest, Served>,
+    pub(super) blobs: BTreeMap<Digest, Content>,
+}
+
+/// All that a registry serves.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    repositories: BTreeMap<String, Repository>,
+}
+
+impl Catalog {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn repository(&self, name: &str) -> Option<&Repository> {
+        self.repositories.get(name)
+    }
+
+    fn repository_mut(&mut self, name: &str) -> Result<&mut Repository, Error> {
+        // The host does not matter: it is whoever asks that names it.
+        let name = Name::new("localhost", name)?;
+        Ok(self.repositories.entry(name.path().to_owned()).or_default())
+    }
+
+    /// Serves an index or a manifest by its digest, and by a tag where one is given.
+    pub fn add_document(
+        &mut self,
+        repository: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        raw: Verified,
+    ) -> Result<(), Error> {
+        let repository = self.repository_mut(repository)?;
+        let digest = raw.digest().clone();
+        repository.tags.extend(tag.map(|tag| (tag.to_owned(), digest.clone())));
+        repository.documents.insert(digest, Served { media_type: media_type.to_owned(), raw });
+        Ok(())
+    }
+
+    /// Serves a blob.
+    pub fn add_blob(
+        &mut self,
+        repository: &str,
+        digest: Digest,
+        content: Content,
+    ) -> Result<(), Error> {
+        self.repository_mut(repository)?.blobs.insert(digest, content);
+        Ok(())
+    }
+
+    /// Serves what a reference to an OCI layout leads to, and all below it that is there,
+    /// under a name and a tag. Blobs stay in their files.
+    pub fn add_layout(
+        &mut self,
+        repository: &str,
+        tag: &str,
+        reference: &LayoutReference,
+    ) -> Result<(), Error> {
+        let layout = OciLayout::new(reference.clone());
+        let (mut waiting, mut seen) = (vec![(layout.root()?, Some(tag))], BTreeSet::new());
+        while let Some((raw, tag)) = waiting.pop() {
+            if !seen.insert(raw.digest().clone()) {
+                continue;
+            }
+            let subject = format!("`{}` in `{}`", raw.digest(), reference.directory().display());
+            let parsed = Document::parse(&subject, raw.clone(), None);
+            let (media_type, children) = match &parsed {
+                Ok(Document::Index(index)) => {
+                    let entries = index.entries().iter();
+                    (index.media_type(), entries.map(|entry| &entry.descriptor).collect())
+                }
+                Ok(Document::Manifest(manifest)) => (manifest.media_type(), Vec::new()),
+                // An attestation, or another artifact.
+                Err(_) => (media_type::OCI_MANIFEST, Vec::new()),
+            };
+            for child in children {
+                // A part of an index may be all that there is.
+                waiting.extend(layout.document(&child.digest).ok().map(|raw| (raw, None)));
+            }
+            for blob in manifest::blobs_of_any(&raw) {
+                self.add_layout_blob(repository, reference, &blob)?;
+            }
+            self.add_document(repository, tag, media_type, raw)?;
+        }
+        Ok(())
+    }
+
+    fn add_layout_blob(
+        &mut self,
+        repository: &str,
+        reference: &LayoutReference,
+        blob: &Descriptor,
+    ) -> Result<(), Error> {
+        let path = oci_layout::blob_path(reference.directory(), &blob.digest);
+        match Content::file(&path) {
+            Ok(content) => self.add_blob(repository, blob.digest.clone(), content),
+            // It will be answered for when it is asked for.
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
