@@ -10,7 +10,7 @@ use std::path::Path;
 
 use support::program::n2c;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "lock",
     "update",
     "refresh",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 18] = [
     "auth show",
     "auth export",
     "doctor",
+    "demo",
     "completions",
     "man",
 ];
@@ -60,8 +61,8 @@ fn the_list_of_commands_is_what_the_program_says() {
             continue;
         }
         let name = line.trim().split(' ').next().expect("a name");
-        let is_there = |command: &&str| command.split(' ').next() == Some(name);
-        assert!(name == "help" || COMMANDS.iter().any(|command| is_there(&command)), "{name}");
+        let is_there = |command: &str| command.split(' ').next() == Some(name);
+        assert!(name == "help" || COMMANDS.iter().any(|command| is_there(command)), "{name}");
     }
 }
 

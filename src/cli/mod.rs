@@ -3,6 +3,7 @@
 mod auth;
 mod blob;
 mod blobs;
+mod demo;
 mod diff;
 mod difference;
 mod doctor;
@@ -125,6 +126,8 @@ enum Command {
     ///
     /// Exits with 1 when there is a problem. Nothing is changed.
     Doctor(doctor::Options),
+    /// Show n2c at work, on a registry of its own and without a network
+    Demo,
     /// Print a script that completes n2c's options in a shell
     Completions(generate::Completions),
     /// Print n2c's manual page
@@ -250,6 +253,7 @@ fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
             signals::interruptible(report, prefetch::run(options, report))
         }
         Command::Doctor(options) => signals::interruptible(report, doctor::run(options, report)),
+        Command::Demo => signals::interruptible(report, demo::run(report)),
         Command::Auth(command) => signals::interruptible(report, auth::run(command, report)),
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests and the quickstart share: images made in memory, a registry
+//! What the tests and benches share: images made in memory, a registry
 //! that serves them and misbehaves on demand, and runs of the program.
 
 // Each test program uses a part of this.

@@ -80,14 +80,9 @@ pub fn command(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// The program that was built with the test or example that asks.
+/// The program that was built with the test or bench that asks.
 pub fn binary() -> PathBuf {
-    if let Some(path) = option_env!("CARGO_BIN_EXE_n2c") {
-        return path.into();
-    }
-    // An example is in `target/PROFILE/examples`, beside it the program.
-    let example = std::env::current_exe().expect("the program knows where it is");
-    example.ancestors().nth(2).expect("a target directory").join("n2c")
+    env!("CARGO_BIN_EXE_n2c").into()
 }
 
 /// The greatest memory that a run of the program used, in KiB.
