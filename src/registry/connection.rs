@@ -15,6 +15,7 @@ use super::credentials::CredentialStore;
 use super::credentials::authorization::Authorization;
 use super::error::Error;
 use super::request::Request;
+use super::transport::cause::Cause;
 use super::transport::clients::Lane;
 use super::transport::encoding;
 use super::transport::http::{self, Asked, Http, Outgoing};
@@ -203,38 +204,33 @@ impl Connection {
         let host = request.repository.host();
         let (scheme, other) = self.schemes(request)?;
         let result = self.ask_by(scheme, request, authorization).await;
+        let failed_by =
+            |is: fn(&Cause) -> bool| result.as_ref().err().and_then(Error::cause).is_some_and(is);
         // A server of HTTPS answers 400 to plain HTTP, or just hangs up.
         let may_speak_other = match &result {
             Ok(response) => scheme == "http" && response.status() == StatusCode::BAD_REQUEST,
-            Err(Error::Unreachable { source, .. }) => source.may_be_wrong_scheme(scheme),
-            Err(_) => false,
+            Err(error) => error.cause().is_some_and(|cause| cause.may_be_wrong_scheme(scheme)),
         };
         let Some(other) = other.filter(|_| may_speak_other) else {
-            let had_tls = matches!(&result,
-                Err(Error::Unreachable { source, .. }) if source.had_tls());
-            if result.is_ok() || had_tls && scheme == "https" {
+            if result.is_ok() || scheme == "https" && failed_by(Cause::had_tls) {
                 self.remember(host, scheme);
             }
             return result;
         };
-        let was_not_tls = |error: &Error| matches!(error, Error::Unreachable { source, .. } if source.is_not_tls());
         match self.ask_by(other, request, authorization).await {
             Ok(response) => {
-                let asks = result.as_ref().is_err_and(|error| {
-                    matches!(error, Error::Unreachable { source, .. } if source.asks_for_plain())
-                });
-                if scheme == "https" && !asks {
+                if scheme == "https" && !failed_by(Cause::asks_for_plain) {
                     self.doubt(host);
                 }
                 self.remember(host, other);
                 Ok(response)
             }
             // An answer that is no TLS is one in plain HTTP: what failed there counts.
-            Err(error) if result.as_ref().is_err_and(was_not_tls) => {
+            Err(error) if failed_by(Cause::is_not_tls) => {
                 self.remember(host, "http");
                 Err(error)
             }
-            Err(error) if was_not_tls(&error) => {
+            Err(error) if error.cause().is_some_and(Cause::is_not_tls) => {
                 self.remember(host, "http");
                 result
             }

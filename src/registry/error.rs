@@ -314,6 +314,20 @@ impl fmt::Display for Failures<'_> {
 }
 
 impl Error {
+    /// What kept a server from being reached.
+    pub(super) const fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Unreachable { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the fault of this machine, and so the same wherever something is
+    /// asked for.
+    pub(super) const fn is_of_this_machine(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Setup(_))
+    }
+
     /// What all places that were asked answered, the registry itself last.
     pub(super) fn of_all(subject: String, mut failures: Vec<(String, Self)>) -> Self {
         match failures.pop() {

@@ -2,10 +2,10 @@
 
 use url::Url;
 
+use super::BlobRequest;
 use super::error::Error;
-use super::request::Request;
+use super::request::{Request, Wanted};
 use super::transport::origin;
-use super::{BlobRequest, Wanted};
 use crate::oci::reference::Repository;
 use crate::text;
 
@@ -53,7 +53,7 @@ impl<'a> ForeignUrls<'a> {
 
     /// Notes that a URL failed; an error where asking another is no use.
     pub(super) fn failed_at(&mut self, url: &Url, error: Error) -> Result<(), Error> {
-        if matches!(error, Error::Write { .. } | Error::Setup(_)) {
+        if error.is_of_this_machine() {
             return Err(error);
         }
         self.failures.push((origin::host_of(url), error));

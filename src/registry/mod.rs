@@ -11,15 +11,16 @@ mod error;
 mod foreign;
 mod head;
 mod mirrors;
+mod places;
 mod request;
 mod secrets;
 mod tags;
 mod transport;
 mod writer;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use auth::challenge::Challenge;
@@ -32,7 +33,7 @@ pub use transport::retry::RetryPolicy;
 pub use transport::tls::Error as TlsError;
 
 use crate::error::{Diagnose as _, Kind};
-use crate::observer::{Event, Observer};
+use crate::observer::Observer;
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::manifest::{self, Descriptor};
 use crate::oci::reference::{Reference, Repository};
@@ -40,8 +41,9 @@ use crate::stream::sink::Sink;
 use connection::Connection;
 use credentials::CredentialStore;
 use foreign::ForeignUrls;
-use mirrors::{Endpoint, Mirrors};
-use request::{Request, Resource};
+use mirrors::Mirrors;
+use places::Places;
+use request::Wanted;
 use transport::clients::Clients;
 use transport::http::Http;
 use transport::tls::{self, TlsOptions};
@@ -126,62 +128,6 @@ impl<'a> BlobRequest<'a> {
     pub fn of(repository: &'a Repository, descriptor: &'a Descriptor) -> Self {
         let Descriptor { digest, size, urls, .. } = descriptor;
         Self { repository, digest, size: Some(*size), urls }
-    }
-}
-
-/// Where something may be, and where it was not.
-struct Places {
-    subject: String,
-    /// Those that were not asked yet.
-    endpoints: VecDeque<Endpoint>,
-    failures: Vec<(String, Error)>,
-}
-
-impl Places {
-    /// What all of them answered.
-    fn into_error(self) -> Error {
-        Error::of_all(self.subject, self.failures)
-    }
-}
-
-/// What is asked for, whoever serves it.
-struct Wanted<'a> {
-    repository: &'a Repository,
-    resource: Resource,
-    /// What it is, for people.
-    subject: String,
-    digest: Option<&'a Digest>,
-    size: Option<u64>,
-}
-
-impl<'a> Wanted<'a> {
-    /// The manifest that `target`, a tag or a digest, names.
-    fn named(reference: &'a Reference, target: &str) -> Self {
-        Self {
-            repository: reference.repository(),
-            resource: Resource::Manifest(target.to_owned()),
-            subject: format!("manifest `{reference}`"),
-            digest: reference.digest(),
-            size: None,
-        }
-    }
-
-    fn blob(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
-        let resource = Resource::Blob(digest.clone());
-        let subject = format!("blob `{repository}@{digest}`");
-        Self { repository, resource, subject, digest: Some(digest), size }
-    }
-
-    fn manifest(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
-        let resource = Resource::Manifest(digest.to_string());
-        let subject = format!("manifest `{repository}@{digest}`");
-        Self { repository, resource, subject, digest: Some(digest), size }
-    }
-
-    fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
-        // A mirror that stumbles has the registry behind it.
-        let is_mirror = repository != self.repository;
-        Request { is_mirror, ..Request::get(repository, &self.resource, &self.subject) }
     }
 }
 
@@ -431,82 +377,5 @@ impl Client {
             }
         }
         None
-    }
-
-    /// The places to fetch something from: the mirrors in their order, and the registry
-    /// itself, which is asked where all of them fail.
-    fn places(&self, wanted: &Wanted<'_>) -> Result<Places, Error> {
-        let (repository, by_digest) = (wanted.repository, wanted.digest.is_some());
-        let endpoints = self.endpoints(repository, by_digest, &wanted.subject)?;
-        let (endpoints, failures) = (VecDeque::from(endpoints), Vec::new());
-        Ok(Places { subject: wanted.subject.clone(), endpoints, failures })
-    }
-
-    /// The next place to ask.
-    fn next_place(&self, places: &mut Places) -> Option<Repository> {
-        loop {
-            let endpoint = places.endpoints.pop_front()?;
-            let host = endpoint.repository.host();
-            if !places.endpoints.is_empty() && self.dead_mirrors().contains(host) {
-                continue;
-            }
-            self.prepare(&endpoint);
-            return Some(endpoint.repository);
-        }
-    }
-
-    /// Notes that a place failed; an error where asking another is no use.
-    fn failed_at(
-        &self,
-        place: &Repository,
-        error: Error,
-        places: &mut Places,
-    ) -> Result<(), Error> {
-        // This machine's fault is the same wherever it is asked for.
-        if matches!(error, Error::Write { .. } | Error::Setup(_)) {
-            return Err(error);
-        }
-        let host = place.host();
-        if !places.endpoints.is_empty() {
-            let text = format!("mirror `{host}` failed: {}", crate::error_chain(&error));
-            self.connection.observer().observe(&Event::Note(&text));
-            if matches!(error.kind(), Kind::Network | Kind::RateLimited) {
-                self.dead_mirrors().insert(host.to_owned());
-            }
-        }
-        places.failures.push((host.to_owned(), error));
-        Ok(())
-    }
-
-    /// Where something may be fetched from: the mirrors, and the registry last.
-    fn endpoints(
-        &self,
-        repository: &Repository,
-        by_digest: bool,
-        subject: &str,
-    ) -> Result<Vec<Endpoint>, Error> {
-        let plan = self.mirrors.plan(repository, by_digest)?;
-        match plan.blocked_by {
-            Some(file) => {
-                let (subject, host) = (subject.to_owned(), repository.host().to_owned());
-                Err(Error::Blocked { subject, host, file })
-            }
-            None => Ok(plan.endpoints),
-        }
-    }
-
-    fn dead_mirrors(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.dead_mirrors.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Applies what the settings say of a place. An option says more than they do.
-    fn prepare(&self, endpoint: &Endpoint) {
-        let host = endpoint.repository.host();
-        if endpoint.insecure && self.connection.tls_verify() != Some(true) {
-            self.connection.http.clients().allow_insecure(host);
-        }
-        if let Some(scheme) = endpoint.scheme {
-            self.connection.remember(host, scheme);
-        }
     }
 }

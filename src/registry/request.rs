@@ -13,7 +13,7 @@ use super::transport::http::Asked;
 use super::transport::origin;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::ACCEPTED_MANIFESTS;
-use crate::oci::reference::Repository;
+use crate::oci::reference::{Reference, Repository};
 
 /// What a repository has (distribution-spec, endpoints). Shown as the path below the
 /// repository's URL.
@@ -95,5 +95,50 @@ impl<'a> Request<'a> {
         format!("{scheme}://{dial}/v2/{path}/{}", self.resource).parse().map_err(|source| {
             Error::Url { subject: self.subject.to_owned(), host: host.to_owned(), source }
         })
+    }
+}
+
+/// What is asked for, whoever serves it.
+pub(super) struct Wanted<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) resource: Resource,
+    /// What it is, for people.
+    pub(super) subject: String,
+    pub(super) digest: Option<&'a Digest>,
+    pub(super) size: Option<u64>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The manifest that `target`, a tag or a digest, names.
+    pub(super) fn named(reference: &'a Reference, target: &str) -> Self {
+        Self {
+            repository: reference.repository(),
+            resource: Resource::Manifest(target.to_owned()),
+            subject: format!("manifest `{reference}`"),
+            digest: reference.digest(),
+            size: None,
+        }
+    }
+
+    pub(super) fn blob(repository: &'a Repository, digest: &'a Digest, size: Option<u64>) -> Self {
+        let resource = Resource::Blob(digest.clone());
+        let subject = format!("blob `{repository}@{digest}`");
+        Self { repository, resource, subject, digest: Some(digest), size }
+    }
+
+    pub(super) fn manifest(
+        repository: &'a Repository,
+        digest: &'a Digest,
+        size: Option<u64>,
+    ) -> Self {
+        let resource = Resource::Manifest(digest.to_string());
+        let subject = format!("manifest `{repository}@{digest}`");
+        Self { repository, resource, subject, digest: Some(digest), size }
+    }
+
+    pub(super) fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
+        // A mirror that stumbles has the registry behind it.
+        let is_mirror = repository != self.repository;
+        Request { is_mirror, ..Request::get(repository, &self.resource, &self.subject) }
     }
 }

@@ -1,0 +1,105 @@
+//! The places that may have something: mirrors in their order, and the registry itself.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{MutexGuard, PoisonError};
+
+use super::Client;
+use super::error::Error;
+use super::mirrors::Endpoint;
+use super::request::Wanted;
+use crate::error::{Diagnose as _, Kind};
+use crate::observer::Event;
+use crate::oci::reference::Repository;
+
+/// Where something may be, and where it was not.
+pub(super) struct Places {
+    pub(super) subject: String,
+    /// Those that were not asked yet.
+    endpoints: VecDeque<Endpoint>,
+    pub(super) failures: Vec<(String, Error)>,
+}
+
+impl Places {
+    /// What all of them answered.
+    pub(super) fn into_error(self) -> Error {
+        Error::of_all(self.subject, self.failures)
+    }
+}
+
+impl Client {
+    /// The places to fetch something from: the mirrors in their order, and the registry
+    /// itself, which is asked where all of them fail.
+    pub(super) fn places(&self, wanted: &Wanted<'_>) -> Result<Places, Error> {
+        let (repository, by_digest) = (wanted.repository, wanted.digest.is_some());
+        let endpoints = self.endpoints(repository, by_digest, &wanted.subject)?;
+        let (endpoints, failures) = (VecDeque::from(endpoints), Vec::new());
+        Ok(Places { subject: wanted.subject.clone(), endpoints, failures })
+    }
+
+    /// The next place to ask.
+    pub(super) fn next_place(&self, places: &mut Places) -> Option<Repository> {
+        loop {
+            let endpoint = places.endpoints.pop_front()?;
+            let host = endpoint.repository.host();
+            if !places.endpoints.is_empty() && self.dead_mirrors().contains(host) {
+                continue;
+            }
+            self.prepare(&endpoint);
+            return Some(endpoint.repository);
+        }
+    }
+
+    /// Notes that a place failed; an error where asking another is no use.
+    pub(super) fn failed_at(
+        &self,
+        place: &Repository,
+        error: Error,
+        places: &mut Places,
+    ) -> Result<(), Error> {
+        if error.is_of_this_machine() {
+            return Err(error);
+        }
+        let host = place.host();
+        if !places.endpoints.is_empty() {
+            let text = format!("mirror `{host}` failed: {}", crate::error_chain(&error));
+            self.connection.observer().observe(&Event::Note(&text));
+            if matches!(error.kind(), Kind::Network | Kind::RateLimited) {
+                self.dead_mirrors().insert(host.to_owned());
+            }
+        }
+        places.failures.push((host.to_owned(), error));
+        Ok(())
+    }
+
+    /// Where something may be fetched from: the mirrors, and the registry last.
+    pub(super) fn endpoints(
+        &self,
+        repository: &Repository,
+        by_digest: bool,
+        subject: &str,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let plan = self.mirrors.plan(repository, by_digest)?;
+        match plan.blocked_by {
+            Some(file) => {
+                let (subject, host) = (subject.to_owned(), repository.host().to_owned());
+                Err(Error::Blocked { subject, host, file })
+            }
+            None => Ok(plan.endpoints),
+        }
+    }
+
+    fn dead_mirrors(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.dead_mirrors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies what the settings say of a place. An option says more than they do.
+    pub(super) fn prepare(&self, endpoint: &Endpoint) {
+        let host = endpoint.repository.host();
+        if endpoint.insecure && self.connection.tls_verify() != Some(true) {
+            self.connection.http.clients().allow_insecure(host);
+        }
+        if let Some(scheme) = endpoint.scheme {
+            self.connection.remember(host, scheme);
+        }
+    }
+}
