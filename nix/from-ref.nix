@@ -65,7 +65,7 @@ let
         value:
         let
           part = name: if builtins.isString (value.${name} or null) then value.${name} else "";
-          isPart = text: builtins.match "[A-Za-z0-9._-]{1,64}" text != null;
+          inherit (platforms) isPart;
           variant = part "variant";
         in
         if builtins.isAttrs value && isPart (part "os") && isPart (part "architecture") && (variant == "" || isPart variant) then

@@ -67,7 +67,7 @@ rec {
   # Text as one word of a shell.
   quote = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
 
-  # The grammar of distribution/reference, the same as `src/reference.rs` has. Text
+  # The grammar of distribution/reference, the same as `src/oci/reference.rs` has. Text
   # from a lockfile becomes an argument of n2c, so nothing else may pass. Nix's
   # regular expressions are not fit for long text.
   isHost =

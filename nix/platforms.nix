@@ -1,5 +1,5 @@
 # Platforms: Nix's names for them, and which entry serves which. The rules are
-# those of `src/platform.rs`; `tests/platforms.json` holds both to them.
+# those of `src/oci/platform.rs`; `tests/platforms.json` holds both to them.
 { lib }:
 rec {
   # "aarch64-linux" and "aarch64-darwin" → "linux/arm64": images are for Linux.
@@ -7,6 +7,9 @@ rec {
 
   # "aarch64-linux" → "arm64": upstream's default for `arch`.
   architecture = system: builtins.elemAt (builtins.split "/" (fromSystem system)) 2;
+
+  # Whether text can be an os, an architecture or a variant.
+  isPart = text: builtins.match "[A-Za-z0-9._-]{1,64}" text != null;
 
   # A platform as the user or a lockfile writes it: a Nix system, or
   # `os/arch[/variant]`. `what` says in the error where it is from.
@@ -16,7 +19,6 @@ rec {
       parts = builtins.filter builtins.isString (builtins.split "/" text);
       count = builtins.length parts;
       at = index: if count > index then builtins.elemAt parts index else "";
-      isPart = part: builtins.match "[A-Za-z0-9._-]{1,64}" part != null;
     in
     if !builtins.isString text || count > 3 || !builtins.all isPart parts then
       throw "n2c: invalid platform `${lib.show text}` in ${what}: it is `os/arch[/variant]`, such as `linux/arm64`, or a Nix system."

@@ -4,8 +4,8 @@
 use std::cell::Cell;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
 
 /// How many values a manifest, an index or a config may have: the largest real ones
 /// have some ten thousand.
@@ -14,14 +14,17 @@ pub(crate) const VALUE_LIMIT: usize = 200_000;
 /// What holds others takes the memory of so many more, empty or not.
 const NESTED: usize = 4;
 
-/// Reads a JSON object that has at most `limit` values at all depths.
-pub(crate) fn object(bytes: &[u8], limit: usize) -> Result<Map<String, Value>, serde_json::Error> {
+/// Reads JSON that has at most `limit` values at all depths.
+pub(crate) fn parse<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+    limit: usize,
+) -> Result<T, serde_json::Error> {
     check(bytes, limit)?;
     serde_json::from_slice(bytes)
 }
 
 /// Refuses JSON that has more than `limit` values at all depths. Takes no memory.
-pub(crate) fn check(bytes: &[u8], limit: usize) -> Result<(), serde_json::Error> {
+fn check(bytes: &[u8], limit: usize) -> Result<(), serde_json::Error> {
     let (left, mut deserializer) = (Cell::new(limit), serde_json::Deserializer::from_slice(bytes));
     Count { left: &left, limit }.deserialize(&mut deserializer)?;
     deserializer.end()
@@ -101,6 +104,8 @@ impl<'de> Visitor<'de> for Count<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, Value};
+
     use super::*;
 
     #[test]
@@ -110,7 +115,8 @@ mod tests {
         assert!(check(text, 24).is_ok());
         let error = check(text, 23).expect_err("too many");
         assert!(error.to_string().starts_with("more than 23 values"), "{error}");
-        assert!(object(b"[1]", 19).is_err() && check(b"{} {}", 19).is_err());
-        assert_eq!(object(text, 24).expect("an object").len(), 2);
+        let object = |text| parse::<Map<String, Value>>(text, 24);
+        assert!(parse::<Map<String, Value>>(b"[1]", 19).is_err() && check(b"{} {}", 19).is_err());
+        assert_eq!(object(text).expect("an object").len(), 2);
     }
 }

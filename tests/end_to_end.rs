@@ -167,22 +167,25 @@ fn an_index_of_seven_platforms_with_attestations() {
     assert!(error.contains("linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64"), "{error}");
 }
 
-#[test]
-#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
-fn a_docker_manifest_list() {
-    let registry = Distribution::start();
+/// Pushes an image for amd64 and arm64 as `docker:1`, in Docker's manifests.
+fn push_docker_list(registry: &Distribution) -> [Image; 2] {
     let layout = tempfile::tempdir().expect("a directory");
     let all = ["linux/amd64", "linux/arm64/v8"].map(|platform| busybox(platform, true));
     let index = images::index(&[
         all[0].manifest.entry("linux/amd64"),
         all[1].manifest.entry("linux/arm64/v8"),
     ]);
-    write_layout(
-        layout.path(),
-        &[("1", &index)],
-        &all.iter().flat_map(blobs_of).collect::<Vec<_>>(),
-    );
+    let blobs: Vec<_> = all.iter().flat_map(blobs_of).collect();
+    write_layout(layout.path(), &[("1", &index)], &blobs);
     registry.push(layout.path(), "1", "docker:1", &["--format", "v2s2"]);
+    all
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo; run `tests/run`"]
+fn a_docker_manifest_list() {
+    let registry = Distribution::start();
+    push_docker_list(&registry);
     let directory = tempfile::tempdir().expect("a directory");
     let inspection =
         n2c_in(directory.path(), &["inspect", "--json", &registry.reference("docker:1")]).json();
@@ -198,15 +201,7 @@ fn a_docker_manifest_list() {
 #[ignore = "needs docker-registry, skopeo and umoci; run `tests/run`"]
 fn docker_manifests_become_oci_where_that_is_asked_for() {
     let registry = Distribution::start();
-    let layout = tempfile::tempdir().expect("a directory");
-    let all = ["linux/amd64", "linux/arm64/v8"].map(|platform| busybox(platform, true));
-    let index = images::index(&[
-        all[0].manifest.entry("linux/amd64"),
-        all[1].manifest.entry("linux/arm64/v8"),
-    ]);
-    let blobs: Vec<_> = all.iter().flat_map(blobs_of).collect();
-    write_layout(layout.path(), &[("1", &index)], &blobs);
-    registry.push(layout.path(), "1", "docker:1", &["--format", "v2s2"]);
+    let all = push_docker_list(&registry);
     let directory = tempfile::tempdir().expect("a directory");
     let reference = registry.reference("docker:1");
     let path = |name: &str| directory.path().join(name).display().to_string();

@@ -253,7 +253,7 @@ fn what_a_lockfile_says_is_no_shell_and_no_option() {
     );
 }
 
-// The table that `src/platform.rs` is held to as well.
+// The table that `src/oci/platform.rs` is held to as well.
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
 fn platforms_are_chosen_as_by_the_program() {

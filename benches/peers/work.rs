@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::Contender;
-use crate::Work;
-use crate::distance;
-use crate::images;
 use crate::store::{self, Store};
 use crate::support::images::{Blob, Image, index, write_layout};
 use crate::support::program::n2c_in;
 use crate::support::tools::Distribution;
+use crate::{Contender, Work, distance, images};
 
 const N2C: &str = env!("CARGO_BIN_EXE_n2c");
 const ROUND_TRIP: Duration = Duration::from_millis(50);

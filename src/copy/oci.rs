@@ -111,8 +111,7 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
 /// What is in a layout's `index.json`, or in that of a new one.
 fn read_index(directory: &Path) -> Result<Index, Error> {
     match files::read(&directory.join(INDEX), manifest::SIZE_LIMIT) {
-        Ok(text) => json::check(&text, VALUE_LIMIT)
-            .and_then(|()| serde_json::from_slice(&text))
+        Ok(text) => json::parse(&text, VALUE_LIMIT)
             .map_err(|source| Error::Index { path: directory.to_owned(), source }),
         Err(error) if error.is_missing() => Ok(Index::default()),
         Err(error) => Err(error.into()),

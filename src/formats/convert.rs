@@ -129,29 +129,18 @@ fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {
 /// The config with the fields that OCI's has.
 fn oci_config(config: &ImageConfig) -> Vec<u8> {
     let all = config.object();
-    let mut kept = with_time(fields(all, &IMAGE_FIELDS));
-    // These are there also where they are empty.
-    for (name, before) in [("os", "os.version"), ("architecture", "os")] {
-        if !kept.contains_key(name) {
-            let is_behind = |key: &str| {
-                let place = |wanted: &str| IMAGE_FIELDS.iter().position(|field| *field == wanted);
-                place(key) >= place(before)
-            };
-            let position = kept.keys().position(|key| is_behind(key)).unwrap_or(kept.len());
-            kept.shift_insert(position, name.to_owned(), json!(""));
-        }
-    }
+    let mut kept = with_time(fields(all, &IMAGE_FIELDS, &["architecture", "os"]));
     let object = |name: &str| all.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
     // In the types that Go's struct has.
-    let (run_config, _) = image_json::inherited(&object("config"), Inherit::All);
-    let names: Vec<&str> = run_config.keys().map(String::as_str).collect();
-    kept.insert("config".to_owned(), sorted(fields(&run_config, &names)));
+    let (mut run_config, _) = image_json::inherited(&object("config"), Inherit::All);
+    run_config.retain(|_, value| !is_empty(value));
+    kept.insert("config".to_owned(), sorted(run_config));
     let diff_ids: Vec<String> = config.diff_ids().iter().map(ToString::to_string).collect();
     kept.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
     let history = all.get("history").and_then(Value::as_array).into_iter().flatten();
     let history: Vec<Value> = history
         .filter_map(Value::as_object)
-        .map(|step| with_time(fields(step, &HISTORY_FIELDS)).into())
+        .map(|step| with_time(fields(step, &HISTORY_FIELDS, &[])).into())
         .collect();
     if !history.is_empty() {
         kept.insert("history".to_owned(), history.into());
@@ -159,22 +148,26 @@ fn oci_config(config: &ImageConfig) -> Vec<u8> {
     go_json(&Value::Object(kept))
 }
 
-/// Those of `names` that are there and not what Go leaves out as empty.
-fn fields(object: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
-    let is_empty = |value: &Value| match value {
+/// Whether Go leaves a value out as empty.
+fn is_empty(value: &Value) -> bool {
+    match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),
         Value::Array(values) => values.is_empty(),
         Value::Object(values) => values.is_empty(),
         _ => false,
+    }
+}
+
+/// Those of `names` that are there and not empty, and those of `always` as empty texts
+/// where they are not.
+fn fields(object: &Map<String, Value>, names: &[&str], always: &[&str]) -> Map<String, Value> {
+    let field = |name: &&str| {
+        let value = object.get(*name).filter(|value| !is_empty(value)).cloned();
+        let value = value.or_else(|| always.contains(name).then(|| json!("")))?;
+        Some(((*name).to_owned(), value))
     };
-    names
-        .iter()
-        .filter_map(|name| {
-            let value = object.get(*name).filter(|value| !is_empty(value))?;
-            Some(((*name).to_owned(), value.clone()))
-        })
-        .collect()
+    names.iter().filter_map(field).collect()
 }
 
 /// The same with `created` as Go writes a time again: without zeros at the end of the

@@ -170,8 +170,7 @@ impl OciLayout {
         file(MARKER).map_err(not_a_layout)?;
         let index = file(INDEX).map_err(not_a_layout)?;
         let index = Verified::as_found(index);
-        let raw: RawIndex = json::check(index.bytes(), VALUE_LIMIT)
-            .and_then(|()| serde_json::from_slice(index.bytes()))
+        let raw: RawIndex = json::parse(index.bytes(), VALUE_LIMIT)
             .map_err(|source| Error::Shape { directory: self.directory().to_owned(), source })?;
         if let Some(digest) = self.reference.digest() {
             if index.digest() == digest {

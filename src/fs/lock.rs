@@ -2,8 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A directory that is made where there is none, and that no other run changes
 /// while this exists. Directories that were made for it go again, where they are
@@ -11,7 +10,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct DirectoryLock {
     /// Those that were made, the innermost first.
-    made: Vec<std::path::PathBuf>,
+    made: Vec<PathBuf>,
     /// Released last.
     _lock: File,
 }
@@ -36,7 +35,7 @@ impl DirectoryLock {
                 let _ = lock.lock();
             }
             let (locked, now) = (lock.metadata()?, fs::metadata(directory));
-            if now.is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino())) {
+            if now.is_ok_and(|now| super::is_same(&now, &locked)) {
                 return Ok(Self { made, _lock: lock });
             }
         }

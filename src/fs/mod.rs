@@ -4,8 +4,9 @@ mod lock;
 mod output;
 mod temporary;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Diagnose, Kind};
@@ -123,6 +124,11 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 fn write_to(mut output: OutputFile, bytes: &[u8]) -> Result<(), Error> {
     output.write_all(bytes)?;
     output.commit()
+}
+
+/// Whether two paths or descriptors led to one file or directory.
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// A file without a name in `$TMPDIR`.

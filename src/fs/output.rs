@@ -3,11 +3,11 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::temporary::{Temporary, sweep};
-use super::{Error, at, in_temporary, unnamed};
+use super::{Error, at, in_temporary, is_same, unnamed};
 
 /// The mode of a file for everybody, less the umask.
 const FOR_ALL: u32 = 0o666;
@@ -186,8 +186,7 @@ fn fill(temporary: Temporary, target: &Path) -> io::Result<()> {
     // Of several that would fill it, one is first; the others find another file there.
     let _ = empty.lock();
     let (locked, now) = (empty.metadata()?, fs::metadata(target)?);
-    let is_same = (locked.dev(), locked.ino()) == (now.dev(), now.ino());
-    if !is_same || now.len() > 0 {
+    if !is_same(&locked, &now) || now.len() > 0 {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     temporary.replace(target)

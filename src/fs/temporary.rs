@@ -199,7 +199,7 @@ fn remove_if_left(path: &Path) -> io::Result<()> {
     }
     // What has its name now is what was locked.
     let now = fs::symlink_metadata(path)?;
-    if (now.dev(), now.ino()) != (found.dev(), found.ino()) {
+    if !super::is_same(&now, &found) {
         return Ok(());
     }
     if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }

@@ -80,7 +80,7 @@ impl ImageConfig {
     /// Reads a verified config. `subject` names the image in errors.
     pub fn parse(subject: &str, raw: &Verified) -> Result<Self, Error> {
         let shape = |source| Error::Shape { subject: subject.to_owned(), source };
-        let object = json::object(raw.bytes(), VALUE_LIMIT).map_err(shape)?;
+        let object: Map<String, Value> = json::parse(raw.bytes(), VALUE_LIMIT).map_err(shape)?;
         let config = RawConfig::deserialize(&object).map_err(shape)?;
         let platform = Platform::served(
             config.os.as_deref().unwrap_or_default(),

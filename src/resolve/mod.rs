@@ -94,10 +94,7 @@ impl<'a> Resolution<'a> {
     ) -> Result<Self, Error> {
         let subject = format!("`{location}`");
         let root = Document::parse(&subject, served.raw, served.content_type.as_deref())?;
-        let by_digest = match location {
-            Location::Registry(reference) => reference.digest().is_some(),
-            Location::OciLayout(layout) => layout.digest().is_some(),
-        };
+        let by_digest = location.digest().is_some();
         let location = location.pinned(root.raw().digest().clone());
         let (images, looked_up) = (Mutex::default(), OnceCell::new());
         Ok(Self { source, location, subject, root, observer, by_digest, images, looked_up })

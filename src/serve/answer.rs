@@ -33,9 +33,15 @@ pub(super) type Answer = Response<BoxBody<Bytes, io::Error>>;
 #[derive(Debug, Eq, PartialEq)]
 enum Asked<'a> {
     Root,
-    Manifest(&'a str, &'a str),
-    Blob(&'a str, &'a str),
-    Tags(&'a str),
+    /// Something of a repository.
+    Of(&'a str, Resource<'a>),
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Resource<'a> {
+    Manifest(&'a str),
+    Blob(&'a str),
+    Tags,
 }
 
 /// Answers a request. Never fails: what is wrong is an answer too. The body of an answer
@@ -61,18 +67,16 @@ fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> A
     let Some(asked) = parse(path) else {
         return error(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path");
     };
-    let name = match asked {
-        Asked::Root => return json_answer(StatusCode::OK, &json!({})),
-        Asked::Manifest(name, _) | Asked::Blob(name, _) | Asked::Tags(name) => name,
+    let Asked::Of(name, resource) = asked else {
+        return json_answer(StatusCode::OK, &json!({}));
     };
     let Some(repository) = catalog.repository(name) else {
         return error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such repository");
     };
-    match asked {
-        Asked::Root => json_answer(StatusCode::OK, &json!({})),
-        Asked::Manifest(_, target) => manifest(repository, target),
-        Asked::Blob(_, digest) => blob(repository, digest, range),
-        Asked::Tags(_) => tags(repository, name, query),
+    match resource {
+        Resource::Manifest(target) => manifest(repository, target),
+        Resource::Blob(digest) => blob(repository, digest, range),
+        Resource::Tags => tags(repository, name, query),
     }
 }
 
@@ -84,12 +88,13 @@ fn parse(path: &str) -> Option<Asked<'_>> {
     }
     let (rest, last) = rest.rsplit_once('/')?;
     let (name, kind) = rest.rsplit_once('/')?;
-    match (kind, last) {
-        ("manifests", target) => Some(Asked::Manifest(name, target)),
-        ("blobs", digest) => Some(Asked::Blob(name, digest)),
-        ("tags", "list") => Some(Asked::Tags(name)),
-        _ => None,
-    }
+    let resource = match (kind, last) {
+        ("manifests", target) => Resource::Manifest(target),
+        ("blobs", digest) => Resource::Blob(digest),
+        ("tags", "list") => Resource::Tags,
+        _ => return None,
+    };
+    Some(Asked::Of(name, resource))
 }
 
 fn manifest(repository: &Repository, target: &str) -> Answer {
@@ -260,8 +265,8 @@ mod tests {
     #[test]
     fn paths_are_taken_as_they_are_written() {
         assert_eq!(parse("/v2/"), Some(Asked::Root));
-        assert_eq!(parse("/v2/a/b/manifests/1"), Some(Asked::Manifest("a/b", "1")));
-        assert_eq!(parse("/v2/a/tags/list"), Some(Asked::Tags("a")));
+        assert_eq!(parse("/v2/a/b/manifests/1"), Some(Asked::Of("a/b", Resource::Manifest("1"))));
+        assert_eq!(parse("/v2/a/tags/list"), Some(Asked::Of("a", Resource::Tags)));
         for path in ["", "/", "/v1/", "/v2", "/v2/a", "/v2/a/blobs/uploads/x/", "/v2/a/other/b"] {
             assert_eq!(parse(path), None, "{path}");
         }

@@ -11,7 +11,7 @@ use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
 use crate::oci::location::Location;
 use crate::oci::manifest::{self, Descriptor, Document, ImageManifest};
-use crate::oci::reference::Repository;
+use crate::oci::reference::{Reference, Repository};
 use crate::registry::{BlobRequest, Client};
 use crate::store::StoreDirectory;
 use crate::stream::sink::{self, Sink};
@@ -101,7 +101,7 @@ impl<'a> Locked<'a> {
 
     fn repository(&self, digest: &Digest) -> Result<&Repository, Error> {
         let reference = self.lockfile.location().and_then(Location::reference);
-        reference.map(crate::oci::reference::Reference::repository).ok_or_else(|| Error::Nowhere {
+        reference.map(Reference::repository).ok_or_else(|| Error::Nowhere {
             file: self.lockfile.file().to_owned(),
             digest: digest.clone(),
         })

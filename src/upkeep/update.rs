@@ -225,13 +225,12 @@ impl<'a> Updater<'a> {
             };
             outcomes.push(match relocked.await {
                 // What is in another order than the registry has it is put right.
-                Ok(fresh) if fresh.to_text() != lockfile.to_text() => {
-                    match compare(lockfile, fresh.clone()) {
-                        Outcome::Fresh => Outcome::Stale(Box::new(fresh)),
-                        outcome => outcome,
+                Ok(fresh) => match compare(lockfile, fresh.clone()) {
+                    Outcome::Fresh if fresh.to_text() != lockfile.to_text() => {
+                        Outcome::Stale(Box::new(fresh))
                     }
-                }
-                Ok(fresh) => compare(lockfile, fresh),
+                    outcome => outcome,
+                },
                 Err(error) => Outcome::Failed(Box::new(error)),
             });
         }
@@ -321,20 +320,20 @@ impl<'a> Updater<'a> {
         let mut entries = Vec::new();
         for entry in lockfile.entries() {
             let digest = &entry.manifest().config().digest;
-            let config = match configs.get(digest) {
-                Some(config) => config.clone(),
-                None => locked.config(entry).await?,
-            };
-            configs.insert(digest.clone(), config.clone());
+            if !configs.contains_key(digest) {
+                configs.insert(digest.clone(), locked.config(entry).await?);
+            }
             let subject = format!("`{}`", lockfile.file());
+            let config = configs[digest].clone();
+            // As many diff IDs as layers.
             let image = Image::new(&subject, entry.manifest().clone(), config)?;
             let pin = entry.pin().ok_or(Error::Nameless)?;
-            if entry.with_config(image.config()).has_config(image.config()) {
-                entries.push(entry.with_config(image.config()));
-            } else {
+            let proved = entry.with_config(image.config());
+            if !proved.has_config(image.config()) {
                 let (reference, lost) = (location.to_string(), vec![pin.platform.clone()]);
                 return Err(Error::Lost { reference, lost });
             }
+            entries.push(proved);
         }
         Ok(lockfile.with(location, entries))
     }

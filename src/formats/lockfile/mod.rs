@@ -262,7 +262,7 @@ impl Lockfile {
     /// Reads a lockfile or a plain manifest. `file` names it in errors.
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
         let shape = |source| Error::Shape { file: file.to_owned(), source };
-        let mut object = json::object(text, VALUE_LIMIT).map_err(shape)?;
+        let mut object: Map<String, Value> = json::parse(text, VALUE_LIMIT).map_err(shape)?;
         let section = object.get("n2c");
         if let Some(version) = section.and_then(|n2c| n2c.get("version")).and_then(Value::as_u64)
             && version > VERSION

@@ -205,7 +205,7 @@ fn parse_object(
     bytes: &[u8],
     content_type: Option<&str>,
 ) -> Result<Map<String, Value>, Error> {
-    json::object(bytes, VALUE_LIMIT).map_err(|source| {
+    json::parse(bytes, VALUE_LIMIT).map_err(|source| {
         // Broken JSON keeps its parser's message; anything else is shown.
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
         if first == Some(&b'{') {
