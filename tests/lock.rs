@@ -87,6 +87,27 @@ fn what_a_lockfile_says_survives_reading_and_writing() {
 
 // "With no auth that is 3 requests; with a bearer token, 5."
 #[test]
+fn a_default_is_said_once() {
+    let (registry, _, _) = registry_with(&["linux/amd64", "linux/arm64/v8"]);
+    let image = registry.reference("app:1");
+    let directory = tempfile::tempdir().expect("a directory");
+    for (number, arguments) in [
+        &["lock", &image, "--os", "linux"][..],
+        &["lock", &image],
+        &["hash", &image, "--os", "linux"],
+        &["pull", &image, "oci:layout", "--os", "linux"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let run = n2c_in(directory.path(), arguments);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let said = run.stderr.matches("for this machine").count();
+        assert_eq!(said, 1, "{number}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn no_layer_is_asked_for() {
     let (registry, all, _) = registry_with(&["linux/amd64"]);
     let reference = registry.reference("app:1");

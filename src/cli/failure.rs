@@ -4,9 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use n2c::Diagnose;
-use n2c::Kind;
 use n2c::oci::reference::Repository;
+use n2c::{Diagnose, Kind};
 use tokio::signal::unix::SignalKind;
 
 /// An error that a command ends with.
@@ -177,7 +176,7 @@ impl Diagnose for Failed {
 pub(crate) struct Outdated {
     pub(crate) stale: usize,
     pub(crate) total: usize,
-    /// What brings them up to date.
+    /// The command that brings them up to date.
     pub(crate) command: &'static str,
 }
 
@@ -204,6 +203,6 @@ impl Diagnose for Outdated {
     }
 
     fn hint(&self) -> Option<String> {
-        Some(format!("run `{}`", self.command))
+        Some(format!("run `n2c {}`", self.command))
     }
 }

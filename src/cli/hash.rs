@@ -14,7 +14,7 @@ use n2c::store::{Ingestion, Store, StoreDirectory, sanitise_name};
 use serde_json::{Map, Value};
 
 use super::failure::{Failure, Runtime, Usage};
-use super::platforms::PlatformOptions;
+use super::platforms::{self, PlatformOptions};
 use super::report::Report;
 use super::{Jobs, RegistryOptions};
 
@@ -88,13 +88,9 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     }
     let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
-    // A single image that a digest names is taken as it is.
-    let only = if named.is_empty() { resolution.only() } else { None };
-    let image = if let Some(only) = only {
-        only.image().await?
-    } else {
-        let platforms = options.platforms.named_or_host(report)?;
-        resolution.image(&platforms[0]).await?
+    let image = match platforms::as_it_is(&named, &resolution) {
+        Some(only) => only.image().await?,
+        None => resolution.image(&platforms::or_host(named, report)[0]).await?,
     };
     let image_name = reference.repository().to_string();
     let tag = options.final_image_tag.as_deref().or(reference.tag()).unwrap_or("latest");

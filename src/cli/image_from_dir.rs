@@ -13,7 +13,7 @@ use n2c::resolve::{self, Resolution};
 use super::failure::{Failure, Usage};
 use super::image_from_manifest::{ImageToWrite, Inherit};
 use super::lockfiles;
-use super::platforms::PlatformOptions;
+use super::platforms::{self, PlatformOptions};
 use super::report::Report;
 
 #[derive(Args)]
@@ -49,7 +49,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let entry = manifest.entry(None)?;
     let blobs = BlobMap::in_directory(entry, directory);
     let image = ImageToWrite { output: &options.output, file: manifest.file(), entry, blobs };
-    image.write(&options.platforms, options.inherit, report)
+    image.write(options.platforms.named(report)?.first(), options.inherit, report)
 }
 
 async fn from_layout(
@@ -59,16 +59,16 @@ async fn from_layout(
 ) -> Result<(), Failure> {
     let resolution = Resolution::open_layout(layout, &**report)?;
     // Where there is one image, it is the one, whatever it is for.
-    let mut platforms = options.platforms.named(report)?;
-    if platforms.is_empty() {
-        platforms = match resolution.platforms().await {
+    let named = options.platforms.named(report)?;
+    let platforms = if named.is_empty() {
+        match resolution.platforms().await {
             Ok(platforms) if platforms.len() == 1 => platforms,
-            Ok(_) | Err(resolve::Error::Unnamed { .. }) => {
-                options.platforms.named_or_host(report)?
-            }
+            Ok(_) | Err(resolve::Error::Unnamed { .. }) => platforms::or_host(Vec::new(), report),
             Err(error) => return Err(error.into()),
-        };
-    }
+        }
+    } else {
+        named
+    };
     let [platform] = platforms.as_slice() else {
         return Err(Usage::new("image.json is for one platform", "name one `--platform`").into());
     };
@@ -77,5 +77,5 @@ async fn from_layout(
     let blobs = BlobMap::in_layout(&entry, layout.directory());
     let (output, file) = (options.output.as_path(), options.directory.as_str());
     let image = ImageToWrite { output, file, entry: &entry, blobs };
-    image.write(&options.platforms, options.inherit, report)
+    image.write(Some(platform), options.inherit, report)
 }

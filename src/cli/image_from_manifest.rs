@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use n2c::formats::blob_map::{self, BlobMap};
 use n2c::formats::image_json::{self, ImageJson};
 use n2c::formats::lockfile::{self, Entry};
+use n2c::oci::platform::Platform;
 use n2c::store::StoreDirectory;
 
 use super::failure::Failure;
@@ -56,7 +57,9 @@ impl From<Inherit> for image_json::Inherit {
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let lockfile = lockfiles::read(&options.manifest)?;
     let text = "image.json is for one platform";
-    let entry = lockfiles::one_entry(&lockfile, &options.platforms, text, report)?;
+    let named = options.platforms.named(report)?;
+    let wanted = named.first().cloned();
+    let entry = lockfiles::one_entry(&lockfile, named, text, report)?;
     let blobs = match &options.blobs {
         Some(path) => BlobMap::parse(
             &path.display().to_string(),
@@ -65,7 +68,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         None => BlobMap::in_store([entry], &StoreDirectory::of_environment()?),
     };
     let image = ImageToWrite { output: &options.output, file: lockfile.file(), entry, blobs };
-    image.write(&options.platforms, options.inherit, report)
+    image.write(wanted.as_ref(), options.inherit, report)
 }
 
 /// The image.json of `entry`, which is in `file`.
@@ -77,9 +80,10 @@ pub(crate) struct ImageToWrite<'a> {
 }
 
 impl ImageToWrite<'_> {
+    /// Writes it, for `wanted` where a platform was named.
     pub(crate) fn write(
         &self,
-        platforms: &PlatformOptions,
+        wanted: Option<&Platform>,
         inherit: Inherit,
         report: &Report,
     ) -> Result<(), Failure> {
@@ -87,15 +91,14 @@ impl ImageToWrite<'_> {
         let pinned = self.entry.pin().map(|pin| &pin.platform);
         // Of a plain manifest, its config alone says what it is for.
         let built = image.config().platform().filter(|_| pinned.is_none());
-        let named = platforms.named(report)?;
-        if let (Some(built), [wanted]) = (built, named.as_slice())
+        if let (Some(built), Some(wanted)) = (built, wanted)
             && wanted.distance(built).is_none()
         {
             let (file, wanted) = (self.file.to_owned(), wanted.clone());
             let available = vec![built.clone()];
             return Err(lockfile::Error::NoPlatform { file, wanted, available }.into());
         }
-        let platform = pinned.or(named.first());
+        let platform = pinned.or(wanted);
         let json = ImageJson::new(&image, &self.blobs, inherit.into(), platform, report)?;
         Report::result(Some(self.output), json.to_text().as_bytes())
     }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use super::RegistryOptions;
 use super::explain::{self, Explanation, Recorder};
 use super::failure::{Failure, Stdout, Usage};
-use super::platforms::PlatformOptions;
+use super::platforms::{self, PlatformOptions};
 use super::report::Report;
 
 #[derive(Args)]
@@ -103,8 +103,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         }
     };
     if json {
-        let mut value = serde_json::to_value(&inspection).map_err(|error| Stdout(error.into()))?;
-        report.hide_in(&mut value);
+        let value = serde_json::to_value(&inspection).map_err(|error| Stdout(error.into()))?;
+        let value = report.hidden(value);
         let text = n2c::text::json(&format!("{value:#}\n"));
         Report::result(None, text.as_bytes())
     } else {
@@ -129,8 +129,7 @@ async fn inspect(
         Some(platform) => platform.clone(),
         None => Platform::host(),
     };
-    let only = if named.is_empty() { resolution.only() } else { None };
-    let found = match only {
+    let found = match platforms::as_it_is(&named, &resolution) {
         Some(only) => only.image().await,
         None => resolution.image(&wanted).await,
     };

@@ -11,7 +11,7 @@ use n2c::resolve::Resolution;
 
 use super::RegistryOptions;
 use super::failure::{Failure, Usage};
-use super::platforms::{AllPlatforms, PlatformOptions};
+use super::platforms::{self, AllPlatforms, PlatformOptions};
 use super::report::Report;
 
 #[derive(Args)]
@@ -47,8 +47,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
     let keyed = is_all || named.len() > 1;
-    // A single image that a digest names is taken as it is.
-    let only = if named.is_empty() && !is_all { resolution.only() } else { None };
+    let only = platforms::as_it_is(&named, &resolution).filter(|_| !is_all);
     let (platforms, images) = if let Some(only) = only {
         let image = only.image().await?;
         let platform = if let Some(platform) = image.config().platform() {
@@ -62,11 +61,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         };
         (vec![platform], vec![image])
     } else {
-        let platforms = if is_all {
-            resolution.platforms().await?
-        } else {
-            options.platforms.named_or_host(report)?
-        };
+        let platforms =
+            if is_all { resolution.platforms().await? } else { platforms::or_host(named, report) };
         let images = resolution.images(&platforms).await?;
         (platforms, images)
     };

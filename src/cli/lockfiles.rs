@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use n2c::formats::lockfile::{self, Entry, Lockfile};
 use n2c::oci::location::Location;
+use n2c::oci::platform::Platform;
 use n2c::oci::reference::Repository;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
-use super::platforms::PlatformOptions;
+use super::platforms;
 use super::report::Report;
 
 /// Where lockfiles are, unless somebody says otherwise.
@@ -50,20 +51,20 @@ pub(crate) fn repository(lockfile: &Lockfile) -> Result<&Repository, Failure> {
 /// `refusal` says what is wrong with naming several.
 pub(crate) fn one_entry<'l>(
     lockfile: &'l Lockfile,
-    platforms: &PlatformOptions,
+    named: Vec<Platform>,
     refusal: &str,
     report: &Report,
 ) -> Result<&'l Entry, Failure> {
-    let platform = match platforms.named(report)?.as_slice() {
-        [] if lockfile.entries().len() > 1 => platforms.named_or_host(report)?.pop(),
-        [] => None,
-        [platform] => Some(platform.clone()),
-        _ => return Err(Usage::new(refusal, "name one `--platform`").into()),
-    };
-    Ok(lockfile.entry(platform.as_ref())?)
+    if named.len() > 1 {
+        return Err(Usage::new(refusal, "name one `--platform`").into());
+    }
+    let has_several = lockfile.entries().len() > 1;
+    let platforms = if has_several { platforms::or_host(named, report) } else { named };
+    Ok(lockfile.entry(platforms.first())?)
 }
 
-/// The lockfiles at `paths`, by their names, and those that can't be read. In directories, JSON files of others are passed over, which is said.
+/// The lockfiles at `paths`, by their names, and those that can't be read. In
+/// directories, JSON files of others are passed over, which is said.
 pub(crate) fn find(
     paths: &[PathBuf],
     report: &Report,

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use n2c::oci::platform::Platform;
+use n2c::resolve::{PendingImage, Resolution};
 
 use super::failure::Failure;
 use super::report::Report;
@@ -59,17 +60,25 @@ impl PlatformOptions {
         }
         Ok(platforms)
     }
+}
 
-    /// The platforms that were named, or this machine's, which is then said.
-    pub(crate) fn named_or_host(&self, report: &Report) -> Result<Vec<Platform>, Failure> {
-        let named = self.named(report)?;
-        if !named.is_empty() {
-            return Ok(named);
-        }
-        let host = Platform::host();
-        say_default(&host, report);
-        Ok(vec![host])
+/// The platforms that were named, or this machine's, which is then said.
+pub(crate) fn or_host(named: Vec<Platform>, report: &Report) -> Vec<Platform> {
+    if !named.is_empty() {
+        return named;
     }
+    let host = Platform::host();
+    say_default(&host, report);
+    vec![host]
+}
+
+/// A single image that a digest names, which is taken as it is where no platform was
+/// named.
+pub(crate) fn as_it_is<'r>(
+    named: &[Platform],
+    resolution: &'r Resolution<'_>,
+) -> Option<PendingImage<'r>> {
+    if named.is_empty() { resolution.only() } else { None }
 }
 
 fn say_default(platform: &Platform, report: &Report) {

@@ -20,7 +20,7 @@ use n2c::source::{Blobs, Locked};
 use n2c::store::StoreDirectory;
 
 use super::failure::{Failure, Usage};
-use super::platforms::{AllPlatforms, PlatformOptions};
+use super::platforms::{self, AllPlatforms, PlatformOptions};
 use super::report::Report;
 use super::{Jobs, RegistryOptions, lockfiles, output};
 
@@ -151,14 +151,13 @@ async fn pull_resolved(
     let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
     let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
-    // A single image that a digest names is taken as it is.
-    let mut only = if named.is_empty() && !is_all { resolution.only() } else { None };
+    let mut only = platforms::as_it_is(&named, &resolution).filter(|_| !is_all);
     let wanted = if is_all {
         None
-    } else if named.is_empty() && only.is_none() {
-        Some(options.platforms.named_or_host(report)?)
-    } else {
+    } else if only.is_some() {
         Some(named)
+    } else {
+        Some(platforms::or_host(named, report))
     };
     // Layers need not wait for the config where nothing is converted.
     if let (Destination::Directory(path), None) = (&destination, options.format) {
@@ -187,7 +186,7 @@ async fn pull_locked(
     if options.all.all_platforms && lockfile.entries().len() > 1 {
         return Err(Usage::new(text, "name one `--platform`").into());
     }
-    let entry = lockfiles::one_entry(lockfile, &options.platforms, text, report)?;
+    let entry = lockfiles::one_entry(lockfile, options.platforms.named(report)?, text, report)?;
     let client = options.registry.client(report)?;
     let locked = Locked::new(lockfile, StoreDirectory::of_environment()?, &client);
     // A docker archive has no place for the manifest, and so needs none.

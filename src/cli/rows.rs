@@ -4,11 +4,9 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use n2c::Diagnose;
-use n2c::Kind;
-use n2c::error_chain;
 use n2c::upkeep::difference::Difference;
 use n2c::upkeep::update::Outcome;
+use n2c::{Diagnose, Kind, error_chain};
 use serde_json::{Value, json};
 
 use super::difference;
@@ -123,7 +121,7 @@ impl Row {
             "status": self.status.name(),
             "reference": { "old": self.old, "new": self.new },
             "difference": self.difference,
-            "error": self.error.clone().map(|error| hidden(error, report)),
+            "error": self.error.clone().map(|error| report.hidden(error)),
         })
     }
 
@@ -152,16 +150,6 @@ impl Row {
             (None, None) => String::new(),
         }
     }
-}
-
-/// The texts of an error, without what is secret in them.
-pub(crate) fn hidden(mut error: Value, report: &Report) -> Value {
-    for text in error.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
-        if let Some(shown) = text.as_str().map(|text| report.hide(text)) {
-            *text = shown.into();
-        }
-    }
-    error
 }
 
 /// An error for programs.

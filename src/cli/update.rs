@@ -169,7 +169,12 @@ fn write_unless_edited(found: &Found, new: &Lockfile) -> Result<(), Failure> {
 
 /// Prints the report; the exit code is that of the first failure, else 3 where
 /// something is out of date.
-fn finish(mut rows: Vec<Row>, command: &str, form: &Form, report: &Report) -> Result<(), Failure> {
+fn finish(
+    mut rows: Vec<Row>,
+    command: &'static str,
+    form: &Form,
+    report: &Report,
+) -> Result<(), Failure> {
     rows.sort_by(|a, b| a.file.cmp(&b.file));
     rows::print(&rows, command, form, report)?;
     let count =
@@ -185,9 +190,6 @@ fn finish(mut rows: Vec<Row>, command: &str, form: &Form, report: &Report) -> Re
     }
     match count(&[Status::Stale, Status::IndexMoved]) {
         0 => Ok(()),
-        stale => {
-            let command = if command == "refresh" { "n2c refresh" } else { "n2c update" };
-            Err(Outdated { stale, total: rows.len(), command }.into())
-        }
+        stale => Err(Outdated { stale, total: rows.len(), command }.into()),
     }
 }

@@ -4,17 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use n2c::Diagnose as _;
-use n2c::Kind;
 use n2c::oci::digest::Digest;
 use n2c::store::StoreDirectory;
 use n2c::upkeep::verify::{self, Check, Verdict};
+use n2c::{Diagnose as _, Kind};
 use serde_json::{Value, json};
 
 use super::failure::{Failed, Failure};
 use super::lockfiles;
 use super::report::Report;
-use super::rows::{Row, VERSION, error_json, hidden, kind_name};
+use super::rows::{Row, VERSION, error_json, kind_name};
 use super::{RegistryOptions, Requests};
 
 #[derive(Args)]
@@ -42,17 +41,12 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let (found, unreadable) = lockfiles::find(&options.paths, report)?;
     let unreadable = Row::of_unreadable(&unreadable);
     let client = options.registry.client(report)?;
-    let mut lines = Vec::new();
     let (mut failed, total) = (unreadable.len(), unreadable.len() + found.len());
     let mut kind = unreadable.first().and_then(|row| row.kind);
-    for row in unreadable {
-        let line = if options.json {
-            Line::Json(row.json("verify", report))
-        } else {
-            Line::Text(row.text(report))
-        };
-        lines.push((row.file, line));
-    }
+    let mut results: Vec<(String, Looked)> = unreadable
+        .into_iter()
+        .map(|row| (row.file.clone(), Looked::Unreadable(Box::new(row))))
+        .collect();
     for found in found {
         let checks = if options.offline {
             verify::offline(&found.lockfile, &StoreDirectory::of_environment()?)
@@ -62,37 +56,35 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let first = checks.iter().find_map(|check| Some(check.failure()?.kind()));
         failed += usize::from(first.is_some());
         kind = kind.or(first);
-        let file = found.path.display().to_string();
-        let line = if options.json {
-            Line::Json(json(&file, &checks, report))
-        } else {
-            Line::Text(text(&file, &checks, report))
-        };
-        lines.push((file, line));
+        results.push((found.path.display().to_string(), Looked::Checked(checks)));
     }
-    lines.sort_by(|(one, _), (other, _)| one.cmp(other));
-    print(lines.into_iter().map(|(_, line)| line).collect(), report)?;
+    results.sort_by(|(one, _), (other, _)| one.cmp(other));
+    print(&results, options.json, report)?;
     match failed {
         0 => Ok(()),
         failed => Err(Failed { count: failed, total, kind: kind.unwrap_or(Kind::Other) }.into()),
     }
 }
 
-/// What is printed of a lockfile.
-enum Line {
-    Json(Value),
-    Text(String),
+/// What became of a lockfile.
+enum Looked {
+    Unreadable(Box<Row>),
+    Checked(Vec<Check>),
 }
 
-fn print(lines: Vec<Line>, report: &Report) -> Result<(), Failure> {
-    let (mut values, mut text) = (Vec::new(), String::new());
-    for line in lines {
-        match line {
-            Line::Json(value) => values.push(value),
-            Line::Text(line) => text.extend([line.as_str(), "\n"]),
-        }
+fn print(results: &[(String, Looked)], as_json: bool, report: &Report) -> Result<(), Failure> {
+    if as_json {
+        let value = |(file, looked): &(String, Looked)| match looked {
+            Looked::Unreadable(row) => row.json("verify", report),
+            Looked::Checked(checks) => json(file, checks, report),
+        };
+        return Report::json(&results.iter().map(value).collect::<Vec<_>>());
     }
-    if values.is_empty() { report.text(&text) } else { Report::json(&values) }
+    let lines = |(file, looked): &(String, Looked)| match looked {
+        Looked::Unreadable(row) => format!("{}\n", row.text(report)),
+        Looked::Checked(checks) => format!("{}\n", text(file, checks, report)),
+    };
+    report.text(&results.iter().map(lines).collect::<String>())
 }
 
 fn status(check: &Check) -> &'static str {
@@ -131,7 +123,7 @@ fn json(file: &str, checks: &[Check], report: &Report) -> Value {
                 "digest": check.digest.as_ref().map(Digest::to_string),
                 "platform": check.platform.as_ref().map(ToString::to_string),
                 "status": status(check),
-                "error": check.failure().map(|error| hidden(error_json(error), report)),
+                "error": check.failure().map(|error| report.hidden(error_json(error))),
             })
         })
         .collect();

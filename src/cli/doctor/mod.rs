@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use n2c::Diagnose as _;
-use n2c::Kind;
-use n2c::error_chain;
 use n2c::oci::reference::Reference;
 use n2c::registry::credentials::{CredentialStore, SANDBOX_FILE};
 use n2c::store::Store;
+use n2c::{Diagnose as _, Kind, error_chain};
 use nix::unistd::Group;
 
 use super::RegistryOptions;

@@ -85,8 +85,13 @@ impl Report {
         self.secrets.hide(text)
     }
 
-    /// Hides what is secret in all texts of a value.
-    pub(crate) fn hide_in(&self, value: &mut Value) {
+    /// A value without what is secret in its texts.
+    pub(crate) fn hidden(&self, mut value: Value) -> Value {
+        self.hide_in(&mut value);
+        value
+    }
+
+    fn hide_in(&self, value: &mut Value) {
         match value {
             Value::String(text) => *text = self.hide(text),
             Value::Array(values) => values.iter_mut().for_each(|value| self.hide_in(value)),
