@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use n2c::copy::{self, Destination, Images, Pull};
+use n2c::copy::{self, Destination, Pull};
 use n2c::formats::convert;
 use n2c::formats::docker_archive::Name;
 use n2c::formats::lockfile::Lockfile;
+use n2c::formats::oci_layout::Images;
 use n2c::fs::OutputFile;
 use n2c::oci::digest::Verified;
 use n2c::oci::image::Image;

@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use super::{Error, Pull, Region, write_at};
-use crate::formats::docker_archive::{DockerArchive, Layer, Name, padding};
+use crate::formats::docker_archive::{DockerArchive, Layer, Name};
 use crate::fs::{self as files, OutputFile};
 use crate::oci::digest::{self, Digest};
 use crate::oci::image::Image;
 use crate::source::Blobs;
 use crate::stream::decompress::{self, Decompressed, Decompressor};
 use crate::stream::sink::Sink;
+use crate::stream::tar::padding;
 
 impl<B: Blobs> Pull<'_, B> {
     /// Writes `image` into a docker archive, where it has these names.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::directory::VERSION;
 use super::docker::decompress;
-use super::{Content, Error, Pull};
-use crate::formats::docker_archive::{DockerArchive, Layer, Name, padding};
+use super::{Error, Pull};
+use crate::formats::content::Content;
+use crate::formats::docker_archive::{DockerArchive, Layer, Name};
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
@@ -13,6 +14,7 @@ use crate::oci::media_type;
 use crate::source::Blobs;
 use crate::store::nar::NarWriter;
 use crate::stream::sink::{HashSink, NullSink};
+use crate::stream::tar::padding;
 
 /// A gzip file ends with the length of what is in it, in so many bytes (RFC
 /// 1952 section 2.3.1).

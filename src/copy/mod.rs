@@ -10,7 +10,6 @@ mod docker;
 mod hash;
 mod oci;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
@@ -33,7 +32,6 @@ use crate::resolve;
 use crate::source::{self, Blobs};
 use crate::stream::sink::Region;
 pub use destination::Destination;
-pub use oci::Images;
 
 /// How many small blobs are fetched in the place of a large one.
 const SMALL_AT_ONCE: usize = 12;
@@ -369,21 +367,6 @@ pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
 fn is_whole(path: &Path, blob: &Descriptor) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == blob.size)
         && Digest::of_file(blob.digest.algorithm(), path).is_ok_and(|digest| digest == blob.digest)
-}
-
-/// A file of a directory or an archive.
-enum Content<'a> {
-    Here(Cow<'a, [u8]>),
-    ToFetch(&'a Descriptor),
-}
-
-impl Content<'_> {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Here(bytes) => bytes.len() as u64,
-            Self::ToFetch(blob) => blob.size,
-        }
-    }
 }
 
 /// Writes `bytes` into a part of a file.

@@ -7,90 +7,18 @@ use std::io;
 use std::path::Path;
 
 use futures_util::future;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use tar::{EntryType, Header};
 use tokio::sync::SetOnce;
 
-use super::{Content, Error, Pull, write_at};
-use crate::formats::docker_archive::padding;
-use crate::formats::oci_layout::{INDEX, MARKER, REF_NAME, blob_path};
+use super::{Error, Pull, write_at};
+use crate::formats::content::Content;
+use crate::formats::oci_layout::{INDEX, Images, Index, MARKER, VERSION, blob_path, contents};
 use crate::fs::{self as files, OutputFile};
-use crate::json::{self, VALUE_LIMIT};
 use crate::observer::{Event, Observer};
-use crate::oci::digest::{Digest, Verified};
-use crate::oci::image::Image;
+use crate::oci::digest::Digest;
 use crate::oci::manifest::{self, Descriptor};
-use crate::oci::media_type;
 use crate::source::Blobs;
 use crate::stream::sink::Region;
-
-/// What `oci-layout` holds.
-const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
-
-/// What goes into a layout.
-#[derive(Clone, Copy, Debug)]
-pub struct Images<'a> {
-    /// What the name in the layout leads to: an index, or the manifest of the
-    /// only image.
-    pub root: &'a Verified,
-    /// Its media type.
-    pub media_type: &'a str,
-    /// Further documents that the root leads to: the indexes between it and the
-    /// images, and what belongs to them, such as attestations.
-    pub others: &'a [Verified],
-    /// The blobs of those.
-    pub other_blobs: &'a [Descriptor],
-    /// The images.
-    pub images: &'a [Image],
-}
-
-impl Images<'_> {
-    /// The documents, each once.
-    fn documents(&self) -> BTreeMap<&Digest, &[u8]> {
-        let manifests = self.images.iter().map(|image| image.manifest().raw());
-        std::iter::once(self.root)
-            .chain(self.others)
-            .chain(manifests)
-            .map(|document| (document.digest(), document.bytes()))
-            .collect()
-    }
-
-    /// The configs and layers.
-    fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        self.images.iter().flat_map(|image| image.manifest().blobs()).chain(self.other_blobs)
-    }
-
-    /// The layers, and the blobs of what is no image.
-    fn layers(&self) -> impl Iterator<Item = &Descriptor> {
-        self.images.iter().flat_map(|image| image.manifest().layers()).chain(self.other_blobs)
-    }
-
-    /// Others convert Docker's manifests, which then have another digest.
-    fn warn(&self, observer: &dyn Observer) {
-        let is_docker =
-            |image: &Image| image.manifest().media_type() == media_type::DOCKER_MANIFEST;
-        if self.images.iter().any(is_docker) {
-            let text = "the manifest is Docker's and stays so, with its digest: containerd and a \
-                        current skopeo read it in an OCI layout; umoci, podman 4 and skopeo 1.9 \
-                        do not, and want `--format oci`";
-            observer.observe(&Event::Warning(text));
-        }
-    }
-
-    /// The line of `index.json` that leads to them.
-    fn entry(&self, name: Option<&str>) -> Value {
-        let mut entry = json!({
-            "mediaType": self.media_type,
-            "digest": self.root.digest().to_string(),
-            "size": self.root.bytes().len(),
-        });
-        if let Some(name) = name {
-            entry["annotations"] = json!({ REF_NAME: name });
-        }
-        entry
-    }
-}
+use crate::stream::tar::{self, Header, Kind, padding};
 
 /// Refuses a directory with something else in it.
 pub(super) fn check(directory: &Path) -> Result<(), Error> {
@@ -111,10 +39,20 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
 /// What is in a layout's `index.json`, or in that of a new one.
 fn read_index(directory: &Path) -> Result<Index, Error> {
     match files::read(&directory.join(INDEX), manifest::SIZE_LIMIT) {
-        Ok(text) => json::parse(&text, VALUE_LIMIT)
+        Ok(text) => Index::parse(&text)
             .map_err(|source| Error::Index { path: directory.to_owned(), source }),
         Err(error) if error.is_missing() => Ok(Index::default()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Says what others make of Docker's manifests in a layout.
+fn warn(images: &Images<'_>, observer: &dyn Observer) {
+    if images.have_docker_manifest() {
+        let text = "the manifest is Docker's and stays so, with its digest: containerd and a \
+                    current skopeo read it in an OCI layout; umoci, podman 4 and skopeo 1.9 \
+                    do not, and want `--format oci`";
+        observer.observe(&Event::Warning(text));
     }
 }
 
@@ -127,7 +65,7 @@ impl<B: Blobs> Pull<'_, B> {
         directory: &Path,
         name: Option<&str>,
     ) -> Result<(), Error> {
-        images.warn(self.observer);
+        warn(images, self.observer);
         let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
         check(directory)?;
         fs::create_dir_all(directory).map_err(prepare)?;
@@ -160,32 +98,8 @@ impl<B: Blobs> Pull<'_, B> {
         let lock = fs::File::open(directory).and_then(|layout| layout.lock().map(|()| layout));
         let _lock = lock.map_err(prepare)?;
         let index = read_index(directory)?;
-        Ok(files::replace(&directory.join(INDEX), &with_entry(index, images.entry(name)))?)
+        Ok(files::replace(&directory.join(INDEX), &index.with_entry(images.entry(name)))?)
     }
-}
-
-/// `index.json`, of which only the list is understood.
-#[derive(Default, Deserialize)]
-struct Index {
-    #[serde(default)]
-    manifests: Vec<Value>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-/// `index.json` with `entry` in it, instead of one of the same name.
-fn with_entry(index: Index, entry: Value) -> Vec<u8> {
-    let name = |entry: &Value| entry.get("annotations").and_then(|all| all.get(REF_NAME)).cloned();
-    let Index { manifests: mut entries, rest: mut index } = index;
-    entries.retain(|old| {
-        let is_same = name(old) == name(&entry);
-        !is_same || name(&entry).is_none() && old.get("digest") != entry.get("digest")
-    });
-    entries.push(entry);
-    index.entry("schemaVersion").or_insert(json!(2));
-    index.entry("mediaType").or_insert(json!(media_type::OCI_INDEX));
-    index.insert("manifests".to_owned(), entries.into());
-    Value::Object(index).to_string().into_bytes()
 }
 
 impl<B: Blobs> Pull<'_, B> {
@@ -197,16 +111,19 @@ impl<B: Blobs> Pull<'_, B> {
         mut output: OutputFile,
         name: Option<&str>,
     ) -> Result<(), Error> {
-        images.warn(self.observer);
+        warn(images, self.observer);
         let path = output.path().to_owned();
         let write_error = |source| files::Error::Write { path: path.clone(), source };
         let file = &*output.file();
         let (mut position, mut places) = (0, BTreeMap::new());
         for (name, content) in contents(images, name) {
             let size = content.as_ref().map_or(0, Content::size);
-            let header = header(&name, size, content.is_none()).map_err(write_error)?;
-            write_at(file, position, header.as_bytes(), &path)?;
-            position += header.as_bytes().len() as u64;
+            let (kind, mode) =
+                if content.is_some() { (Kind::File, 0o644) } else { (Kind::Directory, 0o755) };
+            let header = Header::new(kind, name.as_bytes(), mode, size).encode();
+            let header = header.map_err(|error| write_error(io::Error::other(error)))?;
+            write_at(file, position, &header, &path)?;
+            position += header.len() as u64;
             match content {
                 None => {}
                 Some(Content::Here(bytes)) => write_at(file, position, &bytes, &path)?,
@@ -220,7 +137,7 @@ impl<B: Blobs> Pull<'_, B> {
             position = end.filter(|end| i64::try_from(*end).is_ok()).ok_or_else(too_large)?;
         }
         // Two blocks of zeros end it; what is between the files is zero as well.
-        file.set_len(position + 1024).map_err(write_error)?;
+        file.set_len(position + tar::END.len() as u64).map_err(write_error)?;
         let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
         self.fetch_all(blobs, async |blob| {
             let start = places[&blob.digest].0;
@@ -230,82 +147,5 @@ impl<B: Blobs> Pull<'_, B> {
         })
         .await?;
         Ok(output.commit()?)
-    }
-}
-
-/// The files of a layout, and its folders, by their names.
-fn contents<'a>(
-    images: &'a Images<'_>,
-    name: Option<&str>,
-) -> BTreeMap<String, Option<Content<'a>>> {
-    let mut contents = BTreeMap::new();
-    let index = with_entry(Index::default(), images.entry(name));
-    contents.insert(INDEX.to_owned(), Some(Content::Here(index.into())));
-    contents.insert(MARKER.to_owned(), Some(Content::Here(VERSION.as_bytes().into())));
-    contents.insert("blobs/".to_owned(), None);
-    let mut add = |digest: &Digest, content| {
-        let folder = format!("blobs/{}/", digest.algorithm().name());
-        contents.insert(format!("{folder}{}", digest.hex()), Some(content));
-        contents.insert(folder, None);
-    };
-    for blob in images.layers() {
-        add(&blob.digest, Content::ToFetch(blob));
-    }
-    for image in images.images {
-        let config = image.config().raw();
-        add(config.digest(), Content::Here(config.bytes().into()));
-    }
-    for (digest, bytes) in images.documents() {
-        add(digest, Content::Here(bytes.into()));
-    }
-    contents
-}
-
-/// A header with nothing of this machine or time in it.
-fn header(name: &str, size: u64, is_folder: bool) -> io::Result<Header> {
-    let mut header = Header::new_ustar();
-    header.set_entry_type(if is_folder { EntryType::Directory } else { EntryType::Regular });
-    header.set_path(name)?;
-    header.set_mode(if is_folder { 0o755 } else { 0o644 });
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    header.set_cksum();
-    Ok(header)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_takes_the_place_of_its_namesake_only() {
-        let entry = |digest: &str, name: Option<&str>| {
-            let mut entry = json!({ "digest": digest });
-            if let Some(name) = name {
-                entry["annotations"] = json!({ REF_NAME: name });
-            }
-            entry
-        };
-        let mut index = Index::default();
-        for (new, expected) in [
-            (entry("a", Some("1")), vec![entry("a", Some("1"))]),
-            (entry("b", Some("2")), vec![entry("a", Some("1")), entry("b", Some("2"))]),
-            (entry("c", Some("1")), vec![entry("b", Some("2")), entry("c", Some("1"))]),
-            (
-                entry("d", None),
-                vec![entry("b", Some("2")), entry("c", Some("1")), entry("d", None)],
-            ),
-            (
-                entry("d", None),
-                vec![entry("b", Some("2")), entry("c", Some("1")), entry("d", None)],
-            ),
-        ] {
-            let text = with_entry(index, new);
-            index = serde_json::from_slice(&text).expect("JSON");
-            assert_eq!(index.manifests, expected);
-        }
-        assert_eq!(index.rest["schemaVersion"], 2);
     }
 }

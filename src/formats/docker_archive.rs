@@ -7,22 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tar::{EntryType, Header};
 
-use crate::error::{Diagnose, Kind};
+use crate::error::{self, Diagnose};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
 use crate::oci::reference::{Reference, Repository};
+use crate::stream::tar::{self, Header, Kind, padding};
 
-/// Headers and contents fill whole blocks of so many bytes.
-const BLOCK: usize = 512;
-/// The first size that eleven octal digits can't hold, in bytes: 8 GiB.
-const USTAR_SIZE_LIMIT: u64 = 1 << 33;
 /// What of the config is said once more of the last layer.
 const LAST_LAYER_KEYS: [&str; 7] =
     ["architecture", "config", "container", "container_config", "created", "docker_version", "os"];
@@ -47,15 +42,15 @@ pub enum Error {
     Config(#[source] serde_json::Error),
     /// A header can't be made.
     #[error("failed to make a docker archive")]
-    Header(#[source] io::Error),
+    Header(#[from] tar::Error),
 }
 
 impl Diagnose for Error {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> error::Kind {
         match self {
-            Self::Pinned { .. } => Kind::Usage,
-            Self::Algorithm { .. } | Self::Config(_) => Kind::Verification,
-            Self::Header(_) => Kind::Other,
+            Self::Pinned { .. } => error::Kind::Usage,
+            Self::Algorithm { .. } | Self::Config(_) => error::Kind::Verification,
+            Self::Header(_) => error::Kind::Other,
         }
     }
 
@@ -162,7 +157,7 @@ impl<'a> DockerArchive<'a> {
             }
         }
         append(&mut end, "repositories", &to_json(&repositories)?)?;
-        end.extend_from_slice(&[0; 2 * BLOCK]);
+        end.extend_from_slice(&tar::END);
         Ok(end)
     }
 
@@ -206,16 +201,6 @@ impl Layer<'_> {
     }
 }
 
-/// How many zero bytes stand behind a content of `size` bytes.
-#[must_use]
-pub const fn padding(size: u64) -> usize {
-    let block = BLOCK as u64;
-    // Less than a block.
-    #[allow(clippy::cast_possible_truncation)]
-    let padding = ((block - size % block) % block) as usize;
-    padding
-}
-
 fn layer_file(diff_id: &Digest) -> String {
     format!("{}.tar", diff_id.hex())
 }
@@ -229,59 +214,13 @@ fn append(archive: &mut Vec<u8>, name: &str, content: &[u8]) -> Result<(), Error
 }
 
 fn append_link(archive: &mut Vec<u8>, name: &str, target: &str) -> Result<(), Error> {
-    let mut header = Header::new_ustar();
-    header.set_entry_type(EntryType::Symlink);
-    header.set_link_name(target).map_err(Error::Header)?;
-    archive.extend(finished(header, name, 0, 0)?);
+    let header = Header::new(Kind::Link, name.as_bytes(), 0, 0);
+    archive.extend(Header { link_name: target.as_bytes(), ..header }.encode()?);
     Ok(())
 }
 
 fn header(name: &str, size: u64) -> Result<Vec<u8>, Error> {
-    let mut header = Header::new_ustar();
-    header.set_entry_type(EntryType::Regular);
-    if size < USTAR_SIZE_LIMIT {
-        return finished(header, name, 0o444, size);
-    }
-    // As Go's archive/tar does it: the size stands in a header of its own.
-    let record = pax_record("size", &size.to_string());
-    let mut extended = Header::new_ustar();
-    extended.set_entry_type(EntryType::XHeader);
-    let record_size = record.len() as u64;
-    let mut bytes = finished(extended, &format!("PaxHeaders.0/{name}"), 0, record_size)?;
-    bytes.extend_from_slice(record.as_bytes());
-    bytes.resize(bytes.len() + padding(record_size), 0);
-    bytes.extend(finished(header, name, 0o444, 0)?);
-    Ok(bytes)
-}
-
-/// Go's `formatPAXRecord`: the length at the start counts itself.
-fn pax_record(key: &str, value: &str) -> String {
-    let rest = format!(" {key}={value}\n");
-    let mut length = rest.len();
-    while length.to_string().len() + rest.len() != length {
-        length = length.to_string().len() + rest.len();
-    }
-    format!("{length}{rest}")
-}
-
-/// A header with the fields that Go fills and `tar` does not.
-fn finished(mut header: Header, name: &str, mode: u32, size: u64) -> Result<Vec<u8>, Error> {
-    header.set_path(name).map_err(Error::Header)?;
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    // Go leaves these out of a header that only extends another.
-    if header.entry_type() != EntryType::XHeader {
-        header.set_device_major(0).map_err(Error::Header)?;
-        header.set_device_minor(0).map_err(Error::Header)?;
-    }
-    header.set_cksum();
-    let checksum = header.cksum().map_err(Error::Header)?;
-    let mut bytes = header.as_bytes().to_vec();
-    bytes[148..156].copy_from_slice(format!("{checksum:06o}\0 ").as_bytes());
-    Ok(bytes)
+    Ok(Header::new(Kind::File, name.as_bytes(), 0o444, size).encode()?)
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
@@ -336,29 +275,5 @@ mod tests {
         ] {
             assert_eq!(compact(given), expected);
         }
-    }
-
-    // POSIX pax, "Extended Header": the length includes its own digits.
-    #[test]
-    fn rule_86_large_sizes_stand_in_a_record() {
-        assert_eq!(pax_record("size", "8589934592"), "19 size=8589934592\n");
-        // Where the length itself makes it longer.
-        assert_eq!(pax_record("a", &"1".repeat(93)).len(), 99);
-        assert_eq!(pax_record("a", &"1".repeat(94)).len(), 101);
-        let bytes = header("x.tar", USTAR_SIZE_LIMIT).expect("a header");
-        // The first bytes that skopeo 1.9.3 wrote for a layer of that size.
-        let layer = "d165dc4a0b289a980b053eed9f62925e4e28d438ddc064cafd3b6f2bf9e65cb5.tar";
-        let golden = "sha256:a57f4b7d6b92c01e8b2ade216a42b57de3bdcdb1f0690453772faaf57de2c707";
-        let found = header(layer, 9_126_807_040).expect("a header");
-        assert_eq!(Digest::sha256(&found).to_string(), golden);
-        let mut archive = tar::Archive::new(&bytes[..]);
-        let entry = archive.entries().expect("entries").next().expect("one").expect("valid");
-        assert_eq!(entry.size(), USTAR_SIZE_LIMIT);
-        assert_eq!(entry.path().expect("a name").to_str(), Some("x.tar"));
-    }
-
-    #[test]
-    fn contents_fill_blocks() {
-        assert_eq!([0, 1, 511, 512, 513].map(padding), [0, 511, 1, 0, 511]);
     }
 }

@@ -1,6 +1,7 @@
 //! The formats that n2c reads and writes, as text and bytes. No network.
 
 pub mod blob_map;
+pub(crate) mod content;
 pub mod convert;
 pub mod docker_archive;
 pub mod image_json;

@@ -3,3 +3,4 @@
 pub mod decompress;
 pub mod hash_thread;
 pub mod sink;
+pub mod tar;

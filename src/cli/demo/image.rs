@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 use n2c::oci::digest::{Digest, Verified};
 use n2c::oci::media_type;
 use n2c::serve::{Catalog, Content};
+use n2c::stream::tar::{END, Header, Kind, padding};
 use serde_json::{Value, json};
 
 use super::{Error, REPOSITORY, TAG};
@@ -113,12 +114,12 @@ fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Value {
 
 /// A gzip layer with one file, and its diff ID.
 fn layer(text: &str) -> io::Result<(Vec<u8>, Digest)> {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_size(text.len() as u64);
-    header.set_mode(0o644);
-    archive.append_data(&mut header, "hello.txt", text.as_bytes())?;
-    let archive = archive.into_inner()?;
+    let size = text.len() as u64;
+    let header = Header::new(Kind::File, b"hello.txt", 0o644, size).encode();
+    let mut archive = header.map_err(io::Error::other)?;
+    archive.extend_from_slice(text.as_bytes());
+    archive.resize(archive.len() + padding(size), 0);
+    archive.extend_from_slice(&END);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&archive)?;
     Ok((gzip.finish()?, Digest::sha256(&archive)))

@@ -1,5 +1,7 @@
 //! OCI layouts: images in a directory on disk (OCI image-spec image-layout.md).
 
+mod write;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use crate::oci::digest::{self, Digest, Verified};
 use crate::oci::location::LayoutReference;
 use crate::oci::manifest::{self, Descriptor};
 use crate::stream::sink::{self, CopyError, Sink};
+pub use write::Images;
+pub(crate) use write::{Index, VERSION, contents};
 
 /// The file that makes a directory an OCI layout.
 pub const MARKER: &str = "oci-layout";
