@@ -2,8 +2,8 @@
 #
 #   nix-build examples/docker-tools.nix --arg n2c <n2c> --arg lock ./alpine.json
 #
-# dockerTools wants an archive, which is built here from the layers' own
-# derivations: a new layer is fetched alone, not with the whole image.
+# dockerTools needs an archive. It is built here from the derivations of the layers,
+# so if one layer changes, only that layer is fetched again.
 {
   n2c,
   lock,

@@ -1,4 +1,4 @@
-# nix2container's example of that name, with n2c's pull function.
+# nix2container's example of the same name, with n2c's pull function.
 {
   n2c,
   pkgs ? null,

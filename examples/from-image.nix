@@ -1,6 +1,7 @@
-# nix2container's example of that name, with n2c's pullImage. Digest and hash are
-# those that its users have already: `skopeo copy … dir:DIR` and `nix-hash` of it
-# give the hash, and so do `n2c pull … dir:DIR` and `nix-hash`.
+# nix2container's example of the same name, with n2c's pullImage. Existing digests and
+# hashes can be kept. For a new image, `n2c hash` prints both; `nix-hash` of the
+# directory that `skopeo copy … dir:DIR` or `n2c pull … dir:DIR` writes gives the
+# same hash.
 {
   n2c,
   imageName,

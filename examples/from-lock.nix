@@ -2,7 +2,7 @@
 #
 #   nix-build examples/from-lock.nix --arg n2c <n2c> --arg lock ./alpine.json
 #
-# gives the image.json for nix2container.buildImage { fromImage = …; }.
+# builds the image.json for nix2container.buildImage { fromImage = …; }.
 {
   n2c,
   lock,

@@ -1,5 +1,6 @@
-# A base image from a reference with a digest: no lockfile, no other hash. An
-# update bot edits tag and digest, and all is done: `bots/renovate.json` does.
+# A base image from a reference with a digest, without a lockfile or any other hash.
+# To update it, a bot only has to edit the tag and the digest; `bots/renovate.json`
+# configures Renovate for this.
 #
 #   nix-build examples/from-ref.nix --arg n2c <n2c>
 {

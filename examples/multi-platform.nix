@@ -1,6 +1,6 @@
 # One lockfile for several platforms: n2c lock --all-platforms IMAGE > all.json
 #
-# gives an image.json for each platform in it, whatever this machine is.
+# Returns an image.json for each platform in it, whatever platform this machine is.
 {
   n2c,
   lock,

@@ -1,27 +1,27 @@
-# A base image in a registry that wants a password, in three ways.
+# A base image from a registry that requires a password, in one of three ways.
 #
 #   nix-build examples/private-registry.nix --arg n2c <n2c> --arg lock ./app.json
 #
-# 1. Before the build, as you, with your own login and its helpers:
+# 1. Prefetch it before the build, with your own login and credential helpers:
 #
 #      n2c prefetch app.json
 #
-# 2. In the build, for everybody on this machine: as root,
+# 2. Fetch it in the build, for all users of this machine. As root, run
 #
 #      n2c auth export registry.example/team/app -o /etc/nix/skopeo/auth.json
 #      chgrp nixbld /etc/nix/skopeo/auth.json && chmod 0640 /etc/nix/skopeo/auth.json
 #
-#    and in /etc/nix/nix.conf
+#    and add to /etc/nix/nix.conf
 #
 #      extra-sandbox-paths = /etc/skopeo/auth.json=/etc/nix/skopeo/auth.json
 #
-#    `n2c doctor registry.example/team/app:1` says what is still missing.
+#    `n2c doctor registry.example/team/app:1` tells you what is still missing.
 #
-# 3. From a mirror that lets the build in: `registry` below.
+# 3. Fetch it from a mirror that the build can access: set `registry` below.
 {
   n2c,
   lock,
-  # Such as "mirror.example/team-images"; null for the registry in the lockfile.
+  # For example "mirror.example/team-images"; null for the registry in the lockfile.
   registry ? null,
   system ? builtins.currentSystem,
 }:

@@ -1,17 +1,17 @@
 # toDockerArchive ./alpine.json, toOciArchive ./alpine.json, or with
 # { lock, platform ? …, imageName ? …, imageTag ? …, registry ? null, tlsVerify ? null, meta ? { } }:
-# a locked image in one file, for tools that do not read image.json.
+# a locked image in a single file, for tools that don't read image.json.
 #
-# - toDockerArchive: what `docker load` reads, byte for byte as skopeo writes it:
-#   `fromImage` of nixpkgs' dockerTools, and of nix-snapshotter
+# - toDockerArchive: an archive for `docker load`, byte for byte as skopeo writes it;
+#   for `fromImage` of nixpkgs' dockerTools and of nix-snapshotter
 # - toOciArchive: an OCI layout in a tar archive, with the manifest as the registry
-#   serves it: for `podman load`, `ctr images import`, and to keep a digest
-# - imageName, imageTag: the image's name in the archive; by default those of the
+#   serves it; for `podman load` and `ctr images import`, and to keep the digest
+# - imageName, imageTag: the image's name in the archive; by default as in the
 #   lockfile
-# - the others: as fromLock's
+# - the other arguments are those of fromLock
 #
-# Built without a network, from the fixed-output derivations of the blobs; of the
-# manifest too where the archive holds it.
+# The archive is built without network access from the fixed-output derivations of
+# the blobs, and of the manifest if the archive contains it.
 {
   n2c,
   system,

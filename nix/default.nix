@@ -1,10 +1,10 @@
-# n2c for Nix: base images from lockfiles, each layer its own derivation.
+# n2c for Nix: base images from lockfiles, with one derivation per layer.
 #
 #   n2c = import ./nix { n2c = <package or store path that holds bin/n2c>; };
 #   fromImage = n2c.fromLock ./lockfiles/alpine.json;
 #
-# Nothing on the way to an image needs nixpkgs: `pkgs` serves only `getManifest`,
-# which is a script.
+# Building an image doesn't need nixpkgs: `pkgs` is used only for the scripts
+# `getManifest` and `update`.
 {
   n2c,
   system ? builtins.currentSystem,
@@ -13,8 +13,8 @@
 let
   lib = import ./lib.nix;
 
-  # A program `name` that runs n2c with these arguments, then with `more`, which
-  # is shell, and then with `operand`, which is never taken for an option.
+  # A script `name` that runs n2c with `arguments`, then `more`, which is shell
+  # code, and then `operand`, which is never parsed as an option.
   script =
     name:
     {
@@ -23,7 +23,7 @@ let
       operand,
     }:
     if pkgs == null then
-      throw "n2c: `${name}` is a script, for which `import ./nix` needs `pkgs`."
+      throw "n2c: `${name}` is a script; to use it, pass `pkgs` to `import ./nix`."
     else
       pkgs.writeShellScriptBin name ''
         exec ${n2c}/bin/n2c ${toString (map lib.quote arguments)} ${more} -- ${lib.quote operand}
@@ -81,7 +81,7 @@ in
     toOciArchive
     ;
 
-  # replacePulls upstream: the set `nix2container` of nix2container, with its
-  # pull functions replaced by n2c's. The arguments stay the same.
+  # replacePulls upstream: nix2container's attribute set `nix2container`, with its
+  # pull functions replaced by n2c's, which take the same arguments.
   replacePulls = upstream: upstream // { inherit pullImage pullImageFromManifest; };
 }

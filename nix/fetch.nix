@@ -3,8 +3,8 @@
 let
   lib = import ./lib.nix;
 
-  # What a fetch may read of its surroundings: nixpkgs' proxyImpureEnvVars, the
-  # CA bundle that Nix was given, and n2c's mirrors.
+  # The environment variables that a fetch may read: nixpkgs' proxyImpureEnvVars,
+  # the CA bundle that Nix uses, and n2c's mirrors.
   impureEnvVars = [
     "http_proxy"
     "https_proxy"
@@ -26,7 +26,7 @@ let
       repository,
       digest,
       size ? null,
-      # Where else it is, where the registry has it not: `urls` of a descriptor.
+      # Where else to look if the registry doesn't have it: a descriptor's `urls`.
       urls ? [ ],
       tlsVerify ? null,
     }:
@@ -35,8 +35,8 @@ let
       checked = lib.checkRepository "repository" repository;
     in
     derivation {
-      # The path depends on name and hash alone; upstream's has this name too,
-      # so what a binary cache has of it is found.
+      # The store path depends only on name and hash. nix2container uses the same
+      # name, so blobs in existing binary caches are found.
       name = hash;
       inherit system impureEnvVars;
       builder = "${n2c}/bin/n2c";
@@ -64,13 +64,14 @@ in
 {
   inherit impureEnvVars;
 
-  # fetchBlob { repository, digest, size ? null, urls ? [ ], tlsVerify ? null }: one
-  # blob of a registry as a file. `repository` is such as "docker.io/library/alpine";
-  # `size` in bytes refuses what is longer before it is all here; `urls` are asked
-  # where the registry has it not; `tlsVerify` unset verifies certificates, and
-  # speaks plain HTTP on loopback.
+  # fetchBlob { repository, digest, size ? null, urls ? [ ], tlsVerify ? null }: a
+  # blob from a registry, as a file. `repository` looks like
+  # "docker.io/library/alpine". With `size`, in bytes, a blob that is too long is
+  # refused before the download ends. `urls` are tried if the registry doesn't have
+  # the blob. If `tlsVerify` is null, certificates are verified, and registries
+  # on loopback may use plain HTTP.
   fetchBlob = fetchDigest [ ];
 
-  # The same of a manifest or an index.
+  # The same for a manifest or an index.
   fetchManifest = fetchDigest [ "--manifest" ];
 }

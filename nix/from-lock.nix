@@ -2,20 +2,21 @@
 # fromLock { lock, platform ? …, inheritConfig ? "none", registry ? null, tlsVerify ? null, meta ? { } }:
 # the image.json of a locked image, for nix2container's `fromImage`.
 #
-# - lock: the lockfile, which `n2c lock` wrote
-# - platform: `linux/arm64`, or a Nix system; by default this system's. It picks
-#   from a lockfile of several platforms, and must be that of a lockfile of one
-#   where it is given.
+# - lock: the lockfile, written by `n2c lock`
+# - platform: such as `linux/arm64`, or a Nix system; by default this system. It
+#   selects an entry of a lockfile for several platforms. If it is given for a
+#   lockfile with a single platform, it must fit that platform.
 # - inheritConfig: how much of the base image's config the new image starts with:
 #   "none", "env" or "all"
-# - registry: fetch from there instead of the registry in the lockfile
-# - tlsVerify: as of fetchBlob
+# - registry: fetch from this registry instead of the one in the lockfile
+# - tlsVerify: as for fetchBlob
 #
-# The result has, beside what a derivation has: `manifest`, `config` (the base
-# image's, as Nix data, for merging), `blobs`, `layers`, `imageName`, `imageTag`, `servedManifest`; and
-# two programs, for which `import ./nix` needs `pkgs`: `getManifest` prints the
-# lockfile of what the tag leads to now, `update FILE` writes it.
-# Evaluating it reads the lockfile, builds nothing and starts no process.
+# Besides the usual attributes of a derivation, the result has `manifest`, `config`
+# (the base image's, as Nix data, for merging), `blobs`, `layers`, `imageName`,
+# `imageTag` and `servedManifest`, and two programs, for which `import ./nix` needs
+# `pkgs`: `getManifest` locks what the tag points to now and prints the lockfile, and
+# `update FILE` writes it to a file. Evaluating this function reads the lockfile, but
+# builds nothing and starts no process.
 {
   system,
   script,
@@ -39,18 +40,18 @@ let
       what = "lockfile `${toString lock}`";
       content = lib.readDocument what lock;
       section =
-        content.n2c or (throw "n2c: ${what} is no lockfile of n2c; make one with `n2c lock`, or use `pullImageFromManifest`.");
+        content.n2c or (throw "n2c: ${what} isn't an n2c lockfile; create one with `n2c lock`, or use `pullImageFromManifest`.");
       version = member "version";
       wanted = platforms.normalise "`fromLock`" (if platform == null then system else platform);
       several = section ? platforms;
       named = if several then builtins.attrNames section.platforms else [ (member "platform") ];
-      # What must be in the object `n2c`.
-      member = name: section.${name} or (throw "n2c: ${what} has no `n2c.${name}`; make it anew with `n2c lock`.");
+      # A required member of the object `n2c`.
+      member = name: section.${name} or (throw "n2c: ${what} has no `n2c.${name}`; recreate it with `n2c lock`.");
       chosen =
         if several || platform != null then
           platforms.choose what wanted named
         else
-          # Valid it must be all the same.
+          # Nobody asked for a platform, but the lockfile's must still be valid.
           platforms.choose what (platforms.normalise what (builtins.head named)) named;
       entry = lib.checkManifest what (if several then section.platforms.${chosen} else content);
       ref = member "ref";
@@ -58,7 +59,7 @@ let
       lockNow =
         name: more:
         if reference.tag == null then
-          throw "n2c: ${what} pins `${ref}`, which has no tag that could have moved."
+          throw "n2c: ${what} pins `${ref}`, which has no tag to follow."
         else
           script name {
             arguments = [ "lock" ] ++ map (one: "--platform=${platforms.normalise what one}") named;
@@ -84,15 +85,15 @@ let
         platform = if several then chosen else null;
         passthru = {
           architecture = entry.n2c.image.architecture or (builtins.elemAt (builtins.split "/" chosen) 2);
-          # As the lockfile has it: a build, and `n2c refresh --check`, compare it
-          # with the config itself.
+          # As stated in the lockfile. A build, and `n2c refresh --check`, compare it
+          # with the actual config.
           config = entry.n2c.image.config or { };
           platform = chosen;
           ref = builtins.seq reference ref;
-          # The manifest as the registry serves it.
+          # The manifest, byte for byte as the registry serves it.
           servedManifest = fetch.fetchManifest {
             inherit repository tlsVerify;
-            digest = entry.n2c.manifest or (throw "n2c: ${what} has no `n2c.manifest`; make it anew with `n2c lock`.");
+            digest = entry.n2c.manifest or (throw "n2c: ${what} has no `n2c.manifest`; recreate it with `n2c lock`.");
           };
           getManifest = lockNow "get-manifest" "\"$@\"";
           update = lockNow "update" "--output=\"\${1:?usage: update FILE}\"";

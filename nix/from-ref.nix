@@ -1,12 +1,14 @@
 # fromRef "docker.io/library/alpine:3.19@sha256:…", or
 # fromRef { ref, platform ? …, inheritConfig ? "none", tlsVerify ? null, meta ? { } }:
-# the image.json of an image that a reference pins; no lockfile, no other hash.
+# the image.json of an image that a reference pins, without a lockfile or any other
+# hash.
 #
-# A manifest's digest is its hash, so index and manifest are fixed-output
-# derivations, and what they say is known once they are there: this imports from
-# derivations. Whoever does not want that has `fromLock`.
+# A manifest's digest is its hash, so the index and the manifest can be fixed-output
+# derivations. Their content is needed during evaluation, so this uses import from
+# derivation. To avoid that, use `fromLock`.
 #
-# Which image of an index is taken, the rules of `n2c lock` say (`src/resolve/`).
+# An image is chosen from an index by the same rules as in `n2c lock`
+# (`src/resolve/`).
 {
   system,
   lib,
@@ -59,8 +61,8 @@ let
         ];
       typeOf = entry: entry.mediaType or "application/vnd.oci.image.manifest.v1+json";
 
-      # A platform in an index or a config; null where it is none that could be
-      # asked for.
+      # The platform in an index entry or a config; null if it isn't one that a user
+      # could ask for.
       served =
         value:
         let
@@ -84,7 +86,8 @@ let
         || (entry.artifactType or "") != "" && !isConfigType entry.artifactType
         || !isManifestType (typeOf entry) && !isIndexType (typeOf entry);
 
-      # { platform, features, hidden, descriptor }: an image of the index.
+      # The images whose platform the index states, as
+      # { platform, features, hidden, descriptor }.
       listed =
         document:
         builtins.concatMap (
@@ -105,7 +108,8 @@ let
             ]
         ) document.manifests;
 
-      # The same of what says its platform itself, nested indexes followed.
+      # All images: those above, those that state their platform only in their
+      # config, and those in nested indexes.
       found =
         depth: document:
         if depth > 4 then
@@ -147,8 +151,9 @@ let
           )
         );
 
-      # The first of the best: features that nobody asked for are the worst, then
-      # a lower variant, then a platform that the index does not tell.
+      # The first of the best candidates. OS features that nobody asked for count
+      # most against a candidate, then a lower variant, then a platform that the index
+      # doesn't state.
       best =
         candidates:
         let
@@ -187,7 +192,7 @@ let
             if names == [ ] then "none" else builtins.concatStringsSep ", " names
           }";
 
-      # A single manifest is taken as it is, unless a platform was asked for.
+      # A single manifest is used as it is, unless a platform was asked for.
       built = platformOf root;
       fits = platform == null || built == null || platforms.distance wanted built != null;
       file =

@@ -1,4 +1,4 @@
-# image.json, which nix2container builds upon, from a manifest and its blobs.
+# The image.json that nix2container builds on, from a manifest and its blobs.
 {
   n2c,
   system,
@@ -7,15 +7,15 @@
   fetch,
 }:
 {
-  # The image's name for people and for store paths: "library/alpine".
+  # The image's name, as shown and as used in store paths: "library/alpine".
   imageName,
   imageTag ? null,
-  # Where its blobs are fetched from: "docker.io/library/alpine".
+  # Where the blobs are fetched from: "docker.io/library/alpine".
   repository,
-  # A lockfile or manifest, as a path, and as Nix data the entry that is used.
+  # The path of a lockfile or manifest, and the entry to use from it, as Nix data.
   file,
   manifest,
-  # Which entry of a file with several platforms; null where there is one.
+  # The entry to use from a file for several platforms; null if there is only one.
   platform ? null,
   inheritConfig ? "none",
   tlsVerify ? null,
@@ -42,16 +42,16 @@ let
   blobs = builtins.listToAttrs (map named ([ config ] ++ layers));
 in
 if !builtins.elem inheritConfig [ "none" "env" "all" ] then
-  throw "n2c: `inheritConfig` is to be \"none\", \"env\" or \"all\", not `${toString inheritConfig}`."
+  throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${toString inheritConfig}`."
 else if !isName then
-  throw "n2c: invalid image name `${lib.show imageName}`: it is the path of a repository, such as `library/alpine`."
+  throw "n2c: invalid image name `${lib.show imageName}`: expected the path of a repository, such as `library/alpine`."
 else
   derivation {
     name = lib.sanitizeName "nix2container-${imageName}.json";
     inherit system;
     builder = "${n2c}/bin/n2c";
-    # n2c knows where the blobs are; that they are there is this derivation's
-    # doing, by naming them.
+    # n2c computes the blobs' store paths itself. Listing the blobs below makes Nix
+    # fetch them first.
     args = [
       "image-from-manifest"
       (placeholder "out")

@@ -1,6 +1,6 @@
-# The few functions that builtins lack.
+# Helper functions that builtins lack, and validation of untrusted text.
 rec {
-  # "a:b" → [ "a" "b" ]; without the separator, [ "a" null ].
+  # "a:b" → [ "a" "b" ]; without the separator, "a" → [ "a" null ].
   splitOnce =
     separator: text:
     let
@@ -14,17 +14,17 @@ rec {
         (builtins.substring (builtins.stringLength (builtins.head parts) + 1) (-1) text)
       ];
 
-  # ASCII letters in lower case.
+  # Converts ASCII letters to lower case.
   toLower =
     let
       letters = text: builtins.filter (letter: builtins.isString letter && letter != "") (builtins.split "" text);
     in
     builtins.replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
 
-  # "08" → 8. JSON knows no leading zeros.
+  # "08" → 8. fromJSON doesn't accept leading zeros.
   toInt = digits: builtins.fromJSON (builtins.head (builtins.match "0*([0-9]+)" digits));
 
-  # A name that a store path can hold: as nixpkgs' sanitizeDerivationName.
+  # A name that is valid in a store path, as nixpkgs' sanitizeDerivationName makes it.
   sanitizeName =
     text:
     let
@@ -40,7 +40,8 @@ rec {
     else
       undotted;
 
-  # What functions of lockfiles take: a path, or a set that has it as `lock`.
+  # The argument of functions that take a lockfile, as a set: it is either a path, or
+  # a set with the path as `lock`.
   lockOptions =
     argument: if builtins.isAttrs argument && argument ? lock then argument else { lock = argument; };
 
@@ -62,14 +63,14 @@ rec {
         hash = builtins.head sha512;
       }
     else
-      throw "n2c: `${show digest}` is no digest that Nix can verify; it is to be `sha256:` and 64 hex digits. Make the lockfile anew with `n2c lock`.";
+      throw "n2c: `${show digest}` isn't a digest that Nix can verify; expected `sha256:` and 64 hex digits, or `sha512:` and 128. Recreate the lockfile with `n2c lock`.";
 
-  # Text as one word of a shell.
+  # Quotes text as a single shell word.
   quote = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
 
-  # The grammar of distribution/reference, the same as `src/oci/reference.rs` has. Text
-  # from a lockfile becomes an argument of n2c, so nothing else may pass. Nix's
-  # regular expressions are not fit for long text.
+  # The grammar of distribution/reference, as in `src/oci/reference.rs`. Text from a
+  # lockfile becomes an argument of n2c, so nothing else may pass. The length is
+  # checked first, because Nix's regular expressions can't cope with long text.
   isHost =
     text:
     builtins.stringLength text <= 255
@@ -83,7 +84,7 @@ rec {
     && builtins.match "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*" text != null;
   isTag = text: builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}" text != null;
 
-  # `text`, if it is a tag. `what` says in the error what it was to be.
+  # Returns `text` if it is a valid tag. `what` names it in the error.
   checkTag =
     what: text:
     if builtins.isString text && isTag text then
@@ -91,7 +92,8 @@ rec {
     else
       throw "n2c: invalid ${what} `${show text}`: a tag is 1 to 128 letters, digits, `_`, `.` and `-`.";
 
-  # "docker.io/library/alpine", if it is a registry and a repository on it.
+  # Returns `text` if it is a registry and a repository on it, such as
+  # "docker.io/library/alpine". `what` names it in the error.
   checkRepository =
     what: text:
     let
@@ -107,37 +109,37 @@ rec {
     else
       throw "n2c: invalid ${what} `${show text}`: a repository looks like `docker.io/library/alpine`.";
 
-  # Any value, as an error shows it.
+  # Formats any value for an error message.
   show =
     value:
     let
       text = builtins.substring 0 200 (if builtins.isString value then value else builtins.toJSON value);
     in
-    # Other characters may act on a terminal.
-    if builtins.match "[ -~]*" text == null then "text with characters that are not shown" else text;
+    # Other characters could control the terminal.
+    if builtins.match "[ -~]*" text == null then "text with control or non-ASCII characters" else text;
 
   # "docker.io/library/alpine:3.19@sha256:…" →
   # { repository = "docker.io/library/alpine"; name = "library/alpine"; tag = "3.19"; digest = "sha256:…"; }
-  # `what` says in errors where the text is from.
+  # `what` says in errors where the text comes from.
   parseReference =
     what: text:
     let
       parts = splitOnce "@" text;
       name = builtins.head parts;
       digest = builtins.elemAt parts 1;
-      # A colon behind the last slash starts a tag.
+      # A colon after the last slash starts a tag.
       tagged = builtins.match "(.+):([^/:]*)" name;
       repository = if tagged == null then name else builtins.head tagged;
       names = splitOnce "/" repository;
     in
     if !builtins.isString text || builtins.stringLength text > 1024 then
-      throw "n2c: invalid reference in ${what}: it is too long, or not text."
+      throw "n2c: invalid reference in ${what}: it is too long or isn't text."
     else if digest == null then
-      throw "n2c: `${show text}` in ${what} has no digest; write `name:tag@sha256:…`, as `n2c lock` puts it into `n2c.ref`."
+      throw "n2c: `${show text}` in ${what} has no digest; write `name:tag@sha256:…`, as in the `n2c.ref` of a lockfile."
     else if builtins.elemAt names 1 == null || builtins.match "[^/]*[.:A-Z][^/]*|localhost" (builtins.head names) == null then
       throw "n2c: `${show text}` in ${what} does not name its registry; write it in full, such as `docker.io/library/alpine:3.19@sha256:…`."
     else
-      # All of it is checked before any of it is used.
+      # Everything is checked before anything is used.
       let
         parsed = {
           repository = checkRepository "repository in ${what}" repository;
@@ -155,15 +157,15 @@ rec {
       text = builtins.readFile file;
       content = builtins.addErrorContext "while reading ${what}" (builtins.fromJSON text);
     in
-    # Nix's own error of what follows would not name the file.
+    # Nix's own errors for these cases would not name the file.
     if builtins.match "[[:space:]]*" (builtins.substring 0 1024 text) != null then
-      throw "n2c: ${what} is empty; make it with `n2c lock`."
+      throw "n2c: ${what} is empty; create it with `n2c lock`."
     else if builtins.match "[[:space:]]*[{].*" (builtins.substring 0 64 text) == null then
-      throw "n2c: ${what} is no JSON object; make it anew with `n2c lock`."
+      throw "n2c: ${what} isn't a JSON object; recreate it with `n2c lock`."
     else if hasConflict text then
-      throw "n2c: ${what} holds a merge that was not finished; take one side, or make it anew with `n2c lock`."
+      throw "n2c: ${what} contains an unfinished merge; choose one side, or recreate it with `n2c lock`."
     else if !builtins.isAttrs content then
-      throw "n2c: ${what} is no JSON object; make it anew with `n2c lock`."
+      throw "n2c: ${what} isn't a JSON object; recreate it with `n2c lock`."
     else
       content;
 
@@ -177,9 +179,9 @@ rec {
   # `set.${name}`, or an error that names the file.
   field =
     what: name: set:
-    set.${name} or (throw "n2c: ${what} has no `${name}`; make it anew with `n2c lock`.");
+    set.${name} or (throw "n2c: ${what} has no `${name}`; recreate it with `n2c lock`.");
 
-  # The entry of a manifest or lockfile, if it has what an image needs.
+  # Returns a manifest, or an entry of a lockfile, if it has what an image needs.
   checkManifest =
     what: content:
     let
@@ -190,7 +192,7 @@ rec {
     if content ? manifests then
       throw "n2c: ${what} is an index of several images; lock one of them with `n2c lock`."
     else if !isDescriptor config || !builtins.isList layers || !builtins.all isDescriptor layers then
-      throw "n2c: ${what} is no manifest of an image; make it anew with `n2c lock`."
+      throw "n2c: ${what} isn't an image manifest; recreate it with `n2c lock`."
     else
       content;
 }

@@ -1,18 +1,18 @@
-# Platforms: Nix's names for them, and which entry serves which. The rules are
-# those of `src/oci/platform.rs`; `tests/platforms.json` holds both to them.
+# Platforms: Nix's names for them, and which entry fits which platform. The rules are
+# those of `src/oci/platform.rs`; `tests/platforms.json` tests both.
 { lib }:
 rec {
-  # "aarch64-linux" and "aarch64-darwin" → "linux/arm64": images are for Linux.
+  # "aarch64-linux" and "aarch64-darwin" → "linux/arm64", since images are for Linux.
   fromSystem = system: format { os = "linux"; architecture = builtins.head (lib.splitOnce "-" system); };
 
-  # "aarch64-linux" → "arm64": upstream's default for `arch`.
+  # "aarch64-linux" → "arm64": nix2container's default for `arch`.
   architecture = system: builtins.elemAt (builtins.split "/" (fromSystem system)) 2;
 
   # Whether text can be an os, an architecture or a variant.
   isPart = text: builtins.match "[A-Za-z0-9._-]{1,64}" text != null;
 
-  # A platform as the user or a lockfile writes it: a Nix system, or
-  # `os/arch[/variant]`. `what` says in the error where it is from.
+  # Normalises a platform from the user or a lockfile: a Nix system, or
+  # `os/arch[/variant]`. `what` says in the error where it comes from.
   normalise =
     what: text:
     let
@@ -21,7 +21,7 @@ rec {
       at = index: if count > index then builtins.elemAt parts index else "";
     in
     if !builtins.isString text || count > 3 || !builtins.all isPart parts then
-      throw "n2c: invalid platform `${lib.show text}` in ${what}: it is `os/arch[/variant]`, such as `linux/arm64`, or a Nix system."
+      throw "n2c: invalid platform `${lib.show text}` in ${what}: expected `os/arch[/variant]`, such as `linux/arm64`, or a Nix system."
     else if count == 1 then
       fromSystem text
     else
@@ -31,7 +31,7 @@ rec {
         variant = at 2;
       };
 
-  # { os, architecture, variant } → "linux/arm64", in one spelling.
+  # { os, architecture, variant } → "linux/arm64", in the normalised spelling.
   format =
     {
       os ? "",
@@ -41,7 +41,7 @@ rec {
     }:
     let
       lower = lib.toLower;
-      # Of an architecture, what else it is called; some names say the variant too.
+      # Other names of architectures; some of them imply a variant.
       spelling = {
         "x86_64" = "amd64/";
         "x86-64" = "amd64/";
@@ -88,8 +88,8 @@ rec {
     in
     "${system}/${arch}${if v == "" then "" else "/${v}"}";
 
-  # What runs where `platform`, which is normalised, runs, best first: never
-  # another architecture.
+  # The platforms whose images run on `platform`, best first: itself and lower
+  # variants, never another architecture. `platform` must be normalised.
   goingDown =
     platform:
     let
@@ -97,7 +97,8 @@ rec {
       base = "${builtins.head parts}/${builtins.elemAt parts 1}";
       arch = builtins.elemAt parts 1;
       variant = if builtins.length parts > 2 then builtins.elemAt parts 2 else "";
-      # The number in "v8.3" behind "v8.", at most 16; null where there is none.
+      # The number after `prefix` in the variant, such as the 3 in "v8.3" for "v8[.]",
+      # at most 16; null if there is none.
       number =
         prefix:
         let
@@ -105,7 +106,7 @@ rec {
           value = if matched == null then null else lib.toInt (builtins.head matched);
         in
         if value != null && value > 16 then 16 else value;
-      # [ 5 4 … low ] below `top`
+      # The numbers from `top` - 1 down to `low`.
       below = top: low: builtins.genList (index: top - 1 - index) (if top > low then top - low else 0);
       named = prefix: map (level: "/${prefix}${toString level}");
       top = fallback: value: if value == null then fallback else value;
@@ -125,8 +126,8 @@ rec {
     in
     [ platform ] ++ map (suffix: "${base}${suffix}") down;
 
-  # How badly `offered` serves `wanted`, both normalised: 0 is exact, null is not
-  # at all.
+  # How far `offered` is from `wanted`, both normalised: 0 is an exact match, null
+  # means that it doesn't fit.
   distance =
     wanted: offered:
     let
@@ -137,8 +138,8 @@ rec {
     in
     if matching == [ ] then null else builtins.head matching;
 
-  # The first of `available` (a list of names) that serves `wanted` best, or an
-  # error that names what there is. `what` says of what.
+  # The first of the names in `available` that fits `wanted` best, or an error that
+  # lists the available platforms. `what` names their source in errors.
   choose =
     what: wanted: available:
     let

@@ -1,5 +1,6 @@
-# pullImageFromManifest: nix2container's function of that name, with its
-# arguments and its store paths. The manifest may be upstream's or a lockfile.
+# pullImageFromManifest: a replacement for nix2container's function of the same name,
+# with the same arguments and store paths. It takes a plain manifest, as nix2container
+# uses it, or a lockfile.
 {
   system,
   script,
@@ -8,23 +9,23 @@
   image,
 }:
 {
-  # The path of the image on its registry: "library/alpine".
+  # The path of the image on the registry: "library/alpine".
   imageName,
   # A manifest, or a lockfile.
   imageManifest ? null,
-  # For `getManifest` alone; the manifest says what is pulled.
+  # Only for `getManifest`; the manifest determines what is pulled.
   imageTag ? "latest",
-  # For `getManifest`, and to pick from a lockfile of several platforms.
+  # For `getManifest`, and to select an entry of a lockfile for several platforms.
   os ? "linux",
   arch ? platforms.architecture system,
   tlsVerify ? true,
   registryUrl ? "registry.hub.docker.com",
-  # As fromLock's.
+  # As for fromLock.
   inheritConfig ? "none",
   meta ? { },
 }:
 let
-  # Docker Hub by its other names is Docker Hub: credentials and mirrors too.
+  # Docker Hub's other names mean the same registry, also for credentials and mirrors.
   isHub = builtins.elem registryUrl [
     "registry.hub.docker.com"
     "registry-1.docker.io"
@@ -57,7 +58,8 @@ if imageManifest == null then
 else
   image {
     inherit imageName imageTag repository inheritConfig meta;
-    # Upstream's `true` is n2c's default, which also knows loopback.
+    # nix2container's `true` becomes n2c's default, which also allows plain HTTP on
+    # loopback.
     tlsVerify = if tlsVerify then null else false;
     file = imageManifest;
     manifest = builtins.removeAttrs entry [ "n2c" ];

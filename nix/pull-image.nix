@@ -1,6 +1,6 @@
-# pullImage: nix2container's function of that name, with its arguments. The whole
-# image is one fixed-output derivation in skopeo's `dir:` layout, byte for byte,
-# so the hashes in existing calls stay valid.
+# pullImage: a replacement for nix2container's function of the same name, with the
+# same arguments. The whole image is one fixed-output derivation, byte for byte in
+# skopeo's `dir:` layout, so the hashes in existing calls stay valid.
 {
   n2c,
   system,
@@ -9,26 +9,27 @@
   impureEnvVars,
 }:
 {
-  # A reference without tag: "alpine", "quay.io/acme/base".
+  # A reference without a tag: "alpine", "quay.io/acme/base".
   imageName,
-  # The digest of the image, or of an index that holds it.
+  # The digest of the image, or of an index that contains it.
   imageDigest,
-  # The NAR hash of the directory, in any of Nix's spellings.
+  # The NAR hash of the directory, in any format that Nix accepts.
   sha256,
-  # Which image of an index. An image without one is taken as it is, unless one
-  # of these asks for something else. By default Linux, on this system's
-  # architecture.
+  # The platform to choose from an index, by default Linux on this system's
+  # architecture. An image without an index is used as it is, unless `os` or `arch`
+  # asks for something else.
   os ? null,
   arch ? null,
   tlsVerify ? true,
   name ? builtins.replaceStrings [ "/" ":" ] [ "-" "-" ] "docker-image-${imageName}",
-  # As fromLock's.
+  # As for fromLock.
   inheritConfig ? "none",
   meta ? { },
 }:
 let
   repository = builtins.match "(docker://)?(.*)" imageName;
-  # As n2c's own parser has it, so that nothing becomes an option.
+  # A valid name begins with the same characters as in n2c's own parser, so it can't
+  # be taken for an option.
   isName = builtins.match "[A-Za-z0-9[].*" (builtins.elemAt repository 1) != null;
   inherit (lib.parseDigest imageDigest) hash;
   platform = platforms.normalise "`os` and `arch`" "${if os == null then "linux" else os}/${
@@ -44,7 +45,8 @@ let
       "dir:${placeholder "out"}"
     ]
     ++ (if os == null && arch == null then [ ] else [ "--platform=${platform}" ])
-    # Upstream's `true` is n2c's default, which also knows loopback.
+    # nix2container's `true` becomes n2c's default, which also allows plain HTTP on
+    # loopback.
     ++ (if tlsVerify then [ ] else [ "--tls-verify=false" ]);
     outputHashMode = "recursive";
     outputHashAlgo = "sha256";
@@ -53,7 +55,7 @@ let
   };
 in
 if !isName then
-  throw "n2c: invalid `imageName` `${lib.show imageName}`: it is a reference without tag, such as `quay.io/acme/base`."
+  throw "n2c: invalid `imageName` `${lib.show imageName}`: expected a reference without a tag, such as `quay.io/acme/base`."
 else
 derivation {
   name = lib.sanitizeName "nix2container-${imageName}.json";
@@ -69,6 +71,6 @@ derivation {
 }
 // {
   inherit imageName meta;
-  # The image in skopeo's layout.
+  # The image, as a directory in skopeo's layout.
   src = directory;
 }

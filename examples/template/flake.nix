@@ -1,11 +1,11 @@
 {
-  description = "An image of nix2container on a base image that n2c locks";
+  description = "A nix2container image on a base image locked by n2c";
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
     nix2container.url = "github:nlewo/nix2container";
     nix2container.inputs.nixpkgs.follows = "nixpkgs";
-    # By its name in your registry of flakes:
+    # This looks up n2c in your flake registry. To add it there:
     # nix registry add n2c <where you got n2c from>
     n2c.url = "flake:n2c";
     n2c.inputs.nixpkgs.follows = "nixpkgs";
