@@ -1,5 +1,5 @@
 {
-  description = "Lock, fetch and hand to Nix the container images that Nix did not build";
+  description = "Lock and fetch container images that Nix did not build, and hand them to Nix";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
@@ -29,8 +29,8 @@
         pkgs.rustPlatform.buildRustPackage {
           pname = "n2c";
           inherit (manifest.package) version;
-          # What the program is built from, so that a word in the README
-          # builds nothing anew.
+          # Only the files that the build may need, so that changes elsewhere, such
+          # as in docs/ or nix/, don't cause a rebuild.
           src = builtins.path {
             name = "n2c-source";
             path = ./.;
@@ -52,7 +52,7 @@
               ];
           };
           cargoLock.lockFile = ./Cargo.lock;
-          # The tests that need no other program.
+          # The tests that need no other programs.
           cargoTestFlags = [ "--lib" ];
           meta = {
             inherit (manifest.package) description;
@@ -67,7 +67,7 @@
           inherit system pkgs;
         };
 
-      # What upstream's example of this name builds upon.
+      # The base image of nix2container's example of the same name.
       fromImage =
         system: pkgs:
         (functions system pkgs).pullImageFromManifest {
@@ -98,7 +98,7 @@
 
       templates.default = {
         path = ./examples/template;
-        description = "An image of nix2container on a base image that n2c locks";
+        description = "A nix2container image on a base image locked by n2c";
       };
 
       apps = perSystem (

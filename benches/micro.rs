@@ -1,4 +1,4 @@
-//! The parts that are computed, not fetched: `cargo bench --bench micro`.
+//! Benchmarks of the parts that need no network: `cargo bench --bench micro`.
 
 #![allow(missing_docs)]
 
@@ -27,7 +27,7 @@ fn digest(number: usize) -> String {
     Digest::sha256(&number.to_le_bytes()).to_string()
 }
 
-/// An index of so many images.
+/// Returns an index of `entries` images.
 fn index(entries: usize) -> Vec<u8> {
     let entries: Vec<Value> = (0..entries)
         .map(|number| {
@@ -40,7 +40,7 @@ fn index(entries: usize) -> Vec<u8> {
     index.to_string().into_bytes()
 }
 
-/// An image of so many layers.
+/// Returns an image with `layers` layers.
 fn image(layers: usize) -> Image {
     let descriptor = |number: usize, kind: &str| json!({ "mediaType": kind, "digest": digest(number), "size": 1000 });
     let all: Vec<Value> =

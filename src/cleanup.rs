@@ -1,5 +1,5 @@
-//! What must not outlive this program, where it ends in the middle of something: a
-//! signal does not wait for whoever would tidy up.
+//! Cleaning up child programs and temporary directories when the program ends early:
+//! when a signal ends it, no destructors run.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,18 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Something to be done away with.
+/// Something to clean up.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Leftover {
-    /// A directory and what is in it.
+    /// A directory with its content.
     Directory(PathBuf),
-    /// A program that was started.
+    /// The process ID of a program that this one started.
     Child(u32),
 }
 
 static HELD: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 
-/// Keeps note of a leftover while it is there.
+/// Registers a leftover to clean up until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held(Leftover);
 
@@ -39,14 +39,14 @@ fn held() -> MutexGuard<'static, Vec<Leftover>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends programs that were started, and removes directories that were made for them.
-/// For a program that is about to end without returning.
+/// Terminates child programs, and removes the directories that were created for them.
+/// Call this before the program exits without returning from `main`.
 pub fn clean_up() {
     let mut leftovers = held().drain(..).collect::<Vec<_>>();
-    // Programs first: they may still write.
+    // Programs first: they may still be writing to the directories.
     leftovers.sort_by_key(|leftover| matches!(leftover, Leftover::Directory(_)));
     for leftover in leftovers {
-        // What is gone already needs nothing more.
+        // Ignore failures: the leftover may be gone already.
         match leftover {
             Leftover::Child(id) => {
                 let id = i32::try_from(id).ok().and_then(Pid::from_raw);

@@ -1,5 +1,5 @@
-//! What every error of this library can say beside its message: its kind,
-//! which is the exit code, and what would help.
+//! What every error of this library provides besides its message: its kind, which
+//! determines the exit code, and a hint.
 
 /// What went wrong, as far as a calling program needs to know.
 ///
@@ -9,20 +9,20 @@
 pub enum Kind {
     /// Anything without a code of its own, such as a file that can't be written.
     Other,
-    /// The call itself is wrong: an invalid reference, platform or digest.
+    /// The command line or call is wrong: an invalid reference, platform or digest.
     Usage,
-    /// A lockfile is not what its tag leads to now.
+    /// A lockfile doesn't match what its tag points to now.
     Stale,
-    /// The image, blob or platform is not there, or no longer.
+    /// The image, blob or platform doesn't exist, or no longer does.
     NotFound,
-    /// The registry does not let this user have it.
+    /// The registry denies access to this user.
     Denied,
-    /// The registry asks for fewer requests.
+    /// The registry has limited the rate of requests.
     RateLimited,
-    /// The network or the server failed, after all tries.
+    /// The network or the server failed, even after all retries.
     Network,
-    /// Something arrived, but not what was asked for: digest, size, media
-    /// type or format is wrong.
+    /// The content is not what was requested: its digest, size, media type or format
+    /// is wrong.
     Verification,
 }
 
@@ -48,13 +48,13 @@ pub trait Diagnose: std::error::Error {
     /// What kind of failure this is.
     fn kind(&self) -> Kind;
 
-    /// What the user can do, as one sentence without a full stop.
+    /// What the user can do about it: one sentence without a full stop.
     fn hint(&self) -> Option<String> {
         None
     }
 }
 
-/// An error and its causes in one line, the outermost first.
+/// Returns an error and its causes on one line, the outermost first.
 #[must_use]
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

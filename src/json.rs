@@ -1,5 +1,5 @@
-//! JSON that somebody else wrote, read within bounds: a few bytes of it can stand for
-//! a value that takes a hundred times as much memory.
+//! Parsing untrusted JSON with a limit on the number of values, because a few bytes of
+//! JSON can become a value that takes a hundred times as much memory.
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,14 +7,15 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// How many values a manifest, an index or a config may have: the largest real ones
-/// have some ten thousand.
+/// The maximum number of values in a manifest, an index or a config. The largest real
+/// ones have about ten thousand.
 pub(crate) const VALUE_LIMIT: usize = 200_000;
 
-/// What holds others takes the memory of so many more, empty or not.
+/// How many additional values an array or an object counts as, even if it is empty,
+/// because of the memory that it takes.
 const NESTED: usize = 4;
 
-/// Reads JSON that has at most `limit` values at all depths.
+/// Parses JSON that has at most `limit` values, counted at all depths.
 pub(crate) fn parse<'de, T: Deserialize<'de>>(
     bytes: &'de [u8],
     limit: usize,
@@ -23,14 +24,15 @@ pub(crate) fn parse<'de, T: Deserialize<'de>>(
     serde_json::from_slice(bytes)
 }
 
-/// Refuses JSON that has more than `limit` values at all depths. Takes no memory.
+/// Fails if JSON has more than `limit` values, counted at all depths. Allocates no
+/// memory for the values.
 fn check(bytes: &[u8], limit: usize) -> Result<(), serde_json::Error> {
     let (left, mut deserializer) = (Cell::new(limit), serde_json::Deserializer::from_slice(bytes));
     Count { left: &left, limit }.deserialize(&mut deserializer)?;
     deserializer.end()
 }
 
-/// Counts values, and keeps none.
+/// Counts values without keeping them.
 #[derive(Clone, Copy)]
 struct Count<'a> {
     left: &'a Cell<usize>,
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn values_are_counted_at_all_depths() {
         let text = br#"{ "a": [1, -2.5, null], "b": { "c": "d", "e": true } }"#;
-        // The object, four keys and seven values; three of all hold others.
+        // Twelve values, four of which are keys; three are arrays or objects.
         assert!(check(text, 24).is_ok());
         let error = check(text, 23).expect_err("too many");
         assert!(error.to_string().starts_with("more than 23 values"), "{error}");

@@ -1,20 +1,20 @@
 //! n2c pins container images in lockfiles, fetches their blobs, and hands them to Nix.
 //!
-//! Data flows one way, one type for each step:
+//! Data flows one way, with one type for each step:
 //!
-//! 1. a [`oci::location::Location`] is what the user names;
-//! 2. a [`registry::Client`] or an [`formats::oci_layout::OciLayout`] fetches what it leads to;
-//! 3. a [`oci::manifest::Document`] is parsed from verified bytes, and is an
-//!    [`oci::manifest::Index`] or an [`oci::manifest::ImageManifest`];
-//! 4. a [`oci::platform::Platform`] picks one entry of an index, in [`resolve`];
-//! 5. an [`oci::image::Image`] is a manifest and its config;
-//! 6. a [`formats::lockfile::Lockfile`] pins it;
-//! 7. a [`formats::blob_map::BlobMap`] says where in the Nix store its blobs are;
-//! 8. an [`formats::image_json::ImageJson`] is what nix2container builds upon.
+//! 1. The user names an [`oci::location::Location`].
+//! 2. A [`registry::Client`] or a [`formats::oci_layout::OciLayout`] fetches what it refers to.
+//! 3. An [`oci::manifest::Document`] is parsed from verified bytes. It is either an
+//!    [`oci::manifest::Index`] or an [`oci::manifest::ImageManifest`].
+//! 4. An [`oci::platform::Platform`] selects one entry of an index, in [`resolve`].
+//! 5. An [`oci::image::Image`] combines a manifest and its config.
+//! 6. A [`formats::lockfile::Lockfile`] pins the image.
+//! 7. A [`formats::blob_map::BlobMap`] maps its blobs to their Nix store paths.
+//! 8. A [`formats::image_json::ImageJson`] describes the image for nix2container.
 //!
-//! Each folder uses only those below it; `tests/architecture.rs` says in which order.
-//! Only [`registry`] and [`serve`] use the network, and nothing in here prints: an
-//! [`observer::Observer`] is told.
+//! A module only uses modules of the layers below it; `tests/offline/architecture.rs` defines the layers.
+//! Only [`registry`] and [`serve`] use the network. The library prints nothing: it reports
+//! events to an [`observer::Observer`].
 
 mod cleanup;
 pub mod copy;

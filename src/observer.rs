@@ -1,51 +1,51 @@
-//! What the library tells while it works. It prints nothing itself.
+//! Events that the library reports while it works. It prints nothing itself.
 
 use std::time::Duration;
 
 use crate::oci::digest::Digest;
 
-/// Something that happened, for whoever wants to show it.
+/// Something that happened, for an [`Observer`] to show.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// Something the user will want to know, in one line.
     Note(&'a str),
-    /// Something that is probably not as the user wants it, in one line.
+    /// Something that is probably not what the user wants, in one line.
     Warning(&'a str),
     /// A request was answered.
     Answered {
         /// `GET` or `POST`.
         method: &'a str,
-        /// The URL, without what may be secret in it.
+        /// The URL, without parts that may be secret.
         url: &'a str,
         /// The status code.
         status: u16,
-        /// From sending the request to the end of the response's head.
+        /// The time from sending the request to receiving the whole response head.
         elapsed: Duration,
     },
-    /// A registry of this program was asked for something, and answered.
+    /// This program's own registry server answered a request.
     Served {
         /// `GET` or another method.
         method: &'a str,
-        /// The path and the query, as they were asked for.
+        /// The path and query of the request.
         target: &'a str,
         /// The status code.
         status: u16,
     },
-    /// A registry told how many pulls are left.
+    /// A registry said how many pulls are left.
     RateLimit {
-        /// Who told.
+        /// The registry's host.
         host: &'a str,
-        /// How many there are in a time, as told: `100;w=21600`.
+        /// The number of pulls per time window, as the registry sent it: `100;w=21600`.
         limit: &'a str,
-        /// How many are left, as told.
+        /// How many are left, as the registry sent it.
         remaining: &'a str,
     },
-    /// A registry wants a credential, and one was found or not.
+    /// A registry requires a credential, and n2c looked for one.
     Credential {
-        /// What it is for.
+        /// The repository that it is for.
         repository: &'a str,
-        /// Where it stands; `None` where there is none.
+        /// Where it was found; `None` if there is none.
         origin: Option<&'a str>,
     },
     /// A request failed and will be sent again.
@@ -54,48 +54,48 @@ pub enum Event<'a> {
         subject: &'a str,
         /// Why it failed.
         reason: &'a str,
-        /// How long until it is sent again.
+        /// How long until the request is sent again.
         delay: Duration,
     },
-    /// A blob begins to arrive, or begins again at `done`.
+    /// The transfer of a blob starts, or resumes at `done`.
     TransferStarted {
         /// What is being fetched.
         subject: &'a str,
         /// The blob.
         digest: &'a Digest,
-        /// How many bytes are here already.
+        /// How many bytes have been received already.
         done: u64,
-        /// How many bytes it has, where that is known.
+        /// The size of the blob in bytes, if known.
         total: Option<u64>,
     },
     /// More of a blob has arrived.
     TransferAdvanced {
         /// The blob.
         digest: &'a Digest,
-        /// How many bytes are here now.
+        /// How many bytes have been received so far.
         done: u64,
     },
-    /// A blob of an image that is pulled is in its place.
+    /// A blob of a pulled image is in its final place.
     BlobStored {
         /// The blob.
         digest: &'a Digest,
-        /// How many bytes it has.
+        /// The size of the blob in bytes.
         size: u64,
         /// Whether it was there before.
         was_there: bool,
     },
-    /// The blob is whole and verified.
+    /// A blob is complete and verified.
     TransferFinished {
         /// The blob.
         digest: &'a Digest,
-        /// How many bytes it has.
+        /// The size of the blob in bytes.
         total: u64,
     },
 }
 
-/// Receives events. Called on the thread that does the work, so it is to be quick.
+/// Receives events. It is called on the thread that does the work, so it must be quick.
 pub trait Observer: Send + Sync {
-    /// Takes note of one event.
+    /// Handles one event.
     fn observe(&self, event: &Event<'_>);
 }
 

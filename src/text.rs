@@ -1,10 +1,10 @@
-//! Text that somebody else wrote, made fit to be shown.
+//! Making untrusted text safe to print.
 
 use std::fmt::Write as _;
 
-/// Whether a character moves a cursor, changes a colour, ends a line, or changes how
-/// others are read: controls of both sets, and Unicode's format characters (general
-/// categories Cc, Cf, Zl and Zp, as far as they matter here).
+/// Whether a character can move the cursor, change colours, end a line, or change how
+/// other characters are displayed: the C0 and C1 control characters, and Unicode's
+/// format characters (general categories Cc, Cf, Zl and Zp, as far as they matter here).
 #[must_use]
 pub fn is_active(c: char) -> bool {
     c.is_control()
@@ -13,7 +13,8 @@ pub fn is_active(c: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// `text` in one line of at most `limit` characters, in which nothing is active.
+/// Returns the first `limit` characters of `text` as one line, with active characters
+/// escaped. A final `…` shows that the text was cut.
 #[must_use]
 pub fn one_line(text: &str, limit: usize) -> String {
     let mut line = String::new();
@@ -32,18 +33,18 @@ pub fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
-/// `text` with its lines, in which nothing else is active.
+/// Returns `text` with its line breaks, and with all other active characters escaped.
 #[must_use]
 pub fn lines(text: &str) -> String {
     text.split('\n').map(|line| one_line(line, usize::MAX)).collect::<Vec<_>>().join("\n")
 }
 
-/// JSON in which nothing is active, and which stands for the same values.
+/// Returns JSON with the same values, but with active characters escaped.
 #[must_use]
 pub fn json(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        // Line ends between values are no part of them.
+        // A literal line break in JSON is always between values, never inside one.
         if is_active(c) && c != '\n' {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a string can't fail.
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn nothing_active_is_left() {
-        // An escape sequence in both encodings, a line's end, a direction, a tag.
+        // An escape sequence in both encodings, a line break, direction controls, a tag.
         let text = "a\u{1b}[31m\u{9b}31m\r\nb\u{202e}c\u{2066}d\u{e0041}é";
         let line = one_line(text, 200);
         assert!(!line.chars().any(is_active), "{line}");

@@ -1,6 +1,6 @@
-# As much of nixpkgs as this project's flake uses, for tests without a network:
-# a package is a program that was built already. The test puts this file, as
-# flake.nix, beside `n2c` and a static `busybox`.
+# The part of nixpkgs that this project's flake uses, for tests without a network.
+# Each package is a program that is already built: the test copies this file, as
+# flake.nix, into a folder with `n2c` and a static `busybox`.
 {
   outputs =
     { self }:

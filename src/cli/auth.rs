@@ -1,4 +1,4 @@
-//! `n2c auth`: which credentials are used, and carrying them into a sandbox.
+//! `n2c auth`: shows which credentials are used, and exports them for a sandbox.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::report::Report;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Say which file, key and user answer for a reference; never the secret
+    /// Show the file, key and user of a reference's credentials, but never the secret
     Show(Show),
-    /// Write the credentials for references into one file, helpers' too
+    /// Write the credentials for references to a file, including those from helpers
     ///
-    /// The file has mode 0600 and holds what was asked for and nothing else. It
-    /// is in the format of podman and skopeo; in a build sandbox its place is
-    /// /etc/skopeo/auth.json.
+    /// The file has mode 0600 and contains only the credentials for these
+    /// references, in the format of podman and skopeo. In a build sandbox, it
+    /// belongs at /etc/skopeo/auth.json.
     Export(Export),
 }
 

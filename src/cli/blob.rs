@@ -1,4 +1,4 @@
-//! `n2c blob`: one blob, by its digest alone.
+//! `n2c blob`: fetches one blob by its digest.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use super::{RegistryOptions, output};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A reference without tag and digest, such as `docker.io/library/alpine`
+    /// A reference without tag or digest, such as `docker.io/library/alpine`
     repository: String,
 
     /// `sha256:` and 64 hex digits
     digest: String,
 
-    /// Write to this file, at once and only when all is verified
+    /// Write to this file, atomically and only after verification
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
 
-    /// How many bytes the blob has; what has more is refused before it is all here
+    /// The size of the blob in bytes; more than that is rejected without downloading the rest
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
 
-    /// Where else the blob is, if the registry has it not; may be repeated
+    /// Another URL to fetch the blob from if the registry does not have it; may be repeated
     #[arg(long = "url", value_name = "URL", conflicts_with = "manifest")]
     urls: Vec<String>,
 
-    /// The digest is that of a manifest or an index
+    /// Fetch a manifest or an index, not a blob
     #[arg(long)]
     manifest: bool,
 
@@ -57,7 +57,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     Ok(output.commit()?)
 }
 
-/// The output of the derivation that this builds is written in its place.
+/// Creates the output file. If it is the output of the derivation that this process is
+/// building, it is written in place.
 fn create(path: &Path) -> Result<OutputFile, Failure> {
     if output::is_built(path) {
         return Ok(OutputFile::create_in_place(path)?);

@@ -1,4 +1,4 @@
-//! `n2c blobs`: where in the Nix store a lockfile's blobs are.
+//! `n2c blobs`: prints the Nix store paths of a lockfile's blobs.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A lockfile, or for JSON a plain manifest
+    /// A lockfile; for JSON, a plain manifest works too
     lockfile: PathBuf,
 
     /// What to print
@@ -26,7 +26,7 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
 enum Format {
-    /// An object, hex digest to store path
+    /// An object that maps hex digests to store paths
     Json,
     /// The fixed-output derivations, as one Nix expression
     Nix,

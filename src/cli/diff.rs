@@ -1,4 +1,4 @@
-//! `n2c diff`: what changed between two lockfiles.
+//! `n2c diff`: shows what changed between two lockfiles.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use super::{difference, lockfiles, rows};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The lockfile as it was, also from a pipe: `<(git show HEAD:alpine.json)`
+    /// The old lockfile, which may be a pipe: `<(git show HEAD:alpine.json)`
     old: PathBuf,
 
-    /// The lockfile as it is
+    /// The new lockfile
     new: PathBuf,
 
     #[command(flatten)]

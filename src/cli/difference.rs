@@ -1,8 +1,8 @@
-//! How a difference is shown: to people, and in the body of a pull request.
+//! Shows a difference, on a terminal or in the body of a pull request.
 //!
-//! Images are made by strangers, and a pull request is read by people with rights:
-//! all that an image says stands in code there, where it links to nothing and
-//! calls nobody.
+//! Images are made by strangers, and pull requests are read by people with write access. So
+//! the Markdown shows all text from an image as code, where it can neither link to anything
+//! nor mention anybody.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,11 @@ use n2c::text::is_active;
 use n2c::upkeep::difference::{Blob, Change, Difference, LayersDifference, PlatformDifference};
 use serde_json::Value;
 
-/// The longest value that is shown, in characters.
+/// The maximum length of a shown value, in characters.
 const LONGEST: usize = 200;
 
-/// One fact: what it is about, and what it was and is. Names come from images
-/// as values do.
+/// One changed fact: its kind, its name, and its old and new value. Names, like values, come
+/// from images and can't be trusted.
 struct Line {
     kind: &'static str,
     name: Option<String>,
@@ -34,7 +34,7 @@ impl Line {
     }
 }
 
-/// A difference for a terminal.
+/// Formats a difference for a terminal.
 pub(crate) fn text(difference: &Difference) -> String {
     if difference.is_empty() {
         return "nothing changed\n".to_owned();
@@ -93,7 +93,7 @@ fn plain(line: &Line) -> String {
     }
 }
 
-/// A difference for a pull request, below a heading of its file.
+/// Formats a difference for a pull request, with the file's name as heading.
 pub(crate) fn markdown(file: &str, difference: &Difference) -> String {
     let mut text = format!("### {}\n\n", code(file));
     if difference.is_empty() {
@@ -132,7 +132,7 @@ pub(crate) fn markdown(file: &str, difference: &Difference) -> String {
     text
 }
 
-/// Each layer that came or went, as far as a reader will follow.
+/// Lists the layers that were added or removed, up to a number that people will read.
 fn layer_items(what: &str, layers: &[Blob]) -> Vec<String> {
     const MOST: usize = 50;
     let item = |layer: &Blob| {
@@ -156,7 +156,7 @@ fn item(line: &Line) -> String {
     }
 }
 
-/// All that changed of a platform, but for its layers.
+/// Returns everything that changed for a platform, except for its layers.
 fn lines(platform: &PlatformDifference) -> Vec<Line> {
     let mut lines = Vec::new();
     let texts = [
@@ -167,7 +167,7 @@ fn lines(platform: &PlatformDifference) -> Vec<Line> {
     for (what, change) in texts {
         lines.extend(change.as_ref().map(|change| Line::new(what, change, String::clone)));
     }
-    // The config is part of what the manifest's digest stands for.
+    // A changed manifest digest covers a changed config digest, so show only one of them.
     let digest = platform.manifest.as_ref().map(|change| ("manifest", change));
     let digest = digest.or(platform.config_digest.as_ref().map(|change| ("config digest", change)));
     lines.extend(digest.map(|(what, change)| Line::new(what, change, ToString::to_string)));
@@ -192,7 +192,8 @@ fn lines(platform: &PlatformDifference) -> Vec<Line> {
     lines
 }
 
-/// Text as code that nothing in it ends: between more backticks than it has.
+/// Formats text as a Markdown code span. The text can't end the span, because the fence has
+/// more backticks than any run of backticks in the text.
 pub(crate) fn code(text: &str) -> String {
     let text = shorten(&one_line(text));
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
@@ -206,8 +207,8 @@ fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if is_active(c) {
-            // Not as `\\n`, which some make a line's end of again. Writing to a
-            // string can't fail.
+            // Not escaped like `\\n`, which some programs turn back into a line break.
+            // Writing to a string can't fail.
             let _ = write!(line, "⟨{:x}⟩", u32::from(c));
         } else {
             line.push(c);

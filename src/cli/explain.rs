@@ -1,4 +1,4 @@
-//! What `inspect --explain` shows: how an answer came about.
+//! `inspect --explain`: records and shows how the result was found.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,15 +10,15 @@ use serde::Serialize;
 
 use super::report::Report;
 
-/// Everything that happened on the way, for `--json` too.
+/// How the result was found. `--json` prints this too.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Explanation {
-    /// The entries of the index, and what became of each.
+    /// The entries of the index, and whether and why each was taken or skipped.
     pub(crate) entries: Vec<Entry>,
-    /// Which credential was looked for, and where it was found.
+    /// The credentials that were looked for, and where each was found.
     pub(crate) credentials: Vec<Credential>,
-    /// The requests, in their order.
+    /// The requests, in order.
     pub(crate) requests: Vec<Request>,
 }
 
@@ -49,7 +49,7 @@ impl From<Explained> for Entry {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Credential {
     pub(crate) repository: String,
-    /// File and key; null where there is none.
+    /// File and key of the credential; null if none was found.
     pub(crate) origin: Option<String>,
 }
 
@@ -58,11 +58,11 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) status: u16,
-    /// From sending the request to the end of the answer's head.
+    /// The time from sending the request to the end of the response's headers.
     pub(crate) milliseconds: u128,
 }
 
-/// Writes down what happens, and passes it on.
+/// An observer that records events and passes them on to the report.
 pub(crate) struct Recorder {
     report: Arc<Report>,
     explanation: Mutex<Explanation>,
@@ -77,7 +77,7 @@ impl Recorder {
         self.explanation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells what happened before a failure, on stderr.
+    /// Prints the recorded credentials and requests to stderr, after a failure.
     pub(crate) fn tell(&self) {
         let Explanation { credentials, requests, .. } = self.explanation();
         for found in credentials {

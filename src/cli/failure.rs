@@ -1,4 +1,4 @@
-//! Any failure of a command: an error of the library, or of the program around it.
+//! The errors that commands fail with: the library's errors and the program's own.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use n2c::oci::reference::Repository;
 use n2c::{Diagnose, Kind};
 use tokio::signal::unix::SignalKind;
 
-/// An error that a command ends with.
+/// The error that a command failed with.
 pub(crate) struct Failure(Box<dyn Diagnose>);
 
 impl Failure {
@@ -19,7 +19,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         let error: &(dyn std::error::Error + 'static) = &*self.0;
         match error.downcast_ref::<Interrupted>() {
-            // As a shell tells of it.
+            // 128 plus the signal's number, as shells report it.
             Some(Interrupted(signal)) => u8::try_from(128 + signal.as_raw_value()).unwrap_or(1),
             None => self.0.kind().exit_code(),
         }
@@ -32,7 +32,7 @@ impl<E: Diagnose + 'static> From<E> for Failure {
     }
 }
 
-/// A call that the command line's grammar allows and the command does not.
+/// A combination of arguments that clap accepts but the command doesn't.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Usage {
@@ -67,7 +67,7 @@ impl Diagnose for Runtime {
     }
 }
 
-/// The result could not be handed over.
+/// The result could not be written to stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write to standard output")]
 pub(crate) struct Stdout(#[source] pub(crate) io::Error);
@@ -78,7 +78,7 @@ impl Diagnose for Stdout {
     }
 }
 
-/// A signal to end, such as Ctrl-C.
+/// A signal, such as Ctrl-C, ended the command.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(crate) struct Interrupted(pub(crate) SignalKind);
@@ -106,7 +106,7 @@ impl Diagnose for NoCredential {
     }
 }
 
-/// What `n2c doctor` found is on stdout.
+/// `n2c doctor` found problems, and has printed them to stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("{problems} problem{} found", if *problems == 1 { "" } else { "s" })]
 pub(crate) struct Unhealthy {
@@ -119,7 +119,7 @@ impl Diagnose for Unhealthy {
     }
 }
 
-/// No file that was named is a lockfile.
+/// None of the given paths is or contains a lockfile.
 #[derive(Debug, thiserror::Error)]
 #[error("there are no lockfiles in {paths}")]
 pub(crate) struct NoLockfiles {
@@ -151,13 +151,13 @@ impl Diagnose for Unlisted {
     }
 }
 
-/// Some lockfiles failed; what each did is in the report.
+/// Some lockfiles failed; the report says how.
 #[derive(Debug, thiserror::Error)]
 #[error("{count} of {total} lockfile{} failed", if *total == 1 { "" } else { "s" })]
 pub(crate) struct Failed {
     pub(crate) count: usize,
     pub(crate) total: usize,
-    /// That of the first.
+    /// The kind of the first failure.
     pub(crate) kind: Kind,
 }
 
@@ -167,7 +167,7 @@ impl Diagnose for Failed {
     }
 }
 
-/// Lockfiles are not what their references lead to now.
+/// Some lockfiles no longer match their references.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{stale} of {total} lockfile{} out of date",
@@ -180,9 +180,9 @@ pub(crate) struct Outdated {
     pub(crate) command: &'static str,
 }
 
-/// A lockfile is no longer what was read.
+/// A lockfile was edited after it was read.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` was edited in the meantime, and is left as it is", path.display())]
+#[error("failed to replace `{}`: it was edited in the meantime", path.display())]
 pub(crate) struct EditedMeanwhile {
     pub(crate) path: PathBuf,
 }
@@ -193,7 +193,7 @@ impl Diagnose for EditedMeanwhile {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("run the same again".to_owned())
+        Some("run the same command again".to_owned())
     }
 }
 

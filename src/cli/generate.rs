@@ -1,4 +1,4 @@
-//! `n2c completions` and `n2c man`, both made from the command line's definition.
+//! `n2c completions` and `n2c man`, both generated from the command line's definition.
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;

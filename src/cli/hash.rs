@@ -1,4 +1,4 @@
-//! `n2c hash`: what Nix's pull functions want to be told of an image.
+//! `n2c hash`: prints the arguments that identify an image to Nix's pull functions.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ pub(crate) struct Options {
     /// A reference such as `alpine:3.19`
     image: String,
 
-    /// Whose `pullImage` it is for
+    /// Whose `pullImage` to print the arguments for
     #[arg(long = "for", value_name = "WHOSE", default_value = "nix2container")]
     purpose: Purpose,
 
-    /// Print JSON, with the hash in both its spellings, instead of Nix
+    /// Print JSON instead of Nix, with the hash both as `sha256` and as `hash`
     #[arg(long)]
     json: bool,
 
@@ -55,15 +55,15 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
 enum Purpose {
-    /// nix2container's and n2c's: a directory
+    /// For nix2container and n2c, which pull a directory
     #[value(name = "nix2container")]
     Nix2Container,
-    /// nixpkgs' dockerTools': an archive
+    /// For nixpkgs' dockerTools, which pulls an archive
     #[value(name = "dockerTools", alias = "docker-tools")]
     DockerTools,
 }
 
-/// The arguments of a pull function that say which image it is.
+/// The arguments that identify the image, without its hash.
 struct Facts {
     image_name: String,
     image_digest: Digest,
@@ -74,17 +74,17 @@ struct Facts {
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
     let location: Location = options.image.parse()?;
     let Some(reference) = location.reference() else {
-        let hint = "name an image in a registry, which is where `pullImage` pulls from";
-        return Err(Usage::new("`pullImage` knows registries only", hint).into());
+        let hint = "name an image in a registry";
+        return Err(Usage::new("`pullImage` can only pull from registries", hint).into());
     };
     let is_named = options.final_image_name.is_some() || options.final_image_tag.is_some();
     if is_named && options.purpose != Purpose::DockerTools {
-        let hint = "pass `--for dockerTools`; a directory holds no name";
-        return Err(Usage::new("`--final-image-…` is for dockerTools", hint).into());
+        let hint = "pass `--for dockerTools`; a directory has no place for a name";
+        return Err(Usage::new("`--final-image-…` only applies to dockerTools", hint).into());
     }
     let named = options.platforms.named(report)?;
     if named.len() > 1 {
-        return Err(Usage::new("a hash is of one image", "name one `--platform`").into());
+        return Err(Usage::new("`hash` takes one image at a time", "name one `--platform`").into());
     }
     let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
@@ -95,7 +95,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let image_name = reference.repository().to_string();
     let tag = options.final_image_tag.as_deref().or(reference.tag()).unwrap_or("latest");
     let facts = Facts {
-        // The platform's own: an index may lead elsewhere tomorrow.
+        // The platform's manifest, not the index, which may resolve differently later.
         image_digest: image.manifest().raw().digest().clone(),
         final_image_name: options.final_image_name.clone().unwrap_or(image_name.clone()),
         final_image_tag: tag.to_owned(),
@@ -115,7 +115,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     Report::result(None, text.as_bytes())
 }
 
-/// Pulls the image to a place of its own, and adds it to the store from there.
+/// Pulls the image to a temporary directory, and adds it to the store from there. Returns
+/// its hash.
 async fn store(
     pull: &Pull<'_, Resolution<'_>>,
     image: &Image,
@@ -148,14 +149,14 @@ async fn store(
 }
 
 impl Facts {
-    /// The name in the archive.
+    /// The image's name in the archive.
     fn name(&self) -> Result<Name, Failure> {
         let repository = self.final_image_name.parse::<Repository>()?;
         let text = format!("{repository}:{}", self.final_image_tag);
         Ok(Name::try_from(text.parse::<Reference>()?)?)
     }
 
-    /// The name that the derivation has by default.
+    /// The default name of the pull function's derivation.
     fn store_name(&self, purpose: Purpose) -> String {
         sanitise_name(&match purpose {
             Purpose::Nix2Container => format!("docker-image-{}", self.image_name),
@@ -179,12 +180,12 @@ impl Facts {
 
     fn nix(&self, purpose: Purpose, hash: &Digest) -> String {
         let mut arguments = self.arguments(purpose);
-        // nix2container's function takes the old spelling only.
+        // nix2container's function takes `sha256`, but not `hash`.
         match purpose {
             Purpose::Nix2Container => arguments.insert("sha256".to_owned(), hash.to_nix32().into()),
             Purpose::DockerTools => arguments.insert("hash".to_owned(), hash.to_sri().into()),
         };
-        // Strings of names and digests are written in Nix as in JSON.
+        // For names and digests, a JSON string is also a Nix string.
         let lines: Vec<String> =
             arguments.iter().map(|(name, value)| format!("  {name} = {value};")).collect();
         format!("{{\n{}\n}}\n", lines.join("\n"))

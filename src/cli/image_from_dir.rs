@@ -1,4 +1,4 @@
-//! `n2c image-from-dir`: upstream's command of that name, for OCI layouts too.
+//! `n2c image-from-dir`: nix2container's command of the same name, also for OCI layouts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,11 +22,11 @@ pub(crate) struct Options {
     #[arg(value_name = "OUT")]
     output: PathBuf,
 
-    /// A directory that skopeo or `n2c pull` wrote, or an OCI layout: its directory, or `oci:DIR[:TAG]`
+    /// A directory written by skopeo or `n2c pull`, or an OCI layout: its path, or `oci:DIR[:TAG]`
     #[arg(value_name = "DIR")]
     directory: String,
 
-    /// How much of the base image's config to take over
+    /// How much of the base image's config to inherit
     #[arg(long, value_enum, default_value_t = Inherit::None)]
     inherit: Inherit,
 
@@ -58,7 +58,7 @@ async fn from_layout(
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
     let resolution = Resolution::open_layout(layout, &**report)?;
-    // Where there is one image, it is the one, whatever it is for.
+    // If there is only one image, use it, whatever its platform.
     let named = options.platforms.named(report)?;
     let platforms = if named.is_empty() {
         match resolution.platforms().await {

@@ -1,4 +1,4 @@
-//! `n2c image-from-manifest`: upstream's command of that name.
+//! `n2c image-from-manifest`: nix2container's command of the same name.
 
 use std::path::{Path, PathBuf};
 
@@ -23,10 +23,10 @@ pub(crate) struct Options {
     /// A lockfile or a plain manifest
     manifest: PathBuf,
 
-    /// A blob map, as `n2c blobs` prints it; without one, the blobs are where they are in the Nix store
+    /// A blob map, as printed by `n2c blobs`; by default, the blobs are at their Nix store paths
     blobs: Option<PathBuf>,
 
-    /// How much of the base image's config to take over
+    /// How much of the base image's config to inherit
     #[arg(long, value_enum, default_value_t = Inherit::None)]
     inherit: Inherit,
 
@@ -36,11 +36,11 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Inherit {
-    /// Nothing, as nix2container
+    /// Nothing, like nix2container
     None,
     /// The environment variables
     Env,
-    /// All that says how to run it
+    /// Everything that says how to run it
     All,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     image.write(wanted.as_ref(), options.inherit, report)
 }
 
-/// The image.json of `entry`, which is in `file`.
+/// An image.json to write to `output`, for the entry `entry` of the lockfile `file`.
 pub(crate) struct ImageToWrite<'a> {
     pub(crate) output: &'a Path,
     pub(crate) file: &'a str,
@@ -80,7 +80,7 @@ pub(crate) struct ImageToWrite<'a> {
 }
 
 impl ImageToWrite<'_> {
-    /// Writes it, for `wanted` where a platform was named.
+    /// Writes the image.json. `wanted` is the platform that was named, if any.
     pub(crate) fn write(
         &self,
         wanted: Option<&Platform>,
@@ -89,7 +89,7 @@ impl ImageToWrite<'_> {
     ) -> Result<(), Failure> {
         let image = image_json::read_image(self.file, self.entry, &self.blobs)?;
         let pinned = self.entry.pin().map(|pin| &pin.platform);
-        // Of a plain manifest, its config alone says what it is for.
+        // The platform of a plain manifest is known only from its config.
         let built = image.config().platform().filter(|_| pinned.is_none());
         if let (Some(built), Some(wanted)) = (built, wanted)
             && wanted.distance(built).is_none()

@@ -1,4 +1,4 @@
-//! `n2c inspect`: what an image is, for people and for programs.
+//! `n2c inspect`: describes an image, for people and for programs.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
 
-    /// Also show how this came about: each entry of the index, the credentials, each request
+    /// Also show how the result was found: index entries, credentials and requests
     #[arg(long)]
     explain: bool,
 
@@ -46,14 +46,14 @@ pub(crate) struct Options {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Inspection {
-    /// The reference, pinned to the digest of what it leads to.
+    /// The reference, pinned to the digest that it resolved to.
     #[serde(rename = "ref")]
     reference: String,
     media_type: String,
     digest: Digest,
     platforms: Vec<Listed>,
-    /// The image for the platform that was asked for, or for this machine;
-    /// null if none was asked for and there is none for this machine.
+    /// The image for the named platform, or for this machine's if none was named.
+    /// Null if none was named and there is no image for this machine.
     image: Option<Details>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
@@ -74,7 +74,7 @@ struct Details {
     platform: Platform,
     media_type: String,
     digest: Digest,
-    /// The sum of the layers' sizes in bytes, repeated ones once.
+    /// The sum of the layers' sizes in bytes, counting repeated layers once.
     download_size: u64,
     layers: Vec<Layer>,
     /// The image's config, as served.
@@ -120,7 +120,7 @@ async fn inspect(
     let location: Location = options.image.parse()?;
     let named = options.platforms.named(report)?;
     if named.len() > 1 {
-        return Err(Usage::new("one image is shown at a time", "name one `--platform`").into());
+        return Err(Usage::new("`inspect` shows a single image", "name one `--platform`").into());
     }
     let client = options.registry.client_with(report, recorder.clone())?;
     let resolution = Resolution::open(&location, &client, &**recorder).await?;
@@ -139,7 +139,7 @@ async fn inspect(
             let shown = built.filter(|_| resolution.only().is_some()).unwrap_or(wanted.clone());
             if named.is_empty() && shown == wanted {
                 report.note(&format!(
-                    "showing `{wanted}`, for this machine; choose with `--platform`"
+                    "showing `{wanted}` for this machine; choose another with `--platform`"
                 ));
             }
             Some(Details::new(shown, &image))
@@ -303,7 +303,7 @@ impl Details {
     }
 }
 
-/// How a field of a config is shown: one line for each thing in it.
+/// Formats a field of a config, one line for each item in it.
 fn lines(value: &Value) -> Vec<String> {
     match value {
         Value::Null | Value::Bool(false) => Vec::new(),
@@ -327,7 +327,7 @@ fn lines(value: &Value) -> Vec<String> {
     }
 }
 
-/// The text of a table, without spaces at either side.
+/// Formats a table without padding at its left and right.
 fn lines_of(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

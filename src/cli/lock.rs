@@ -1,4 +1,4 @@
-//! `n2c lock`: from a reference to a lockfile.
+//! `n2c lock`: resolves a reference and writes its lockfile.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) struct Options {
     /// A reference such as `alpine:3.19`, or `oci:DIR[:TAG]`
     image: String,
 
-    /// Write to this file, at once or not at all, instead of to stdout
+    /// Write to this file, atomically, instead of to stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -51,11 +51,11 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let (platforms, images) = if let Some(only) = only {
         let image = only.image().await?;
         let platform = if let Some(platform) = image.config().platform() {
-            report.note(&format!("using `{platform}`, which the image is for"));
+            report.note(&format!("using `{platform}`, the platform of the image"));
             platform.clone()
         } else {
             let host = Platform::host();
-            let text = "names no platform, and is taken for one for";
+            let text = "names no platform, and is assumed to be for";
             report.note(&format!("the image {text} `{host}`; choose with `--platform`"));
             host
         };

@@ -1,4 +1,4 @@
-//! Reading the lockfiles that commands are given.
+//! Finding and reading lockfiles.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
 use super::platforms;
 use super::report::Report;
 
-/// Where lockfiles are, unless somebody says otherwise.
+/// The default directory for lockfiles.
 pub(crate) const DEFAULT: &str = "lockfiles";
 
-/// A lockfile, and what stands in its file.
+/// A lockfile and the content of its file.
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) text: Vec<u8>,
     pub(crate) lockfile: Lockfile,
 }
 
-/// A file that should be a lockfile, and can't be read as one.
+/// A file that should be a lockfile but can't be read as one.
 pub(crate) struct Unreadable {
     pub(crate) file: String,
     pub(crate) failure: Failure,
@@ -35,20 +35,20 @@ pub(crate) fn read(path: &Path) -> Result<Lockfile, Failure> {
     Ok(Lockfile::parse(&path.display().to_string(), &n2c::fs::read(path, lockfile::SIZE_LIMIT)?)?)
 }
 
-/// The repository that a lockfile's blobs are in, where it names one.
+/// Returns the repository of a lockfile's blobs. Fails if the lockfile doesn't name one.
 pub(crate) fn repository(lockfile: &Lockfile) -> Result<&Repository, Failure> {
     match lockfile.location().and_then(Location::reference) {
         Some(reference) => Ok(reference.repository()),
         None => Err(Usage::new(
             format!("`{}` does not say which registry its blobs are in", lockfile.file()),
-            "name a lockfile that `n2c lock` made from a registry",
+            "use a lockfile that `n2c lock` wrote for an image in a registry",
         )
         .into()),
     }
 }
 
-/// The entry for the platform that was named, or the only one, or this machine's.
-/// `refusal` says what is wrong with naming several.
+/// Returns the entry for the named platform. If none is named, returns the only entry, or the
+/// one for this machine. `refusal` is the error message for several named platforms.
 pub(crate) fn one_entry<'l>(
     lockfile: &'l Lockfile,
     named: Vec<Platform>,
@@ -63,13 +63,13 @@ pub(crate) fn one_entry<'l>(
     Ok(lockfile.entry(platforms.first())?)
 }
 
-/// The lockfiles at `paths`, by their names, and those that can't be read. In
-/// directories, JSON files of others are passed over, which is said.
+/// Reads the lockfiles at `paths`, sorted by path, and returns them and the files that can't
+/// be read. In directories, skips JSON files that aren't n2c's, with a note.
 pub(crate) fn find(
     paths: &[PathBuf],
     report: &Report,
 ) -> Result<(Vec<Found>, Vec<Unreadable>), Failure> {
-    // Each once, and whether it was named itself.
+    // Each file once, and whether it was named explicitly rather than found in a directory.
     let mut files: BTreeMap<PathBuf, bool> = BTreeMap::new();
     for path in paths {
         if !path.exists() && paths.len() == 1 && path == Path::new(DEFAULT) {
@@ -102,7 +102,7 @@ pub(crate) fn find(
             Err(error) if is_named || !is_others(&text) => {
                 unreadable.push(Unreadable { file: name, failure: error.into() });
             }
-            _ => report.note(&format!("`{name}` is no lockfile of n2c, and is passed over")),
+            _ => report.note(&format!("skipping `{name}`: not an n2c lockfile")),
         }
     }
     if found.is_empty() && unreadable.is_empty() {
@@ -112,7 +112,7 @@ pub(crate) fn find(
     Ok((found, unreadable))
 }
 
-/// All JSON files below a directory, hidden ones left out.
+/// Collects all JSON files below a directory, without hidden files and directories.
 fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let error = |source| Unlisted { path: directory.to_owned(), source };
     for entry in std::fs::read_dir(directory).map_err(error)? {
@@ -121,7 +121,7 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
         if entry.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
-        // A link to a directory may lead in a circle, and a pipe nowhere.
+        // Links to directories may form a cycle, and reading a pipe may block: skip both.
         if kind.is_dir() {
             list(&path, files)?;
         } else if path.is_file() && path.extension().is_some_and(|extension| extension == "json") {
@@ -131,10 +131,11 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a file that is no lockfile is something else's: JSON that does not say it
-/// is one. What is empty, cut off or in the middle of a merge may well have been.
+/// Returns whether a file that isn't a valid lockfile belongs to something else: it is valid
+/// JSON without an object `n2c`. A file that is empty, truncated or has merge conflicts may
+/// have been a lockfile.
 fn is_others(text: &[u8]) -> bool {
-    // Of the object, nothing: that it is one is enough.
+    // No fields: it only matters that `n2c` is an object.
     #[derive(Deserialize)]
     struct Section {}
     #[derive(Deserialize)]

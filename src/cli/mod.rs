@@ -1,4 +1,4 @@
-//! The command line: what can be typed, and which function serves it.
+//! The command line: its grammar, and the function that runs each command.
 
 mod auth;
 mod blob;
@@ -40,16 +40,16 @@ use report::Report;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  anything else
-  2  usage
-  3  stale
+  1  any other failure
+  2  usage error
+  3  out of date
   4  not found or gone
   5  access denied
   6  rate limited
-  7  network or server failure after all tries
-  8  verification failed: digest, size, media type, format";
+  7  network or server failure after all retries
+  8  verification failed: digest, size, media type or format";
 
-/// Lock, fetch and hand to Nix the container images that Nix did not build.
+/// Lock and fetch container images that Nix did not build, and hand them to Nix.
 #[derive(Parser)]
 #[command(name = "n2c", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 struct Cli {
@@ -63,11 +63,11 @@ struct Cli {
 #[derive(Args)]
 #[command(next_help_heading = "Output options")]
 struct OutputOptions {
-    /// Say nothing on stderr but errors
+    /// Print only errors to stderr
     #[arg(short, long, global = true)]
     quiet: bool,
 
-    /// Also say which requests are made
+    /// Also print requests, credential sources and rate limits
     #[arg(short, long, global = true, conflicts_with = "quiet", action = ArgAction::Count)]
     verbose: u8,
 
@@ -80,7 +80,7 @@ struct OutputOptions {
     progress: When,
 }
 
-/// When to do something that suits a terminal.
+/// When to show something that is meant for a terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum When {
     Auto,
@@ -92,49 +92,49 @@ enum When {
 enum Command {
     /// Resolve an image and write its lockfile
     Lock(lock::Options),
-    /// Move lockfiles to what their tags lead to now
+    /// Move lockfiles to what their tags point to now
     ///
-    /// Exit codes: 3 with `--check`, where something is out of date; that of the
-    /// first failure, where a lockfile failed.
+    /// With `--check`, exits with 3 if a lockfile is out of date. If any lockfile
+    /// fails, exits with the code of the first failure.
     Update(update::Update),
-    /// Make the rest of lockfiles match their `ref` lines, after a bot edited those
+    /// Make each lockfile match its `ref` line, after a bot edited that line
     Refresh(update::Refresh),
     /// Show what changed between two lockfiles
     Diff(diff::Options),
-    /// Ask whether all that lockfiles pin is still served
+    /// Check that everything that lockfiles pin is still available
     Verify(verify::Options),
     /// Show an image's platforms, layers, sizes and config
     Inspect(inspect::Options),
-    /// Print where in the Nix store a lockfile's blobs are
+    /// Print the Nix store paths of a lockfile's blobs
     Blobs(blobs::Options),
     /// Fetch one blob by its digest
     Blob(blob::Options),
-    /// Fetch a lockfile's blobs into the Nix store, as you, before a build wants them
+    /// Fetch lockfiles' blobs into the Nix store as the current user, before a build needs them
     Prefetch(prefetch::Options),
     /// Pull a whole image into a directory or an archive
     Pull(pull::Options),
-    /// Print what Nix's `pullImage` wants, without the image on disk
+    /// Print the arguments of Nix's `pullImage` without writing the image to disk
     Hash(hash::Options),
-    /// Write nix2container's image.json from a directory or OCI layout with an image
+    /// Write nix2container's image.json from an image in a directory or OCI layout
     ImageFromDir(image_from_dir::Options),
     /// Write nix2container's image.json from a lockfile and a blob map
     ImageFromManifest(image_from_manifest::Options),
-    /// Say which credentials are used, or export them
+    /// Show which credentials are used, or export them
     #[command(subcommand)]
     Auth(auth::Command),
-    /// Say why a fetch in a build sandbox would fail, and what helps
+    /// Find out why a fetch in a build sandbox would fail, and suggest fixes
     ///
-    /// Exits with 1 when there is a problem. Nothing is changed.
+    /// Exits with 1 if there is a problem. Changes nothing.
     Doctor(doctor::Options),
-    /// Show n2c at work, on a registry of its own and without a network
+    /// Show n2c at work with a registry on this machine, without a network
     Demo,
-    /// Print a script that completes n2c's options in a shell
+    /// Print a shell completion script
     Completions(generate::Completions),
     /// Print n2c's manual page
     Man,
 }
 
-/// How much is done at once.
+/// How many blobs are fetched in parallel.
 #[derive(Args)]
 struct Jobs {
     /// How many blobs to fetch at once
@@ -148,7 +148,7 @@ impl Jobs {
     }
 }
 
-/// How much is asked at once.
+/// How many requests are made in parallel.
 #[derive(Args)]
 struct Requests {
     /// How many requests to make to one registry at once
@@ -156,31 +156,32 @@ struct Requests {
     jobs: u8,
 }
 
-/// How registries are reached; the same for all commands that reach one.
+/// How to access registries, for all commands that do.
 #[derive(Args)]
 #[command(next_help_heading = "Registry options")]
 struct RegistryOptions {
-    /// Verify certificates; with `false`, plain HTTP is used where there is no HTTPS
+    /// Verify certificates; `false` disables this, and allows plain HTTP if a server has no HTTPS
     ///
-    /// Without this option certificates are verified, and registries on
-    /// loopback may speak plain HTTP.
+    /// By default, certificates are verified, and only registries on loopback
+    /// may use plain HTTP.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: Option<bool>,
 
-    /// Trust the authorities in this file too
+    /// Also trust the certificate authorities in this file
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
 
-    /// Pull from URL what is in REGISTRY, and from there only if that fails; may be repeated
+    /// Pull REGISTRY's images from URL, and from REGISTRY only if that fails; may be repeated
     ///
-    /// `N2C_MIRRORS` holds the same, and registries.conf is read too.
+    /// Mirrors are also read from `N2C_MIRRORS`, in the same form, and from registries.conf.
     #[arg(long = "mirror", value_name = "REGISTRY=URL")]
     mirrors: Vec<String>,
 
-    /// Do not fetch layers from the URLs that a manifest names for them, where the registry has them not
+    /// Do not fetch layers that the registry lacks from the URLs in the manifest
     ///
-    /// Such layers are others' property, which registries do not serve. They are
-    /// fetched without credentials, and verified as all are.
+    /// Registries don't serve such foreign layers because they are somebody
+    /// else's property. They are fetched without credentials and verified like
+    /// all other layers.
     #[arg(long)]
     no_foreign: bool,
 
@@ -188,11 +189,11 @@ struct RegistryOptions {
     credentials: CredentialOptions,
 }
 
-/// Where credentials are.
+/// Where to look for credentials.
 #[derive(Args)]
 #[command(next_help_heading = "Registry options")]
 struct CredentialOptions {
-    /// Use the credentials in this file, and in no other [default: $REGISTRY_AUTH_FILE]
+    /// Read credentials from this file only [default: $REGISTRY_AUTH_FILE]
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The options that choose platforms.
+//! The options that select platforms.
 
 use clap::Args;
 use n2c::oci::platform::Platform;
@@ -7,7 +7,7 @@ use n2c::resolve::{PendingImage, Resolution};
 use super::failure::Failure;
 use super::report::Report;
 
-/// Which platforms a command is for.
+/// The platforms that a command is for.
 #[derive(Args)]
 #[command(next_help_heading = "Platform options")]
 pub(crate) struct PlatformOptions {
@@ -19,7 +19,7 @@ pub(crate) struct PlatformOptions {
     #[arg(long, alias = "override-os")]
     os: Option<String>,
 
-    /// Architecture, in the spelling of Go, of the kernel or of Nix [default: this machine's]
+    /// Architecture, as spelt by Go, the kernel or Nix [default: this machine's]
     #[arg(long, alias = "override-arch")]
     arch: Option<String>,
 
@@ -28,18 +28,18 @@ pub(crate) struct PlatformOptions {
     variant: Option<String>,
 }
 
-/// A flag beside [`PlatformOptions`], for commands that can take all.
+/// An addition to [`PlatformOptions`] for commands that can handle all platforms at once.
 #[derive(Args)]
 #[command(next_help_heading = "Platform options")]
 pub(crate) struct AllPlatforms {
-    /// Every platform there is an image for
+    /// Use every platform that has an image
     #[arg(long, conflicts_with_all = ["platforms", "os", "arch", "variant"])]
     pub(crate) all_platforms: bool,
 }
 
 impl PlatformOptions {
-    /// The platforms that were named, each once; none if none was. Where an
-    /// operating system was named alone, the architecture is said.
+    /// Returns the named platforms without duplicates; none if none was named. Prints a note
+    /// if only the operating system was named and the architecture is this machine's.
     pub(crate) fn named(&self, report: &Report) -> Result<Vec<Platform>, Failure> {
         let mut platforms: Vec<Platform> = Vec::new();
         for text in &self.platforms {
@@ -62,7 +62,7 @@ impl PlatformOptions {
     }
 }
 
-/// The platforms that were named, or this machine's, which is then said.
+/// Returns the named platforms. If there are none, returns this machine's, with a note.
 pub(crate) fn or_host(named: Vec<Platform>, report: &Report) -> Vec<Platform> {
     if !named.is_empty() {
         return named;
@@ -72,8 +72,8 @@ pub(crate) fn or_host(named: Vec<Platform>, report: &Report) -> Vec<Platform> {
     vec![host]
 }
 
-/// A single image that a digest names, which is taken as it is where no platform was
-/// named.
+/// Returns the image if the reference's digest is that of a single image and no platform was
+/// named. Such an image is used as it is, whatever its platform.
 pub(crate) fn as_it_is<'r>(
     named: &[Platform],
     resolution: &'r Resolution<'_>,
@@ -82,5 +82,5 @@ pub(crate) fn as_it_is<'r>(
 }
 
 fn say_default(platform: &Platform, report: &Report) {
-    report.note(&format!("using `{platform}`, for this machine; choose with `--platform`"));
+    report.note(&format!("using `{platform}` for this machine; choose another with `--platform`"));
 }

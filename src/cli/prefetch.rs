@@ -1,4 +1,4 @@
-//! `n2c prefetch`: blobs into the Nix store, as the user, before a build wants them.
+//! `n2c prefetch`: fetches blobs into the Nix store as the user, before a build needs them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     registry: RegistryOptions,
 }
 
-/// A blob that a build will want.
+/// A blob that a build will need.
 struct Wanted {
     repository: Repository,
     descriptor: Descriptor,
@@ -56,7 +56,8 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         .await;
     let fetched = results.iter().filter(|result| result.is_ok()).count();
     report.note(&format!("{fetched} blobs fetched, {there} were in the store already"));
-    // One blob's failure does not keep the others back.
+    // A failed blob doesn't stop the others. Warn about all failures but the first, and
+    // return that one.
     let mut failures = results.into_iter().filter_map(Result::err);
     let Some(first) = failures.next() else { return Ok(()) };
     for failure in failures {
@@ -65,7 +66,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     Err(first)
 }
 
-/// The distinct blobs of all lockfiles, by where they belong.
+/// Returns the distinct blobs of all lockfiles, by store path.
 fn wanted(
     options: &Options,
     directory: &StoreDirectory,
@@ -97,7 +98,7 @@ async fn fetch(
     let mut incoming = store.receive(&blob.descriptor.digest)?;
     client.download(&BlobRequest::of(&blob.repository, &blob.descriptor), &mut incoming).await?;
     let path = path.clone();
-    // The store takes its time to hash; other blobs go on arriving.
+    // Hashing in the store takes a while; other downloads continue meanwhile.
     let added = tokio::task::spawn_blocking(move || incoming.finish(&path));
     added.await.map_err(|error| Runtime(error.into()))??;
     Ok(())

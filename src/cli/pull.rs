@@ -1,4 +1,4 @@
-//! `n2c pull`: a whole image on disk.
+//! `n2c pull`: writes a whole image to disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use super::{Jobs, RegistryOptions, lockfiles, output};
 pub(crate) struct Options {
     /// A reference such as `alpine:3.19`, `oci:DIR[:TAG]`, or `lock:FILE` for what a lockfile pins
     ///
-    /// Of a lockfile, blobs that are in the Nix store already are taken from
+    /// With `lock:`, blobs that are already in the Nix store are taken from
     /// there.
     image: String,
 
@@ -37,11 +37,11 @@ pub(crate) struct Options {
     #[arg(value_name = "TRANSPORT:PATH")]
     destination: String,
 
-    /// A further name of the image in a `docker-archive:`; may be repeated
+    /// An additional name of the image in a `docker-archive:`; may be repeated
     #[arg(long = "additional-tag", value_name = "NAME:TAG")]
     additional_tags: Vec<String>,
 
-    /// Convert Docker's manifests to this format, which gives them other digests
+    /// Convert Docker's manifests to this format, which changes their digests
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
@@ -58,19 +58,19 @@ pub(crate) struct Options {
     registry: RegistryOptions,
 }
 
-/// The format of manifests.
+/// The format to convert manifests to.
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
 enum Format {
-    /// OCI's
+    /// The OCI format
     Oci,
 }
 
-/// What is pulled, of one platform or several.
+/// What to write, for one platform or several.
 struct Found {
     images: Vec<Image>,
-    /// The index that lists them, where there is more than one to list.
+    /// The index that lists the images, if it is written too.
     index: Option<Document>,
-    /// What else it lists, and its blobs.
+    /// Other documents that the index lists, and their blobs.
     others: Vec<Verified>,
     other_blobs: Vec<Descriptor>,
 }
@@ -81,7 +81,7 @@ impl Found {
         Self { images: vec![image], index: None, others, other_blobs }
     }
 
-    /// The same with manifests in a format, where one was asked for.
+    /// Converts the manifests to `format`, if there is one.
     fn in_format(mut self, format: Option<Format>) -> Result<Self, Failure> {
         let Some(Format::Oci) = format else { return Ok(self) };
         let mut converted = Vec::new();
@@ -103,7 +103,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let destination: Destination = options.destination.parse()?;
     let mut tags = Vec::new();
     for text in &options.additional_tags {
-        // The default tag is for what is pulled, not for a name that is given.
+        // The default tag only applies to the image to pull, not to additional names.
         if !text.rsplit('/').next().is_some_and(|name| name.contains(':')) {
             let message = format!("`--additional-tag {}` has no tag", text.escape_default());
             return Err(Usage::new(message, "write it as `NAME:TAG`").into());
@@ -111,11 +111,11 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         tags.push(Name::try_from(text.parse::<Reference>()?)?);
     }
     if !tags.is_empty() && !matches!(destination, Destination::DockerArchive { .. }) {
-        let hint = "only a `docker-archive:` has several names for an image";
-        return Err(Usage::new("`--additional-tag` does not fit the destination", hint).into());
+        let hint = "only a `docker-archive:` can hold several names for an image";
+        return Err(Usage::new("`--additional-tag` does not apply to the destination", hint).into());
     }
     if options.format.is_some() && matches!(destination, Destination::DockerArchive { .. }) {
-        let hint = "it has a form of its own; leave the option out";
+        let hint = "it has its own format; leave out `--format`";
         return Err(Usage::new("a `docker-archive:` holds no manifest to convert", hint).into());
     }
     destination.check()?;
@@ -160,7 +160,7 @@ async fn pull_resolved(
     } else {
         Some(platforms::or_host(named, report))
     };
-    // Layers need not wait for the config where nothing is converted.
+    // If nothing is converted, layers can be fetched without waiting for the config.
     if let (Destination::Directory(path), None) = (&destination, options.format) {
         if let Some(only) = only.take() {
             return Ok(pull.to_directory(only, path).await?);
@@ -183,14 +183,14 @@ async fn pull_locked(
     tags: Vec<Name>,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    let text = "a lockfile is pulled for one platform at a time";
+    let text = "a lockfile can only be pulled for one platform at a time";
     if options.all.all_platforms && lockfile.entries().len() > 1 {
         return Err(Usage::new(text, "name one `--platform`").into());
     }
     let entry = lockfiles::one_entry(lockfile, options.platforms.named(report)?, text, report)?;
     let client = options.registry.client(report)?;
     let locked = Locked::new(lockfile, StoreDirectory::of_environment()?, &client);
-    // A docker archive has no place for the manifest, and so needs none.
+    // A docker archive doesn't contain the image's manifest, so it needn't be fetched.
     let image = match destination {
         Destination::DockerArchive { .. } => locked.image(entry).await?,
         _ => locked.served_image(entry).await?,
@@ -200,7 +200,7 @@ async fn pull_locked(
     write(&pull, found, destination, tags).await
 }
 
-/// The images for the platforms that were named, or for all.
+/// Finds the images for the named platforms, or for all platforms if `named` is `None`.
 async fn find(
     resolution: &Resolution<'_>,
     named: Option<Vec<Platform>>,
@@ -214,7 +214,7 @@ async fn find(
     let mut images: Vec<Image> = Vec::new();
     for image in resolution.images(&platforms).await? {
         let digest = image.manifest().raw().digest();
-        // Two platforms may be served by one image.
+        // Two platforms may share an image.
         if images.iter().all(|other| other.manifest().raw().digest() != digest) {
             images.push(image);
         }
@@ -230,7 +230,7 @@ async fn find(
         other_blobs = attachments.iter().flat_map(manifest::blobs_of_any).collect();
         others.extend(attachments);
     } else if lists {
-        let text = "the index is kept as it is, and lists platforms that were not asked for";
+        let text = "the index is kept as it is, so it also lists platforms that are not pulled";
         report.note(text);
     }
     Ok(Found { images, index: lists.then(|| root.clone()), others, other_blobs })

@@ -1,5 +1,5 @@
-//! Reports with a line for each lockfile, for people and for programs. The JSON
-//! is described by `examples/report.schema.json`.
+//! Reports with one line for each lockfile, for people and for programs. The schema of
+//! the JSON is `examples/report.schema.json`.
 
 use std::fmt::Write as _;
 
@@ -14,10 +14,10 @@ use super::failure::Failure;
 use super::lockfiles::{Found, Unreadable};
 use super::report::Report;
 
-/// The version of the JSON reports.
+/// The format version of the JSON reports.
 pub(crate) const VERSION: u32 = 1;
 
-/// How a report is written.
+/// The output format of a report.
 #[derive(Args)]
 #[command(next_help_heading = "Report options")]
 pub(crate) struct Form {
@@ -30,7 +30,7 @@ pub(crate) struct Form {
     pub(crate) markdown: bool,
 }
 
-/// What became of a lockfile, in words that programs rely on.
+/// The result for a lockfile. Programs rely on the names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Status {
     Fresh,
@@ -54,7 +54,7 @@ impl Status {
     }
 }
 
-/// What is reported of a lockfile.
+/// What a report says about a lockfile.
 pub(crate) struct Row {
     pub(crate) file: String,
     pub(crate) status: Status,
@@ -66,7 +66,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A row of what could be read and looked at.
+    /// The row of a lockfile that could be read.
     pub(crate) fn of(found: &Found, outcome: &Outcome) -> Self {
         let old = found.lockfile.location().map(ToString::to_string);
         let mut row = Self {
@@ -100,7 +100,7 @@ impl Row {
         unreadable.iter().map(row).collect()
     }
 
-    /// A row of a failure.
+    /// The row of a lockfile that failed.
     pub(crate) fn failed(file: &str, error: &dyn Diagnose) -> Self {
         Self {
             file: file.to_owned(),
@@ -152,7 +152,7 @@ impl Row {
     }
 }
 
-/// An error for programs.
+/// An error as JSON, for programs.
 pub(crate) fn error_json(error: &dyn Diagnose) -> Value {
     json!({
         "kind": kind_name(error.kind()),
@@ -162,7 +162,7 @@ pub(crate) fn error_json(error: &dyn Diagnose) -> Value {
     })
 }
 
-/// A kind of failure, in a word that programs rely on.
+/// The name of a kind of failure. Programs rely on it.
 pub(crate) const fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Other => "error",
@@ -176,18 +176,18 @@ pub(crate) const fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// The longest Markdown that is printed, in bytes: GitHub takes 65,536 characters
-/// for the body of a pull request.
+/// The maximum length of the Markdown, in bytes. GitHub allows 65,536 characters in the
+/// body of a pull request.
 const LONGEST_BODY: usize = 60_000;
 
-/// The sections that fit, and how many do not.
+/// Joins the sections that fit, and adds how many don't.
 fn bounded(sections: &[String]) -> String {
     let mut text = String::new();
     for (index, section) in sections.iter().enumerate() {
         if text.len() + section.len() > LONGEST_BODY {
             let rest = sections.len() - index;
             // Writing to a string can't fail.
-            let _ = write!(text, "\n… and {rest} more; `n2c diff` tells what changed there.\n");
+            let _ = write!(text, "\n… and {rest} more; `n2c diff` shows what changed there.\n");
             break;
         }
         if index > 0 {
@@ -198,7 +198,7 @@ fn bounded(sections: &[String]) -> String {
     text
 }
 
-/// The whole report.
+/// Prints the whole report.
 pub(crate) fn print(
     rows: &[Row],
     command: &str,

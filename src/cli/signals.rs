@@ -1,4 +1,4 @@
-//! A command that can always be ended: by Ctrl-C or a signal, whatever it waits for.
+//! Signal handling: Ctrl-C or SIGTERM always ends a command, whatever it is waiting for.
 
 use std::process;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use tokio::sync::oneshot;
 use super::failure::{Failure, Interrupted, Runtime};
 use super::report::Report;
 
-/// How long a command has to end by itself after a signal. One that waits for a disk,
-/// a pipe or another program can't.
+/// How long a command may take to stop by itself after a signal. A command that is blocked
+/// on a disk, a pipe or another program can't stop by itself.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long its last words may take: whoever reads them may not do so.
+/// How long printing the final error may take: stderr's reader may have stopped reading.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Runs a command that waits for others. A signal ends it by dropping it, or, where
-/// it can't be dropped in the middle of something, with the program. A second one
-/// ends the program at once.
+/// Runs a command that can be interrupted. The first signal drops the command's future. If
+/// that isn't possible within [`GRACE`], because the command is blocked, the program exits.
+/// A second signal ends the program at once.
 pub(super) fn interruptible(
     report: &Arc<Report>,
     command: impl Future<Output = Result<(), Failure>>,
@@ -34,16 +34,16 @@ pub(super) fn interruptible(
             Ok(signal) = interrupted => Err(Interrupted(signal).into()),
         }
     });
-    // Nothing that blocks a thread is waited for: what it was for is over.
+    // Don't wait for blocked threads: their results are no longer needed.
     runtime.shutdown_background();
     n2c::clean_up();
     result
 }
 
-/// Waits for signals on a thread that does nothing else.
+/// Waits for signals on a dedicated thread. Sends the first one to `first`.
 fn watch(report: Arc<Report>, first: oneshot::Sender<SignalKind>) -> Result<(), Failure> {
     let runtime = runtime()?;
-    // From here on a signal does not end the program by itself.
+    // From here on, signals no longer end the program by default.
     let guard = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Runtime)?;
@@ -57,7 +57,7 @@ fn watch(report: Arc<Report>, first: oneshot::Sender<SignalKind>) -> Result<(), 
                 }
             };
             let signal = next().await;
-            // A command that is done listens no more, and is about to end.
+            // Fails if the command is done; the program is then about to exit anyway.
             let _ = first.send(signal);
             if tokio::time::timeout(GRACE, next()).await.is_err() {
                 let words = thread::spawn(move || report.failure(&Interrupted(signal).into()));

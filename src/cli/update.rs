@@ -1,4 +1,4 @@
-//! `n2c update` and `n2c refresh`: lockfiles brought up to date.
+//! `n2c update` and `n2c refresh`: bring lockfiles up to date.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,19 +25,20 @@ pub(crate) struct Update {
     #[arg(long)]
     check: bool,
 
-    /// Take a lockfile as fresh whose index moved while its platforms' images did not
+    /// Treat a lockfile as fresh if only its index changed, and not its platforms' images
     #[arg(long)]
     ignore_index: bool,
 
-    /// Move tags that are versions too: to the newest with the same `major.minor`, `major`, or to any
+    /// Also move version tags: to the newest with the same `major.minor`, with the same `major`,
+    /// or to the newest of all
     #[arg(long, value_name = "HOW-FAR")]
     bump: Option<How>,
 
-    /// With `--bump`, move to versions that are not released yet too
+    /// With `--bump`, also move to pre-releases
     #[arg(long, requires = "bump")]
     pre_releases: bool,
 
-    /// What to do about platforms that are no longer there
+    /// What to do about locked platforms that the image no longer has
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     platforms_lost: Lost,
 }
@@ -47,7 +48,7 @@ pub(crate) struct Refresh {
     #[command(flatten)]
     common: Common,
 
-    /// Change nothing; exit with 3 if a lockfile is not what its `ref` says
+    /// Change nothing; exit with 3 if a lockfile does not match its `ref`
     #[arg(long)]
     check: bool,
 }
@@ -130,7 +131,7 @@ pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<()
     let outcomes = updater.refresh(&lockfiles, &StoreDirectory::of_environment()?).await;
     for (found, outcome) in found.iter().zip(outcomes) {
         let outcome = match outcome {
-            // What a formatter or an editor did to the file is undone.
+            // Undo what a formatter or an editor did to the file.
             Outcome::Fresh if found.lockfile.to_text().as_bytes() != found.text => {
                 Outcome::Stale(Box::new(found.lockfile.clone()))
             }
@@ -141,7 +142,7 @@ pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<()
     finish(rows, "refresh", &form, report)
 }
 
-/// Writes what is new, where that is wanted, and tells of it.
+/// Writes the lockfile if it changed and `write` is set. Returns the row for the report.
 fn settle(found: &Found, outcome: &Outcome, write: bool) -> Row {
     let mut row = Row::of(found, outcome);
     if let (Outcome::IndexMoved(new) | Outcome::Stale(new), true) = (outcome, write) {
@@ -153,12 +154,12 @@ fn settle(found: &Found, outcome: &Outcome, write: bool) -> Row {
     row
 }
 
-/// Replaces a lockfile, if it still is what was read: an edit that somebody made in
-/// the meantime is not to be lost.
+/// Replaces a lockfile, unless its file has changed since it was read: an edit that somebody
+/// made in the meantime must not be lost.
 fn write_unless_edited(found: &Found, new: &Lockfile) -> Result<(), Failure> {
     let (now, new) = (n2c::fs::read(&found.path, lockfile::SIZE_LIMIT)?, new.to_text());
     if now == new.as_bytes() {
-        // Another run was there first.
+        // Another run has already written it.
         return Ok(());
     }
     if now != found.text {
@@ -167,8 +168,8 @@ fn write_unless_edited(found: &Found, new: &Lockfile) -> Result<(), Failure> {
     Ok(n2c::fs::write(&found.path, new.as_bytes())?)
 }
 
-/// Prints the report; the exit code is that of the first failure, else 3 where
-/// something is out of date.
+/// Prints the report. The exit code is the one of the first failure, or else 3 if something
+/// is out of date.
 fn finish(
     mut rows: Vec<Row>,
     command: &'static str,

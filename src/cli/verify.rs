@@ -1,4 +1,4 @@
-//! `n2c verify`: is all that lockfiles pin still served?
+//! `n2c verify`: checks that everything that lockfiles pin is still available.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
 
-    /// Ask nobody: say what can be told from the file alone
+    /// Make no requests: check only what can be checked from the files and the Nix store
     #[arg(long)]
     offline: bool,
 
@@ -66,7 +66,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     }
 }
 
-/// What became of a lockfile.
+/// The result for a file.
 enum Looked {
     Unreadable(Box<Row>),
     Checked(Vec<Check>),

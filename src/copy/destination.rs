@@ -1,4 +1,4 @@
-//! Where an image is pulled to: `TRANSPORT:PATH[:REF]`, as skopeo writes it.
+//! The destination of a pull: `TRANSPORT:PATH[:REF]`, in skopeo's syntax.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use super::Error;
 use crate::formats::docker_archive::Name;
 use crate::oci::reference::Reference;
 
-/// Where an image is pulled to, and in which form.
+/// The place and the format that an image is pulled to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Destination {
-    /// `dir:PATH`: a directory in skopeo's layout. All behind the first colon is
+    /// `dir:PATH`: a directory in skopeo's layout. Everything after the first colon is
     /// the path.
     Directory(PathBuf),
-    /// `oci:PATH[:REF]`: an OCI layout, which may hold other images too.
+    /// `oci:PATH[:REF]`: an OCI layout, which may contain other images too.
     OciLayout {
         /// The layout's directory.
         directory: PathBuf,
@@ -27,7 +27,7 @@ pub enum Destination {
         /// The name of the image in it.
         name: Option<String>,
     },
-    /// `docker-archive:PATH[:NAME[:TAG]]`: what `docker load` reads.
+    /// `docker-archive:PATH[:NAME[:TAG]]`: an archive for `docker load`.
     DockerArchive {
         /// The archive.
         file: PathBuf,
@@ -42,7 +42,7 @@ impl FromStr for Destination {
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = || Error::Destination { text: text.escape_default().to_string() };
         let (transport, rest) = text.split_once(':').ok_or_else(invalid)?;
-        // A path ends at the first colon where a name may follow.
+        // If a name may follow, the path ends at the first colon.
         let (path, name) = match rest.split_once(':') {
             Some((path, name)) if transport != "dir" => (path, Some(name)),
             _ => (rest, None),

@@ -1,6 +1,6 @@
-//! skopeo's `dir:` layout: the manifest as it is served, and each blob under its
-//! hex digest (containers/image `directory/`, protocol rules 83 and 84). Its NAR
-//! hash is the `sha256` of nix2container's `pullImage`, so every byte and mode is
+//! skopeo's `dir:` layout: the manifest as served, and each blob under its hex digest
+//! (containers/image `directory/`, protocol rules 83 and 84). Its NAR hash is the
+//! `sha256` of nix2container's `pullImage`, so every byte and mode has to match
 //! skopeo's.
 
 use std::fs;
@@ -17,19 +17,19 @@ use crate::oci::manifest::ImageManifest;
 use crate::resolve::PendingImage;
 use crate::source::Blobs;
 
-/// What skopeo writes into `version`.
+/// What skopeo writes into the file `version`.
 pub(crate) const VERSION: &str = "Directory Transport Version: 1.1\n";
 
-/// How much of a `version` is read, in bytes.
+/// How many bytes of `version` to read at most.
 const VERSION_LIMIT: u64 = 1 << 10;
 
 impl<B: Blobs> Pull<'_, B> {
     /// Writes an image into a directory in skopeo's `dir:` layout. An image that is
-    /// there stays whole until this one is: blobs come first, then the manifest,
-    /// and last goes what is left over.
+    /// already there stays complete until the new one is: blobs are written first, then
+    /// the manifest, and leftovers are removed last.
     ///
-    /// Layers are fetched while `image` is waited for: its config, and whether it
-    /// is the one that was asked for. Nothing gets a name before that is known.
+    /// Layers are fetched while waiting for `image`, that is, for its config and for
+    /// whether it is the right image. No file gets its name before that is known.
     pub async fn to_directory(
         &self,
         image: PendingImage<'_>,
@@ -37,24 +37,25 @@ impl<B: Blobs> Pull<'_, B> {
     ) -> Result<(), Error> {
         let (manifest, image) = image.into_parts();
         check(directory)?;
-        // Another pull may be in the middle of its own image there.
+        // Another pull may be in the middle of writing its image there.
         let _lock = self.lock(directory).await?;
         check(directory)?;
         let place = |digest: &Digest| directory.join(digest.hex());
-        // It takes a while where there is much, and so before something is asked.
+        // Hashing the files that are already there may take a while, so do it before
+        // any request.
         let missing = self.missing(manifest.layers(), place);
         let accepted = SetOnce::new();
         let accept = async {
             let image = image.await?;
             let version = directory.join("version");
             beside(version.clone(), move || files::replace(&version, VERSION.as_bytes())).await?;
-            // It is set here only.
+            // This can't fail: it is set only here.
             let _ = accepted.set(());
             self.store_config(&image, &place(image.config().raw().digest())).await
         };
         let layers = async {
             let fetched = self.fetch_files(missing, place, &accepted).await;
-            // That it is the wrong image matters more than what failed of it.
+            // If it is the wrong image, that error matters more than a failed layer.
             accepted.wait().await;
             fetched
         };
@@ -64,7 +65,7 @@ impl<B: Blobs> Pull<'_, B> {
     }
 }
 
-/// Refuses a directory with something else in it.
+/// Refuses a directory that contains anything else.
 pub(super) fn check(directory: &Path) -> Result<(), Error> {
     let entries = match entries(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -74,7 +75,7 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
         entries.map_err(|source| Error::Prepare { path: directory.to_owned(), source })?;
     let is_ours = match files::read(&directory.join("version"), VERSION_LIMIT) {
         Ok(text) => text == VERSION.as_bytes(),
-        // A pull that was killed at once may have left no more.
+        // A pull that was killed right after it started may have left only temporary files.
         Err(_) => entries.iter().all(|entry| files::is_temporary(&entry.file_name())),
     };
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -88,7 +89,7 @@ fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
     fs::read_dir(directory).and_then(Iterator::collect)
 }
 
-/// Removes what does not belong to the image.
+/// Removes files that do not belong to the image.
 fn tidy(directory: &Path, manifest: &ImageManifest) -> Result<(), Error> {
     let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
     for entry in entries(directory).map_err(prepare)? {

@@ -1,5 +1,5 @@
-//! Writing a docker archive: layers one after another, since where the next
-//! begins is known when one is decompressed.
+//! Writes docker archives. Layers are written one after another, because the position
+//! of the next one is known only when the previous one is decompressed.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::stream::sink::Sink;
 use crate::stream::tar::padding;
 
 impl<B: Blobs> Pull<'_, B> {
-    /// Writes `image` into a docker archive, where it has these names.
+    /// Writes `image` into a docker archive, under all of `names`.
     pub async fn to_docker_archive(
         &self,
         image: &Image,
@@ -30,7 +30,7 @@ impl<B: Blobs> Pull<'_, B> {
         }
         let end = archive.end()?;
         write_at(output.file(), position, &end, &path)?;
-        // A layer that came twice may have been longer the first time.
+        // A layer that was fetched twice may have been longer the first time.
         output
             .file()
             .set_len(position + end.len() as u64)
@@ -39,7 +39,7 @@ impl<B: Blobs> Pull<'_, B> {
     }
 }
 
-/// Writes a layer at `start`, and returns where the next one begins.
+/// Writes a layer at `start`, and returns the position of the next one.
 async fn write_layer<B: Blobs>(
     blobs: &B,
     layer: &Layer<'_>,
@@ -54,7 +54,7 @@ async fn write_layer<B: Blobs>(
         let size = decompress(blobs, layer, Region::new(file, path, content)).await?.size;
         let expected = header.len();
         header = layer.header(size)?;
-        // Only 8 GiB and more have a longer one; then the layer moves.
+        // Only layers of 8 GiB and more need a longer header. Then the layer has to move.
         if header.len() == expected {
             write_at(file, start, &header, path)?;
             let padding = padding(size);
@@ -64,7 +64,7 @@ async fn write_layer<B: Blobs>(
     }
 }
 
-/// Fetches a layer and gives `sink` its uncompressed bytes, which are verified.
+/// Fetches a layer, writes its uncompressed bytes to `sink`, and verifies them.
 pub(crate) async fn decompress<B: Blobs, S: Sink>(
     blobs: &B,
     layer: &Layer<'_>,

@@ -1,4 +1,4 @@
-//! The hashes that Nix's pull functions want, without the image on disk.
+//! The hashes that Nix's pull functions need, computed without writing the image to disk.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::store::nar::NarWriter;
 use crate::stream::sink::{HashSink, NullSink};
 use crate::stream::tar::padding;
 
-/// A gzip file ends with the length of what is in it, in so many bytes (RFC
-/// 1952 section 2.3.1).
+/// A gzip file ends with the length of its uncompressed content, in this many bytes
+/// (RFC 1952 section 2.3.1).
 const GZIP_LENGTH: u64 = 4;
 
 impl<B: Blobs> Pull<'_, B> {
-    /// The NAR hash of the directory that [`Pull::to_directory`] writes: the
-    /// `sha256` of nix2container's `pullImage`. A NAR sorts its files by name,
-    /// so blobs are fetched one after another.
+    /// Returns the NAR hash of the directory that [`Pull::to_directory`] writes: the
+    /// `sha256` of nix2container's `pullImage`. A NAR sorts its files by name, so blobs
+    /// are fetched one after another.
     pub async fn directory_hash(&self, image: &Image) -> Result<Digest, Error> {
         let manifest = image.manifest();
         let mut files: BTreeMap<&str, Content<'_>> =
@@ -51,8 +51,8 @@ impl<B: Blobs> Pull<'_, B> {
         Ok(nar.into_inner().finish())
     }
 
-    /// The hash of the file that [`Pull::to_docker_archive`] writes: the `hash` of
-    /// nixpkgs' `dockerTools.pullImage`.
+    /// Returns the hash of the file that [`Pull::to_docker_archive`] writes: the `hash`
+    /// of nixpkgs' `dockerTools.pullImage`.
     pub async fn docker_archive_hash(
         &self,
         image: &Image,
@@ -68,9 +68,9 @@ impl<B: Blobs> Pull<'_, B> {
         Ok(hasher.finish())
     }
 
-    /// Adds a layer to the hash of what stands before it. Its size stands before
-    /// its content, and is known only behind it: it is guessed, and where the
-    /// guess was wrong the layer is fetched once more.
+    /// Adds a layer to the hash of everything before it. The header needs the
+    /// uncompressed size, which is known only at the end: guess it, and fetch the layer
+    /// again if the guess was wrong.
     async fn hash_layer(&self, layer: &Layer<'_>, before: Hasher) -> Result<Hasher, Error> {
         let mut size = match self.guess_size(layer.descriptor).await {
             Some(size) => size,
@@ -89,8 +89,9 @@ impl<B: Blobs> Pull<'_, B> {
         }
     }
 
-    /// What the size of a layer without its compression probably is: right for
-    /// gzip of one member below 4 GiB, which nearly all layers are.
+    /// Guesses the uncompressed size of a layer. The guess is right for uncompressed
+    /// layers and for gzip files of one member below 4 GiB, which nearly all layers
+    /// are.
     async fn guess_size(&self, layer: &Descriptor) -> Option<u64> {
         match media_type::oci_layer(&layer.media_type)?.rsplit(['.', '+']).next()? {
             "tar" => return Some(layer.size),

@@ -1,8 +1,9 @@
-//! Whole images on disk, in the forms that other tools take.
+//! Writes whole images to disk, in formats that other tools read.
 //!
-//! A directory and an OCI layout hold blobs as they are served, each in a file
-//! of its own: what is there already and verified is kept, so a pull that broke
-//! off goes on. Archives are written beside their place and renamed.
+//! A directory and an OCI layout contain blobs as served, each in its own file. Files
+//! that are already there and verified are kept, so an interrupted pull can be
+//! continued. Archives are written to a temporary file in the same directory and
+//! renamed.
 
 mod destination;
 mod directory;
@@ -33,13 +34,13 @@ use crate::source::{self, Blobs};
 use crate::stream::sink::Region;
 pub use destination::Destination;
 
-/// How many small blobs are fetched in the place of a large one.
+/// How many small blobs may be fetched at once for each job.
 const SMALL_AT_ONCE: usize = 12;
 
-/// Why an image is not on disk.
+/// Why an image can't be written to disk.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The destination is not of the form `TRANSPORT:PATH[:REF]`.
+    /// The destination does not have the form `TRANSPORT:PATH[:REF]`.
     #[error("invalid destination `{text}`")]
     Destination {
         /// What was given, with control characters escaped.
@@ -48,39 +49,39 @@ pub enum Error {
     /// The image's name in an archive is malformed.
     #[error(transparent)]
     Reference(#[from] reference::Error),
-    /// The directory can't be made, listed or tidied.
+    /// The directory can't be created, locked, listed or cleaned up.
     #[error("failed to prepare directory `{}`", path.display())]
     Prepare {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The directory holds something else.
-    #[error("`{}` is not empty, and no image was pulled into it", path.display())]
+    /// The directory contains something else.
+    #[error("`{}` is not empty, and does not contain an image", path.display())]
     NotOurs {
         /// The directory.
         path: PathBuf,
     },
-    /// There is an archive already.
-    #[error("`{}` exists, and archives are not added to", path.display())]
+    /// The archive already exists.
+    #[error("`{}` exists, and n2c can't add to an archive", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// The destination has room for one image.
+    /// The destination can hold only one image.
     #[error("`{}` holds one image, not {count}", path.display())]
     Several {
         /// The destination.
         path: PathBuf,
-        /// How many there are to pull.
+        /// How many images there are to pull.
         count: usize,
     },
-    /// The image turned out to be none, or not the one that was asked for.
+    /// The location does not lead to an image, or not to the one that was asked for.
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
-    /// A blob could not be fetched.
+    /// A blob can't be fetched.
     #[error(transparent)]
     Source(#[from] source::Error),
     /// A layer can't be decompressed.
@@ -88,7 +89,7 @@ pub enum Error {
     Decompress {
         /// The layer.
         digest: Digest,
-        /// What the decoder said.
+        /// The error from the decoder.
         #[source]
         source: io::Error,
     },
@@ -97,35 +98,35 @@ pub enum Error {
     Write {
         /// The layer.
         digest: Digest,
-        /// Where it was to go, and what the system said.
+        /// The I/O error, which names the place.
         #[source]
         source: io::Error,
     },
-    /// A layer is not what the config says.
+    /// The uncompressed layer does not have the digest that the config gives.
     #[error("wrong content of layer `{digest}`")]
     DiffId {
         /// The layer.
         digest: Digest,
-        /// What it is, and what it should be.
+        /// The expected and the actual digest.
         #[source]
         source: digest::Error,
     },
-    /// An OCI layout that is there already can't be added to.
+    /// The existing OCI layout can't be added to.
     #[error("invalid `index.json` in `{}`", path.display())]
     Index {
         /// The layout.
         path: PathBuf,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
     /// A hash can't be computed.
     #[error("failed to hash an image")]
     Hash(#[source] io::Error),
-    /// The image does not fit the form of archive.
+    /// The image can't be stored in a docker archive.
     #[error(transparent)]
     DockerArchive(#[from] docker_archive::Error),
-    /// A file could not be written.
+    /// A file can't be written.
     #[error(transparent)]
     Fs(#[from] files::Error),
 }
@@ -157,14 +158,13 @@ impl Diagnose for Error {
                                          or `docker-archive:PATH[:NAME[:TAG]]`"
                     .to_owned()
             }
-            Self::NotOurs { .. } => "name a new directory, or empty this one".to_owned(),
-            Self::Exists { .. } => "name a new file, or remove this one".to_owned(),
+            Self::NotOurs { .. } => "use a new directory, or empty this one".to_owned(),
+            Self::Exists { .. } => "choose another file name, or remove this file".to_owned(),
             Self::Several { .. } => "name one `--platform`, or pull to `oci:`".to_owned(),
             Self::Decompress { .. } | Self::DiffId { .. } => {
-                "the registry serves what was pushed; whoever made the image must mend it"
-                    .to_owned()
+                "the image was pushed like this; whoever published it has to fix it".to_owned()
             }
-            Self::Index { .. } => "name a new directory".to_owned(),
+            Self::Index { .. } => "use a new directory".to_owned(),
             Self::Reference(error) => return error.hint(),
             Self::Resolve(error) => return error.hint(),
             Self::Source(error) => return error.hint(),
@@ -175,20 +175,20 @@ impl Diagnose for Error {
     }
 }
 
-/// A pull under way: where blobs come from, and how.
+/// A pull in progress.
 pub struct Pull<'a, B: Blobs> {
-    /// Where they come from.
+    /// The source of the blobs.
     pub blobs: &'a B,
-    /// How many are fetched at once.
+    /// How many large blobs to fetch at once. Unless it is 1, small ones are fetched in
+    /// addition.
     pub jobs: usize,
-    /// Who is told.
+    /// Receives the events.
     pub observer: &'a dyn Observer,
 }
 
 impl<B: Blobs> Pull<'_, B> {
-    /// Fetches several blobs at once. What is left to do of each, others do not
-    /// wait for, however many that are: one that was left in the middle might hold
-    /// what is waited for.
+    /// Fetches several blobs at once. Finishing a blob doesn't count against the limit;
+    /// an unfinished one could otherwise block what it waits for.
     async fn fetch_all<'d, F, R>(
         &self,
         blobs: impl IntoIterator<Item = &'d Descriptor>,
@@ -211,14 +211,14 @@ impl<B: Blobs> Pull<'_, B> {
         if self.jobs <= 1 {
             return all(blobs.into_iter().collect(), 1).await;
         }
-        // Small ones wait for answers, not for bytes: more of them at once costs
-        // nobody anything, and they do not wait behind the large ones.
+        // Small blobs wait for answers, not for bytes: fetching more of them at once
+        // costs nothing, and they don't have to wait behind the large ones.
         let (small, large) = blobs.into_iter().partition(|blob| blob.size < SMALL_BLOB);
         let both = (all(large, self.jobs), all(small, self.jobs * SMALL_AT_ONCE));
         future::try_join(both.0, both.1).await.map(drop)
     }
 
-    /// Those of `blobs` that are not in their places already, whole.
+    /// Returns those of `blobs` that are not already in place and complete.
     fn missing<'d>(
         &self,
         blobs: impl IntoIterator<Item = &'d Descriptor>,
@@ -234,7 +234,7 @@ impl<B: Blobs> Pull<'_, B> {
         missing
     }
 
-    /// Fetches blobs into files of their own, each to its `place` when they are
+    /// Fetches blobs into separate files. Each is moved to its `place` once they are
     /// `accepted`.
     async fn fetch_files(
         &self,
@@ -245,7 +245,7 @@ impl<B: Blobs> Pull<'_, B> {
         let files = Semaphore::new(files_at_once());
         let files = &files;
         let fetch = async |blob: &Descriptor| {
-            // Those that wait to be accepted are open too. It is never closed.
+            // Files that wait to be accepted are open too. The semaphore is never closed.
             let permit = files.acquire().await.ok();
             let mut output = OutputFile::replacing(&place(&blob.digest))?;
             self.blobs.fetch_blob(blob, &mut output).await?;
@@ -259,7 +259,7 @@ impl<B: Blobs> Pull<'_, B> {
         self.fetch_all(blobs, fetch).await
     }
 
-    /// Writes the config of an image to its place, unless it is there already.
+    /// Writes the config of an image to `place`, unless it is already there.
     async fn store_config(&self, image: &Image, place: &Path) -> Result<(), Error> {
         let blob = image.manifest().config();
         let was_there = is_whole(place, blob);
@@ -272,13 +272,13 @@ impl<B: Blobs> Pull<'_, B> {
         Ok(())
     }
 
-    /// Takes a directory for this run alone, and waits where another has it.
+    /// Locks a directory for this run, and waits if another run has it.
     async fn lock(&self, directory: &Path) -> Result<DirectoryLock, Error> {
         let (sender, waits) = oneshot::channel();
         let path = directory.to_owned();
         let taking = tokio::task::spawn_blocking(move || {
             DirectoryLock::take(&path, || {
-                // Nobody listens any more where this run has ended.
+                // If this run has already ended, nobody is listening.
                 let _ = sender.send(());
             })
         });
@@ -301,14 +301,15 @@ impl<B: Blobs> Pull<'_, B> {
     }
 }
 
-/// Puts a blob in its place. The disk takes its time; other blobs go on arriving.
+/// Puts a blob in its place. Syncing to the disk takes time; other blobs continue to
+/// arrive meanwhile.
 async fn commit(mut output: OutputFile) -> Result<(), Error> {
-    // skopeo sets this mode whatever the umask is.
+    // skopeo sets this mode regardless of the umask.
     output.set_mode(0o644)?;
     beside(output.path().to_owned(), move || output.commit()).await
 }
 
-/// Waits for the disk on another thread.
+/// Runs a disk operation on another thread and waits for it.
 async fn beside(
     path: PathBuf,
     write: impl FnOnce() -> Result<(), files::Error> + Send + 'static,
@@ -320,7 +321,7 @@ async fn beside(
 }
 
 impl Destination {
-    /// Refuses a place where something else is, before anything is fetched for it.
+    /// Refuses a destination that contains something else, before anything is fetched.
     pub fn check(&self) -> Result<(), Error> {
         match self {
             Self::Directory(path) => directory::check(path),
@@ -330,8 +331,8 @@ impl Destination {
     }
 }
 
-/// How many files may be on their way at once: each takes up to four descriptors,
-/// its connection among them, and the system allows only so many.
+/// Returns how many files may be open for writing at once. Each needs up to four
+/// descriptors, including its connection, and the system limits their number.
 fn files_at_once() -> usize {
     const MOST: u64 = 256;
     const OTHERS: u64 = 48;
@@ -341,12 +342,11 @@ fn files_at_once() -> usize {
 }
 
 fn check_archive(path: &Path) -> Result<(), Error> {
-    // What is behind something that is open already is the user's matter.
+    // If it is already open, what is behind it is up to the user.
     if files::is_open_already(path) {
         return Ok(());
     }
-    // A link that leads nowhere is in the way as well; an empty file, which `mktemp`
-    // made, is there to be filled.
+    // A dangling link is in the way too. An empty file, such as `mktemp` makes, may be filled.
     let is_in_the_way = match fs::metadata(path) {
         Ok(found) => found.is_dir() || found.is_file() && found.len() > 0,
         Err(_) => fs::symlink_metadata(path).is_ok(),
@@ -357,19 +357,19 @@ fn check_archive(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prepares to write an archive where there is none.
+/// Prepares to write an archive to a path that has none yet.
 pub fn create_archive(path: &Path) -> Result<OutputFile, Error> {
     check_archive(path)?;
     Ok(OutputFile::create_new(path)?)
 }
 
-/// Whether a file is the blob that it is named after.
+/// Whether a file has the size and digest of `blob`.
 fn is_whole(path: &Path, blob: &Descriptor) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == blob.size)
         && Digest::of_file(blob.digest.algorithm(), path).is_ok_and(|digest| digest == blob.digest)
 }
 
-/// Writes `bytes` into a part of a file.
+/// Writes `bytes` into a file at offset `start`.
 fn write_at(file: &File, start: u64, bytes: &[u8], path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::FileExt as _;
     let written = file.write_all_at(bytes, start);

@@ -1,5 +1,5 @@
-//! OCI layouts (OCI image-spec image-layout.md), as a directory and as a tar
-//! archive of one. Documents stay as they are served, so their digests do too.
+//! OCI layouts (OCI image-spec image-layout.md), as a directory or as a tar archive.
+//! Documents are written as served, so they keep their digests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,12 +20,12 @@ use crate::source::Blobs;
 use crate::stream::sink::Region;
 use crate::stream::tar::{self, Header, Kind, padding};
 
-/// Refuses a directory with something else in it.
+/// Refuses a directory that contains anything else.
 pub(super) fn check(directory: &Path) -> Result<(), Error> {
     let prepare = |source| Error::Prepare { path: directory.to_owned(), source };
     let is_temporary = |entry: &fs::DirEntry| files::is_temporary(&entry.file_name());
     let is_empty = match fs::read_dir(directory) {
-        // Another pull may just be making the layout.
+        // Another pull may be creating the layout right now.
         Ok(mut entries) => entries.all(|entry| entry.as_ref().is_ok_and(is_temporary)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
         Err(error) => return Err(prepare(error)),
@@ -36,7 +36,7 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
     read_index(directory).map(drop)
 }
 
-/// What is in a layout's `index.json`, or in that of a new one.
+/// Reads a layout's `index.json`, or returns an empty one if there is none.
 fn read_index(directory: &Path) -> Result<Index, Error> {
     match files::read(&directory.join(INDEX), manifest::SIZE_LIMIT) {
         Ok(text) => Index::parse(&text)
@@ -49,16 +49,17 @@ fn read_index(directory: &Path) -> Result<Index, Error> {
 /// Says what others make of Docker's manifests in a layout.
 fn warn(images: &Images<'_>, observer: &dyn Observer) {
     if images.have_docker_manifest() {
-        let text = "the manifest is Docker's and stays so, with its digest: containerd and a \
-                    current skopeo read it in an OCI layout; umoci, podman 4 and skopeo 1.9 \
-                    do not, and want `--format oci`";
+        let text = "the image keeps its Docker manifest and digest: containerd and current \
+                    versions of skopeo can read it in an OCI layout; umoci, podman 4 and \
+                    skopeo 1.9 can't, and need `--format oci`";
         observer.observe(&Event::Warning(text));
     }
 }
 
 impl<B: Blobs> Pull<'_, B> {
-    /// Adds `images` to the layout in `directory`, which is made where there is
-    /// none, under `name`. `index.json` comes last, so what it names is there.
+    /// Adds `images` to the layout in `directory` under `name`, and creates the layout
+    /// if there is none. `index.json` is written last, so that everything it lists is
+    /// there.
     pub async fn to_oci_layout(
         &self,
         images: &Images<'_>,
@@ -82,7 +83,7 @@ impl<B: Blobs> Pull<'_, B> {
                 folders.insert(folder.to_owned());
             }
         }
-        // What a run left that was killed.
+        // Remove what a killed run left.
         for folder in &folders {
             files::sweep(folder);
         }
@@ -94,7 +95,7 @@ impl<B: Blobs> Pull<'_, B> {
         for (digest, bytes) in images.documents() {
             files::replace(&place(digest), bytes)?;
         }
-        // Another pull may add its image to the layout at the same time.
+        // Another pull may be adding its image to the layout at the same time.
         let lock = fs::File::open(directory).and_then(|layout| layout.lock().map(|()| layout));
         let _lock = lock.map_err(prepare)?;
         let index = read_index(directory)?;
@@ -103,8 +104,8 @@ impl<B: Blobs> Pull<'_, B> {
 }
 
 impl<B: Blobs> Pull<'_, B> {
-    /// Writes `images` into an OCI layout in a tar archive. All sizes are known
-    /// before, so blobs arrive at their places several at once.
+    /// Writes `images` into an OCI layout in a tar archive. All sizes are known in
+    /// advance, so several blobs can be written to their places at once.
     pub async fn to_oci_archive(
         &self,
         images: &Images<'_>,
@@ -132,11 +133,11 @@ impl<B: Blobs> Pull<'_, B> {
                 }
             }
             let end = position.checked_add(size + padding(size) as u64);
-            // Where no file can be so long, there is no use in beginning.
+            // If no file can be that long, there is no point in starting.
             let too_large = || write_error(io::ErrorKind::FileTooLarge.into());
             position = end.filter(|end| i64::try_from(*end).is_ok()).ok_or_else(too_large)?;
         }
-        // Two blocks of zeros end it; what is between the files is zero as well.
+        // Two blocks of zeros end the archive. The gaps between files are zero as well.
         file.set_len(position + tar::END.len() as u64).map_err(write_error)?;
         let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
         self.fetch_all(blobs, async |blob| {

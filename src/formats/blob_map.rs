@@ -1,7 +1,7 @@
-//! The blob map: which store path holds which blob.
+//! The blob map: which path holds which blob.
 //!
-//! The hex digest of the config and of each layer, and the path of its
-//! fixed-output derivation: what nix2container's `image-from-manifest` reads.
+//! It maps the hex digests of the config and of each layer to the paths of their
+//! fixed-output derivations. nix2container's `image-from-manifest` reads this format.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,25 +15,25 @@ use crate::oci::manifest::Descriptor;
 use crate::oci::reference::Repository;
 use crate::store::StoreDirectory;
 
-/// The largest blob map that is read, in bytes: for a hundred thousand blobs.
+/// The maximum size of a blob map in bytes: enough for a hundred thousand blobs.
 pub const SIZE_LIMIT: u64 = 16 << 20;
 
-/// Why there is no blob map.
+/// Why a blob map can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not a JSON object of strings.
+    /// The file is not a JSON object of strings.
     #[error("invalid blob map `{file}`")]
     Shape {
         /// The file's name.
         file: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// A blob is not in it.
+    /// A blob is not in the map.
     #[error("{blob} `{digest}` is missing from the blob map")]
     Missing {
-        /// What the blob is: the config, or which layer.
+        /// The role of the blob: the config, or which layer.
         blob: String,
         /// Its digest.
         digest: Digest,
@@ -55,12 +55,12 @@ impl Diagnose for Error {
     }
 }
 
-/// Hex digest → path, sorted by digest.
+/// A map from hex digests to paths, sorted by digest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BlobMap(BTreeMap<String, String>);
 
 impl BlobMap {
-    /// The blobs of `entries` at the paths of their derivations in `store`.
+    /// Maps the blobs of `entries` to the paths of their derivations in `store`.
     #[must_use]
     pub fn in_store<'a>(
         entries: impl IntoIterator<Item = &'a Entry>,
@@ -74,7 +74,7 @@ impl BlobMap {
         )
     }
 
-    /// The blobs of `entry` in a directory of skopeo's `dir:` layout.
+    /// Maps the blobs of `entry` to files in a directory of skopeo's `dir:` format.
     #[must_use]
     pub fn in_directory(entry: &Entry, directory: &Path) -> Self {
         let place = |digest: &Digest| {
@@ -84,7 +84,7 @@ impl BlobMap {
         Self(distinct_blobs([entry]).into_keys().map(place).collect())
     }
 
-    /// The blobs of `entry` in an OCI layout.
+    /// Maps the blobs of `entry` to files in an OCI layout.
     #[must_use]
     pub fn in_layout(entry: &Entry, directory: &Path) -> Self {
         let place = |digest: &Digest| {
@@ -94,16 +94,16 @@ impl BlobMap {
         Self(distinct_blobs([entry]).into_keys().map(place).collect())
     }
 
-    /// Reads a blob map. `file` names it in errors.
+    /// Parses a blob map. `file` is its name in errors.
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(text)
             .map(Self)
             .map_err(|source| Error::Shape { file: file.to_owned(), source })
     }
 
-    /// The path of a blob; `blob` says in the error what it is.
+    /// Returns the path of a blob. `blob` is its role in the error.
     pub fn path(&self, blob: &str, digest: &Digest) -> Result<&Path, Error> {
-        // Upstream's Nix code would write "" for a missing output.
+        // Upstream's Nix code writes "" for a missing output.
         match self.0.get(digest.hex()) {
             Some(path) if !path.is_empty() => Ok(Path::new(path)),
             _ => Err(Error::Missing { blob: blob.to_owned(), digest: digest.clone() }),
@@ -130,21 +130,21 @@ fn distinct_blobs<'a>(
         .collect()
 }
 
-/// The environment variables that a fetch may read in a sandbox: nixpkgs'
-/// `proxyImpureEnvVars`, the CA bundle that Nix itself was given, and n2c's mirrors.
-/// The same as in `nix/fetch.nix`.
+/// The environment variables that a fetch in a sandbox may read: nixpkgs'
+/// `proxyImpureEnvVars`, Nix's own CA bundle, and n2c's mirrors. Keep them the same as in
+/// `nix/fetch.nix`.
 const IMPURE_VARIABLES: &str = "http_proxy https_proxy ftp_proxy all_proxy no_proxy \
      HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY NIX_SSL_CERT_FILE N2C_MIRRORS";
 
-/// The blobs of `entries` as one Nix expression: a function from the package
-/// `n2c` to an attribute set, hex digest → fixed-output derivation.
+/// Returns a Nix expression for the blobs of `entries`: a function from the package `n2c`
+/// to an attribute set that maps hex digests to fixed-output derivations.
 #[must_use]
 pub fn to_nix<'a>(repository: &Repository, entries: impl IntoIterator<Item = &'a Entry>) -> String {
     let variables: Vec<String> =
         IMPURE_VARIABLES.split(' ').map(|name| format!("      \"{name}\"")).collect();
     let variables = variables.join("\n");
-    // No string in here needs escaping: repositories and digests are made of
-    // letters, digits and `.:/-_[]`.
+    // No string needs escaping: repositories and digests only have letters, digits and
+    // `.:/-_[]`.
     let mut text = format!(
         r#"# Made by `n2c blobs --format nix`. Each blob is a fixed-output derivation,
 # fetched by digest; n2c itself is the builder.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::oci::manifest::Descriptor;
 
-/// A file of a directory or an archive.
+/// The content of a file in a directory or an archive.
 pub(crate) enum Content<'a> {
     Here(Cow<'a, [u8]>),
     ToFetch(&'a Descriptor),

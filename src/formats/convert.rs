@@ -1,8 +1,8 @@
-//! Docker's manifests as OCI's: what `skopeo copy --format oci` makes of them
+//! Converting Docker manifests to OCI ones, as `skopeo copy --format oci` does
 //! (containers/image `internal/image/docker_schema2.go`, `convertToManifestOCI1`).
 //!
-//! Layers stay as they are. The config loses what OCI's has no field for, so it gets
-//! another digest, and the manifest does too.
+//! Layers are unchanged. The config loses the fields that OCI doesn't have, so its digest
+//! changes, and with it the digest of the manifest.
 
 use serde_json::{Map, Value, json};
 
@@ -16,14 +16,14 @@ use crate::oci::media_type;
 /// Why something can't be converted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What came of it is no manifest.
+    /// The result is not a valid manifest.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
-    /// What came of it is no config.
+    /// The result is not a valid config.
     #[error(transparent)]
     Image(#[from] image::Error),
-    /// An image is in an index in the index.
-    #[error("an image of the index is listed in a nested index, which is not converted")]
+    /// An image is listed in a nested index.
+    #[error("can't convert an image that is listed in a nested index")]
     Nested,
 }
 
@@ -41,13 +41,14 @@ impl Diagnose for Error {
     }
 }
 
-/// The fields of Go's `v1.Image` of the image specification, in its order, and those of
-/// a step of its history.
+/// The fields of the image specification's Go type `v1.Image`, in its order.
 const IMAGE_FIELDS: [&str; 7] =
     ["created", "author", "architecture", "os", "os.version", "os.features", "variant"];
+/// The fields of its Go type for a step of the history, in its order.
 const HISTORY_FIELDS: [&str; 5] = ["created", "created_by", "author", "comment", "empty_layer"];
 
-/// The image with an OCI manifest and config. One that has them is not touched.
+/// Converts an image to an OCI manifest and config. An image that has an OCI manifest is
+/// returned unchanged.
 pub fn to_oci(subject: &str, image: &Image) -> Result<Image, Error> {
     let manifest = image.manifest();
     if manifest.media_type() == media_type::OCI_MANIFEST {
@@ -58,7 +59,7 @@ pub fn to_oci(subject: &str, image: &Image) -> Result<Image, Error> {
         .layers()
         .iter()
         .map(|layer| {
-            // A manifest of other layers was refused when it was read.
+            // Always a layer type: a manifest with others was refused when it was read.
             let media_type = media_type::oci_layer(&layer.media_type).unwrap_or_default();
             let mut descriptor = descriptor(media_type, &layer.digest, layer.size);
             if !layer.urls.is_empty() {
@@ -81,8 +82,9 @@ pub fn to_oci(subject: &str, image: &Image) -> Result<Image, Error> {
     Ok(Image::new(subject, manifest, ImageConfig::parse(subject, &config)?)?)
 }
 
-/// An OCI index of `images`, which came of those that `index` lists: each `old` digest
-/// with the image that it became. What else is in `kept` stays listed.
+/// Converts `index` to an OCI index. `images` are the converted images that it lists, each
+/// with its digest from before. Entries for documents in `kept` stay unchanged; all others
+/// are dropped.
 pub fn index_to_oci(
     subject: &str,
     index: &Index,
@@ -126,12 +128,12 @@ fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {
     json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size })
 }
 
-/// The config with the fields that OCI's has.
+/// Returns the config with only the fields that OCI has.
 fn oci_config(config: &ImageConfig) -> Vec<u8> {
     let all = config.object();
     let mut kept = with_time(fields(all, &IMAGE_FIELDS, &["architecture", "os"]));
     let object = |name: &str| all.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
-    // In the types that Go's struct has.
+    // Converted to the types of the fields in Go's struct.
     let (mut run_config, _) = image_json::inherited(&object("config"), Inherit::All);
     run_config.retain(|_, value| !is_empty(value));
     kept.insert("config".to_owned(), sorted(run_config));
@@ -148,7 +150,7 @@ fn oci_config(config: &ImageConfig) -> Vec<u8> {
     go_json(&Value::Object(kept))
 }
 
-/// Whether Go leaves a value out as empty.
+/// Whether Go's `omitempty` leaves this value out.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -159,8 +161,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Those of `names` that are there and not empty, and those of `always` as empty texts
-/// where they are not.
+/// Returns the fields `names` of `object` that are not empty. Those that are also in
+/// `always` become empty strings instead of being left out.
 fn fields(object: &Map<String, Value>, names: &[&str], always: &[&str]) -> Map<String, Value> {
     let field = |name: &&str| {
         let value = object.get(*name).filter(|value| !is_empty(value)).cloned();
@@ -170,8 +172,9 @@ fn fields(object: &Map<String, Value>, names: &[&str], always: &[&str]) -> Map<S
     names.iter().filter_map(field).collect()
 }
 
-/// The same with `created` as Go writes a time again: without zeros at the end of the
-/// fraction; nothing where it is no time.
+/// Returns the same object with `created` in the form that Go writes: without trailing
+/// zeros in the fraction, and with `Z` for an offset of zero. If it is not a valid time, it
+/// is removed.
 fn with_time(mut object: Map<String, Value>) -> Map<String, Value> {
     let created = object.get("created").and_then(Value::as_str).filter(|text| is_time(text));
     let written = created.map(|text| {
@@ -193,14 +196,14 @@ fn with_time(mut object: Map<String, Value>) -> Map<String, Value> {
     object
 }
 
-/// Objects in the fields of `object` with their keys sorted, as Go writes maps.
+/// Sorts the keys of the objects in the fields of `object`, as Go does for maps.
 fn sorted(mut object: Map<String, Value>) -> Value {
     object.values_mut().filter_map(Value::as_object_mut).for_each(Map::sort_keys);
     Value::Object(object)
 }
 
-/// JSON as Go's `json.Marshal` writes it: compact, and with what could end a script
-/// escaped, which stands in strings alone.
+/// Writes JSON as Go's `json.Marshal` does: compact, and with characters escaped that are
+/// unsafe in HTML and scripts. They only occur in strings.
 fn go_json(value: &Value) -> Vec<u8> {
     let mut text = value.to_string();
     for (c, escaped) in [
@@ -221,7 +224,7 @@ fn go_json(value: &Value) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    // As Go's `time.Time` is read and written.
+    // As Go reads and writes a `time.Time`.
     #[test]
     fn times_are_written_as_go_does() {
         for (given, expected) in [

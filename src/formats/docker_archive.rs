@@ -1,9 +1,9 @@
-//! Docker archives: what `docker save` writes and nixpkgs' dockerTools build upon.
+//! Docker archives: the format of `docker save` and of nixpkgs' dockerTools.
 //!
-//! Byte for byte what skopeo writes (containers/image
-//! `docker/internal/tarfile/writer.go`, protocol rules 85 to 90): the hashes of
-//! `dockerTools.pullImage` are those of such files. Layers come first, without
-//! their compression; all behind them depends on the config and the tags alone.
+//! The archives are byte for byte those that skopeo writes (containers/image
+//! `docker/internal/tarfile/writer.go`, protocol rules 85 to 90), because the hashes for
+//! `dockerTools.pullImage` are the hashes of these files. The uncompressed layers come
+//! first. Everything after them depends only on the config and the tags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,30 +18,30 @@ use crate::oci::manifest::Descriptor;
 use crate::oci::reference::{Reference, Repository};
 use crate::stream::tar::{self, Header, Kind, padding};
 
-/// What of the config is said once more of the last layer.
+/// The config's keys that are repeated in the JSON of the last layer.
 const LAST_LAYER_KEYS: [&str; 7] =
     ["architecture", "config", "container", "container_config", "created", "docker_version", "os"];
 
 /// Why an image can't be put into a docker archive.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The image is addressed in a way that docker does not know.
-    #[error("a docker archive can't hold `{digest}`: docker knows sha256 only")]
+    /// The config's digest or a diff ID is not SHA-256, which is all that docker supports.
+    #[error("a docker archive can't hold `{digest}`: docker only supports sha256")]
     Algorithm {
         /// The config's digest, or a diff ID.
         digest: Digest,
     },
-    /// A name for the image has no tag.
+    /// A name for the image has a digest.
     #[error("a docker archive can't hold the name `{reference}`: it has a digest")]
     Pinned {
         /// The name.
         reference: Reference,
     },
-    /// The config is not the JSON object that it was.
+    /// The config can't be read as a JSON object, or another document can't be written.
     #[error("invalid config")]
     Config(#[source] serde_json::Error),
-    /// A header can't be made.
-    #[error("failed to make a docker archive")]
+    /// A tar header can't be created.
+    #[error("failed to create a docker archive")]
     Header(#[from] tar::Error),
 }
 
@@ -63,7 +63,7 @@ impl Diagnose for Error {
     }
 }
 
-/// A name that an archive gives its image, such as `docker.io/library/alpine:3.19`.
+/// A name of the image in an archive, such as `docker.io/library/alpine:3.19`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Name {
     repository: Repository,
@@ -82,7 +82,8 @@ impl TryFrom<Reference> for Name {
     }
 }
 
-/// An archive of one image, in the order of its bytes.
+/// An archive of one image. Write it in this order: for each of [`DockerArchive::layers`]
+/// its header, content and [`padding`], then [`DockerArchive::end`].
 #[derive(Debug)]
 pub struct DockerArchive<'a> {
     image: &'a Image,
@@ -92,9 +93,9 @@ pub struct DockerArchive<'a> {
 /// A layer of an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'a> {
-    /// The layer as it is served.
+    /// The layer as served.
     pub descriptor: &'a Descriptor,
-    /// What it is without its compression.
+    /// The digest of the uncompressed layer.
     pub diff_id: &'a Digest,
 }
 
@@ -107,7 +108,7 @@ struct ManifestItem {
 }
 
 impl<'a> DockerArchive<'a> {
-    /// An archive of `image`, which it gives these names.
+    /// Creates an archive of `image` with these names. Repeated names count once.
     pub fn new(image: &'a Image, names: &[Name]) -> Result<Self, Error> {
         let mut digests = image.config().diff_ids().iter().chain([image.config().raw().digest()]);
         if let Some(digest) = digests.find(|digest| digest.algorithm() != Algorithm::Sha256) {
@@ -122,7 +123,7 @@ impl<'a> DockerArchive<'a> {
         Ok(Self { image, names: distinct })
     }
 
-    /// The layers to write, base first: each content once.
+    /// The layers to write, base first, without repeated contents.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'a>> {
         let mut seen = BTreeSet::new();
         let descriptors = self.image.manifest().layers().iter();
@@ -132,7 +133,7 @@ impl<'a> DockerArchive<'a> {
             .map(|(descriptor, diff_id)| Layer { descriptor, diff_id })
     }
 
-    /// What stands behind the last layer.
+    /// Returns the part of the archive after the last layer.
     pub fn end(&self) -> Result<Vec<u8>, Error> {
         let config = self.image.config().raw();
         let mut end = Vec::new();
@@ -161,8 +162,8 @@ impl<'a> DockerArchive<'a> {
         Ok(end)
     }
 
-    /// The format of before Docker 1.10: a folder for each layer, which points
-    /// to its parent's. Returns the last layer's ID.
+    /// Appends the format from before Docker 1.10: a folder for each layer, which refers to
+    /// its parent. Returns the ID of the last layer.
     fn append_legacy(&self, end: &mut Vec<u8>) -> Result<Option<String>, Error> {
         let config: BTreeMap<String, &RawValue> =
             serde_json::from_slice(self.image.config().raw().bytes()).map_err(Error::Config)?;
@@ -195,7 +196,7 @@ impl<'a> DockerArchive<'a> {
 }
 
 impl Layer<'_> {
-    /// What stands before the layer's bytes, of which there are `size`.
+    /// Returns the header of the uncompressed layer, which has `size` bytes.
     pub fn header(&self, size: u64) -> Result<Vec<u8>, Error> {
         header(&layer_file(self.diff_id), size)
     }
@@ -224,7 +225,7 @@ fn header(name: &str, size: u64) -> Result<Vec<u8>, Error> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    // Names and digests hold nothing that Go would write otherwise.
+    // Names and digests have no characters that Go would escape differently.
     serde_json::to_vec(value).map_err(Error::Config)
 }
 
@@ -232,15 +233,16 @@ fn quoted(text: &impl std::fmt::Display) -> String {
     format!("\"{text}\"")
 }
 
-/// A JSON object of values that are JSON already, in the order of their keys.
+/// Formats a JSON object from values that are JSON already, in the order of their keys.
 fn object(values: &BTreeMap<&str, String>) -> String {
     let members: Vec<String> =
         values.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
     format!("{{{}}}", members.join(","))
 }
 
-/// Valid JSON as Go's `json.Marshal` writes a `RawMessage`: without white space,
-/// and with what could end a script escaped; numbers and strings as they are.
+/// Compacts valid JSON as Go's `json.Marshal` does for a `RawMessage`: it removes white
+/// space and escapes characters that are unsafe in HTML and scripts. Numbers and strings
+/// are otherwise unchanged.
 fn compact(json: &str) -> String {
     let mut compacted = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);
@@ -263,8 +265,8 @@ fn compact(json: &str) -> String {
 mod tests {
     use super::*;
 
-    // Go's encoding/json, `compact` and `appendHTMLEscape`; `tests/whole_images.rs`
-    // compares with what skopeo writes.
+    // From `compact` and `appendHTMLEscape` in Go's encoding/json. `tests/programs/whole_images.rs`
+    // compares whole archives with skopeo's.
     #[test]
     fn rule_89_json_is_compacted_as_go_does_it() {
         for (given, expected) in [

@@ -1,4 +1,4 @@
-//! The formats that n2c reads and writes, as text and bytes. No network.
+//! The formats that n2c reads and writes. No network access.
 
 pub mod blob_map;
 pub(crate) mod content;

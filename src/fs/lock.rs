@@ -1,22 +1,23 @@
-//! Directories that one run at a time may change.
+//! Directories that only one run at a time may change.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A directory that is made where there is none, and that no other run changes
-/// while this exists. Directories that were made for it go again, where they are
-/// still empty at the end.
+/// A lock on a directory: no other run changes the directory while this exists. The
+/// directory is created if necessary. Directories that were created for it are removed at
+/// the end if they are still empty.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    /// Those that were made, the innermost first.
+    /// The directories that were created, the innermost first.
     made: Vec<PathBuf>,
-    /// Released last.
+    /// Released after the directories are removed.
     _lock: File,
 }
 
 impl DirectoryLock {
-    /// Waits for its turn. Blocks the thread; `told` is called once before that.
+    /// Takes the lock. If another run holds it, calls `told` once, then blocks the thread
+    /// until the lock is free.
     pub fn take(directory: &Path, told: impl FnOnce()) -> io::Result<Self> {
         let mut told = Some(told);
         loop {
@@ -25,11 +26,11 @@ impl DirectoryLock {
                 directory.ancestors().take_while(is_new).map(Path::to_owned).collect();
             fs::create_dir_all(directory)?;
             let lock = match File::open(directory) {
-                // Whoever held it found no use for it.
+                // The run that held the lock has removed the empty directory.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 lock => lock?,
             };
-            // Some file systems know no locks; what went without them before does so.
+            // Some file systems have no locks: go on without one.
             if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
                 told.take().into_iter().for_each(|told| told());
                 let _ = lock.lock();
@@ -44,7 +45,7 @@ impl DirectoryLock {
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        // What failed before matters more than an empty folder.
+        // Ignore failures: an earlier error matters more than an empty directory.
         let _ = self.made.iter().try_for_each(fs::remove_dir);
     }
 }

@@ -1,4 +1,4 @@
-//! Files: read whole with a bound, written whole or not at all.
+//! Reading whole files with a size limit, and writing them completely or not at all.
 
 mod lock;
 mod output;
@@ -18,43 +18,43 @@ pub use temporary::{TemporaryDirectory, is_temporary};
 /// Why a file can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("failed to read `{}`", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It is larger than anything that would make sense there.
+    /// The file is larger than any valid file of its kind.
     #[error("`{}` is larger than {limit} bytes", path.display())]
     TooLarge {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// How many bytes are read at most.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// It can't be written.
+    /// The file can't be written.
     #[error("failed to write `{}`", path.display())]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A temporary file can't be made or written.
+    /// A temporary file can't be created or written.
     #[error("failed to write a temporary file in `{}`", directory.display())]
     Temporary {
-        /// The directory, which `$TMPDIR` names.
+        /// The directory for temporary files, from `$TMPDIR`.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// There is a file already, which is not to be replaced.
-    #[error("`{}` exists, and is not overwritten", path.display())]
+    /// The file exists already and must not be replaced.
+    #[error("`{}` exists already, and is not overwritten", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
@@ -77,14 +77,14 @@ impl Diagnose for Error {
             Self::Temporary { .. } => {
                 Some("set `TMPDIR` to a directory with enough room".to_owned())
             }
-            Self::Exists { .. } => Some("name a new file, or remove this one".to_owned()),
+            Self::Exists { .. } => Some("choose another file name, or remove this file".to_owned()),
             _ => None,
         }
     }
 }
 
 impl Error {
-    /// Whether the file is simply not there.
+    /// Whether the file just doesn't exist.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
@@ -92,7 +92,7 @@ impl Error {
     }
 }
 
-/// Reads a whole file, or a pipe such as `<(…)`, of at most `limit` bytes.
+/// Reads a whole file or pipe, such as `<(…)`, of at most `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let error = |source| Error::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
@@ -104,19 +104,19 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Writes a whole file: it is replaced at once, or left as it was.
+/// Writes a whole file atomically: it is replaced completely, or left unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_to(OutputFile::create(path)?, bytes)
 }
 
-/// Writes a whole file in a directory that is this program's own: whatever has
-/// its name there is replaced, also a link, which may lead anywhere.
+/// Writes a whole file in a directory that only this program writes to. It replaces
+/// whatever has that name, even a link, which may point anywhere.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_to(OutputFile::replacing(path)?, bytes)
 }
 
-/// Writes a whole file that only its owner can read, from its first byte on and
-/// whoever could read what was there before.
+/// Writes a whole file that only its owner can read, at any time. The permissions of an
+/// existing file are not kept.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_to(OutputFile::create_private(path)?, bytes)
 }
@@ -126,26 +126,26 @@ fn write_to(mut output: OutputFile, bytes: &[u8]) -> Result<(), Error> {
     output.commit()
 }
 
-/// Whether two paths or descriptors led to one file or directory.
+/// Whether two metadata are of the same file or directory.
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// A file without a name in `$TMPDIR`.
+/// Creates a file without a name in `$TMPDIR`.
 pub(crate) fn unnamed() -> io::Result<File> {
-    // A run that was killed may have left what another program was to read.
+    // A killed run may have left files for another program in there.
     sweep(&std::env::temp_dir());
     tempfile::tempfile().map_err(in_temporary)
 }
 
-/// A failure of a temporary file, which names its directory: that it is full is
-/// no fault of where the result goes.
+/// Adds the directory of temporary files to an error: if that one is full, the destination
+/// of the result is not to blame.
 pub(crate) fn in_temporary(source: io::Error) -> io::Error {
     let directory = std::env::temp_dir();
     io::Error::new(source.kind(), Error::Temporary { directory, source })
 }
 
-/// A failure to write to `path`, with the path in it.
+/// Adds `path` to an error in writing to it.
 pub(crate) fn at(path: &Path, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), Error::Write { path: path.to_owned(), source })
 }
@@ -174,7 +174,7 @@ mod tests {
         let mode = |output: &mut OutputFile| {
             output.file().metadata().expect("metadata").permissions().mode() & 0o777
         };
-        // Before anything is written.
+        // It is private before anything is written.
         assert_eq!(mode(&mut output), 0o600);
         output.write_all(b"new").expect("written");
         output.commit().expect("committed");

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all.
+//! Output files, which are written completely or not at all.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, SeekFrom, Write};
@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 use super::temporary::{Temporary, sweep};
 use super::{Error, at, in_temporary, is_same, unnamed};
 
-/// The mode of a file for everybody, less the umask.
+/// The mode of a normal file, before the umask.
 const FOR_ALL: u32 = 0o666;
-/// The mode of a file for its owner.
+/// The mode of a file that only its owner can read.
 const PRIVATE: u32 = 0o600;
 
-/// A file being written, which gets its name when it is whole.
+/// A file being written, which gets its name when it is complete.
 ///
-/// Dropped before [`OutputFile::commit`], it leaves no trace. A device, a pipe
-/// or the standard output can't be replaced: it is written to when all is there.
+/// If it is dropped before [`OutputFile::commit`], it leaves no trace. A device, a pipe or
+/// the standard output can't be replaced, so [`OutputFile::commit`] copies the complete
+/// content to it.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -31,35 +32,34 @@ enum Destination {
     InPlace(File),
 }
 
-/// What a file may be put over.
+/// What an output file may replace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Over {
-    /// Whatever is there.
+    /// Whatever exists.
     Anything,
-    /// An empty file, which somebody made to be filled, or nothing.
+    /// An empty file, which somebody created in advance, or nothing.
     Empty,
 }
 
 impl OutputFile {
-    /// Prepares to write `path`. What is there is not touched yet.
+    /// Prepares to write `path`, without changing an existing file yet.
     pub fn create(path: &Path) -> Result<Self, Error> {
         Self::open(path, FOR_ALL, Over::Anything).map_err(|source| write_error(path, source))
     }
 
-    /// Prepares to write `path`, which nobody but its owner will ever be able to
-    /// read.
+    /// Prepares to write `path`, so that only its owner can read the file at any time.
     pub fn create_private(path: &Path) -> Result<Self, Error> {
         Self::open(path, PRIVATE, Over::Anything).map_err(|source| write_error(path, source))
     }
 
-    /// Prepares to write a file where there is none, or an empty one. One that comes to
-    /// be there in the meantime stays.
+    /// Prepares to write a file that doesn't exist yet or is empty. If somebody else writes
+    /// it in the meantime, [`OutputFile::commit`] fails and leaves it unchanged.
     pub fn create_new(path: &Path) -> Result<Self, Error> {
         Self::open(path, FOR_ALL, Over::Empty).map_err(|source| write_error(path, source))
     }
 
-    /// Prepares to write a file in a directory of this program's own, where a
-    /// link of that name is not followed.
+    /// Prepares to write a file in a directory that only this program writes to. A link
+    /// with that name is replaced, not followed.
     pub fn replacing(path: &Path) -> Result<Self, Error> {
         let temporary = beside(path, FOR_ALL).map_err(|source| write_error(path, source))?;
         let (path, target) = (path.to_owned(), path.to_owned());
@@ -75,9 +75,9 @@ impl OutputFile {
         set.map_err(|source| write_error(&self.path, source))
     }
 
-    /// Prepares to write the output of a Nix derivation, which is written where
-    /// it belongs: Nix discards what a failed builder leaves, and a temporary
-    /// file beside it would be one in the store.
+    /// Prepares to write the output of a Nix derivation, directly to its path. Nix discards
+    /// what a failed builder leaves, and a temporary file next to the output would be in
+    /// the store.
     pub fn create_in_place(path: &Path) -> Result<Self, Error> {
         let options = &mut OpenOptions::new();
         match options.read(true).write(true).create(true).truncate(true).open(path) {
@@ -92,7 +92,7 @@ impl OutputFile {
         }
         let (target, permissions) = match fs::metadata(path) {
             Ok(metadata) => {
-                // Also finds out whether an existing file may be written at all.
+                // Opening it also checks whether an existing file is writable at all.
                 let device = OpenOptions::new().append(true).open(path)?;
                 if !metadata.is_file() {
                     return Self::through(path, device);
@@ -116,7 +116,7 @@ impl OutputFile {
         Ok(Self { path: path.to_owned(), destination })
     }
 
-    /// Where the file belongs.
+    /// The path of the file when it is complete.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -130,14 +130,14 @@ impl OutputFile {
         }
     }
 
-    /// Whether [`OutputFile::commit`] puts the file on the disk.
+    /// Whether [`OutputFile::commit`] syncs the file to disk.
     #[must_use]
     pub const fn is_synced(&self) -> bool {
         matches!(self.destination, Destination::Beside { .. } | Destination::InPlace(_))
     }
 
-    /// What becomes of failures to write to [`OutputFile::file`]: they name where
-    /// it is.
+    /// Returns a function that adds the location to errors in writing to
+    /// [`OutputFile::file`]: its path, or the directory of the temporary file.
     pub(crate) fn failure(&self) -> impl Fn(io::Error) -> io::Error + Send + 'static {
         let place = self.is_synced().then(|| self.path.clone());
         move |source| match &place {
@@ -151,7 +151,7 @@ impl OutputFile {
         self.file().write_all(bytes).map_err(|source| write_error(&self.path, source))
     }
 
-    /// Puts the file in its place, on the disk.
+    /// Moves the file to its path and syncs it to disk, or copies it to a device.
     pub fn commit(self) -> Result<(), Error> {
         let error = |source| write_error(&self.path, source);
         match self.destination {
@@ -177,13 +177,14 @@ impl OutputFile {
     }
 }
 
-/// Gives a file its place, over an empty one or where there is none.
+/// Moves a file to `target` if that is empty or doesn't exist.
 fn fill(temporary: Temporary, target: &Path) -> io::Result<()> {
     let empty = match File::open(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return temporary.add(target),
         empty => empty?,
     };
-    // Of several that would fill it, one is first; the others find another file there.
+    // If several runs want to fill it, the first to get the lock replaces it; the others
+    // then find another file.
     let _ = empty.lock();
     let (locked, now) = (empty.metadata()?, fs::metadata(target)?);
     if !is_same(&locked, &now) || now.len() > 0 {
@@ -194,13 +195,13 @@ fn fill(temporary: Temporary, target: &Path) -> io::Result<()> {
 
 fn write_error(path: &Path, source: io::Error) -> Error {
     match source.downcast::<Error>() {
-        // A temporary file of another place has said where it is.
+        // The error of a temporary file elsewhere already has its location.
         Ok(error) => error,
         Err(source) => Error::Write { path: path.to_owned(), source },
     }
 }
 
-/// A temporary file in the directory of `target`.
+/// Creates a temporary file in the directory of `target`.
 fn beside(target: &Path, mode: u32) -> io::Result<Temporary> {
     Temporary::create(directory_of(target), mode)
 }
@@ -212,20 +213,19 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether `path` stands for something that is open already, such as this program's
-/// standard output.
+/// Whether `path` names an open file descriptor, such as this program's standard output.
 #[must_use]
 pub fn is_open_already(path: &Path) -> bool {
     descriptor_of(path).is_some()
 }
 
-/// What a path stands for that is open already: the very one, and not the file behind
-/// it opened once more, which would have a position of its own.
+/// Returns a duplicate of the open file descriptor that a path names, if it names one.
+/// Opening the file again instead would give it a separate position.
 fn already_open(path: &Path) -> Option<io::Result<File>> {
     let file = match descriptor_of(path)? {
         1 => io::stdout().as_fd().try_clone_to_owned(),
         2 => io::stderr().as_fd().try_clone_to_owned(),
-        // There is no safe way to take another but by its number, from outside.
+        // Safe Rust can only take other descriptors by number through a pidfd.
         number => duplicate(number)
             .or_else(|_| OpenOptions::new().append(true).open(path).map(OwnedFd::from)),
     };
@@ -244,13 +244,13 @@ fn duplicate(_number: RawFd) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The descriptor that a path stands for, by links too.
+/// Returns the number of the descriptor that a path names, directly or through links.
 fn descriptor_of(path: &Path) -> Option<RawFd> {
     const LONGEST_CHAIN: usize = 16;
     let mut path = path.to_owned();
     for _ in 0..LONGEST_CHAIN {
         match path.to_str()? {
-            // `-` is stdout, as elsewhere.
+            // `-` is stdout, as in other programs.
             "-" | "/dev/stdout" => return Some(1),
             "/dev/stderr" => return Some(2),
             text => {

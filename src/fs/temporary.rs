@@ -1,8 +1,9 @@
-//! Files on their way to their place: without a name where the file system can do
-//! that, so that nothing is left of them whatever happens to this process.
+//! Temporary files, which are moved to their final path when they are complete. If the
+//! file system supports it, they have no name until then, so that nothing is left of them
+//! even if this process is killed.
 //!
-//! Where it can't, they have a name and are locked while they are written to. The
-//! next run that writes there removes those that nobody holds.
+//! Otherwise they have a name, and are locked while they are written. The next run that
+//! writes to the directory removes those that no run has locked.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
@@ -15,28 +16,28 @@ use std::path::{Path, PathBuf};
 use crate::cleanup::{Held, Leftover};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
-/// How the names of temporary files begin and end.
+/// The prefix and suffix of the names of temporary files.
 const PREFIX: &str = ".n2c-";
 const SUFFIX: &str = ".tmp";
 
-/// Whether a name is that of a temporary file of this program.
+/// Whether this is the name of a temporary file of n2c.
 #[must_use]
 pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
 }
 
-/// A file in the directory that it will have its place in.
+/// A temporary file, in the directory of its final path.
 #[derive(Debug)]
 pub(super) struct Temporary {
     file: File,
     directory: PathBuf,
-    /// Where it is, if it has a name. Removed when this is dropped.
+    /// The path of the file, if it has a name. It is removed when this is dropped.
     name: Option<PathBuf>,
 }
 
 impl Temporary {
-    /// A new file in `directory`, with `mode` less the umask.
+    /// Creates a file in `directory`, with `mode` less the umask.
     pub(super) fn create(directory: &Path, mode: u32) -> io::Result<Self> {
         match unnamed(directory, mode)? {
             Some(file) => Ok(Self { file, directory: directory.to_owned(), name: None }),
@@ -53,9 +54,10 @@ impl Temporary {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
             };
-            // Where there are no locks, it just can't be known for one that is in use.
+            // If the file system has no locks, other runs can't see that it is in use, and
+            // leave every such file alone.
             let _ = file.lock();
-            // Another run may have taken it for a leftover before it was locked.
+            // Another run may have removed it as a leftover before it was locked.
             if file.metadata()?.nlink() > 0 {
                 return Ok(Self { file, directory: directory.to_owned(), name: Some(path) });
             }
@@ -70,15 +72,15 @@ impl Temporary {
         &mut self.file
     }
 
-    /// Gives the file its place, over whatever is there.
+    /// Moves the file to `target`, replacing whatever is there.
     pub(super) fn replace(mut self, target: &Path) -> io::Result<()> {
         if self.name.is_none() {
             match self.link(target) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 result => return result,
             }
-            // Where something is to be replaced, a name comes first. Killed right
-            // here, the file is left; locked until then, it is known for that.
+            // Only a file with a name can replace another. If this run is killed before the
+            // rename, the file is left; the lock is gone then, so the next run removes it.
             let _ = self.file.lock();
             let name = loop {
                 let name = random_name(&self.directory);
@@ -96,7 +98,7 @@ impl Temporary {
         Ok(())
     }
 
-    /// Gives the file its place, if nothing is there.
+    /// Moves the file to `target`, if nothing is there.
     pub(super) fn add(mut self, target: &Path) -> io::Result<()> {
         let Some(name) = &self.name else { return self.link(target) };
         rename_to_new(name, target)?;
@@ -104,7 +106,7 @@ impl Temporary {
         Ok(())
     }
 
-    /// Gives a file without a name one that nothing has yet.
+    /// Gives a file without a name the name `target`, which must not exist yet.
     fn link(&self, target: &Path) -> io::Result<()> {
         use std::os::fd::AsRawFd as _;
         let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
@@ -115,13 +117,14 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // What failed before matters more.
+            // Ignore failures: an earlier error matters more.
             let _ = fs::remove_file(name);
         }
     }
 }
 
-/// A file without a name, where the system can make one and name it later.
+/// Creates a file without a name. Returns `None` if the system can't create one, or can't
+/// name it later.
 #[cfg(target_os = "linux")]
 fn unnamed(directory: &Path, mode: u32) -> io::Result<Option<File>> {
     use rustix::io::Errno;
@@ -130,11 +133,11 @@ fn unnamed(directory: &Path, mode: u32) -> io::Result<Option<File>> {
     match rustix::fs::open(directory, flags, rustix::fs::Mode::from_raw_mode(mode)) {
         Ok(file) => {
             let file = File::from(file);
-            // It gets its name through there.
+            // The file gets its name through this path.
             let is_nameable = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
             Ok(is_nameable.exists().then_some(file))
         }
-        // The file system can't, or the kernel is too old to know.
+        // The file system or an old kernel doesn't support it.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT)
             if directory.is_dir() =>
         {
@@ -149,7 +152,7 @@ fn unnamed(_directory: &Path, _mode: u32) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Renames, if nothing has the new name.
+/// Renames a file, unless the new name exists.
 #[cfg(target_os = "linux")]
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::io::Errno;
@@ -169,27 +172,27 @@ fn link_to_new(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// A path in `directory` that nobody has guessed.
+/// Returns a path in `directory` that nobody can guess.
 fn random_name(directory: &Path) -> PathBuf {
-    // Keyed anew for each, by the system's randomness.
+    // Each `RandomState` has new keys, derived from the system's randomness.
     let random = RandomState::new().build_hasher().finish();
     directory.join(format!("{PREFIX}{random:016x}{SUFFIX}"))
 }
 
-/// Removes temporary files that a run which was killed left in `directory`. What
-/// another run holds stays, and what can't be removed too.
+/// Removes the temporary files that killed runs left in `directory`. It keeps those that
+/// another run has locked, and those that can't be removed.
 pub(crate) fn sweep(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if is_temporary(&entry.file_name()) {
-            // Somebody else's, or gone already.
+            // Ignore failures: it may be somebody else's, or gone already.
             let _ = remove_if_left(&entry.path());
         }
     }
 }
 
-/// Removes a temporary file or directory that nobody holds.
+/// Removes a temporary file or directory of this user that no run has locked.
 fn remove_if_left(path: &Path) -> io::Result<()> {
-    // No link is followed, and no pipe is waited for.
+    // Don't follow links, and don't wait for pipes.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
     let found = file.metadata()?;
@@ -197,7 +200,7 @@ fn remove_if_left(path: &Path) -> io::Result<()> {
     if !(found.is_file() || found.is_dir()) || found.uid() != mine || file.try_lock().is_err() {
         return Ok(());
     }
-    // What has its name now is what was locked.
+    // Check that the name still belongs to the locked file.
     let now = fs::symlink_metadata(path)?;
     if !super::is_same(&now, &found) {
         return Ok(());
@@ -205,8 +208,8 @@ fn remove_if_left(path: &Path) -> io::Result<()> {
     if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-/// A directory for what another program must find by its name. Removed when this
-/// is dropped, or by the next run where this one is killed.
+/// A directory for files that another program must find by name. It is removed when this is
+/// dropped, or by the next run if this one is killed.
 #[derive(Debug)]
 pub struct TemporaryDirectory {
     path: PathBuf,
@@ -215,7 +218,7 @@ pub struct TemporaryDirectory {
 }
 
 impl TemporaryDirectory {
-    /// A new directory in `$TMPDIR`, for this user alone.
+    /// Creates a directory in `$TMPDIR` that only this user can read.
     pub fn create() -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let parent = std::env::temp_dir();
@@ -236,7 +239,7 @@ impl TemporaryDirectory {
         create().map_err(super::in_temporary)
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -245,7 +248,7 @@ impl TemporaryDirectory {
 
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
-        // What failed before matters more.
+        // Ignore failures: an earlier error matters more.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -300,7 +303,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let held = Temporary::named(directory.path(), 0o600).expect("a file");
         let mut left = Temporary::named(directory.path(), 0o600).expect("a file");
-        // As `kill -9` leaves it.
+        // Leave the file behind, as `kill -9` would.
         left.name = None;
         drop(left);
         fs::write(directory.path().join("mine.tmp"), "x").expect("written");

@@ -1,8 +1,8 @@
-//! Digests, and bytes that have been checked against one.
+//! Digests, and bytes that have been verified against one.
 //!
-//! A digest is written `sha256:` and 64 lower-case hex digits, or `sha512:`
-//! and 128 (OCI image-spec, descriptor.md). Nothing else is accepted: a digest
-//! becomes a file name, a store path and a part of a URL.
+//! A digest is `sha256:` followed by 64 lower-case hex digits, or `sha512:` followed by
+//! 128 (OCI image-spec, descriptor.md). Nothing else is accepted, because digests are
+//! used as file names and in store paths and URLs.
 
 use std::fmt;
 use std::fs::File;
@@ -18,39 +18,39 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::error::{Diagnose, Kind};
 
-/// Why a digest, or bytes that should have it, were refused.
+/// Why a digest, or bytes that should match it, were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text is no digest that this program can verify.
+    /// The text is not a digest that n2c can verify.
     #[error("invalid digest `{text}`: {reason}")]
     Invalid {
-        /// What was given, with control characters escaped.
+        /// The text, with control characters escaped.
         text: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The bytes have another digest than the one asked for.
+    /// The bytes don't have the expected digest.
     #[error(
         "digest mismatch for {subject}: expected `{expected}`, got `{actual}` after {size} bytes"
     )]
     Mismatch {
-        /// What the bytes were to be.
+        /// What the bytes were expected to be.
         subject: String,
-        /// The digest that was asked for.
+        /// The expected digest.
         expected: Digest,
-        /// The digest of what arrived.
+        /// The digest of the bytes.
         actual: Digest,
-        /// How many bytes arrived.
+        /// The number of bytes.
         size: u64,
     },
-    /// The bytes are more or fewer than the descriptor says.
+    /// There are more or fewer bytes than the descriptor says.
     #[error("size mismatch for {subject}: expected {expected} bytes, got {actual}")]
     Size {
-        /// What the bytes were to be.
+        /// What the bytes were expected to be.
         subject: String,
         /// The descriptor's size in bytes.
         expected: u64,
-        /// How many bytes arrived.
+        /// The number of bytes.
         actual: u64,
     },
 }
@@ -69,14 +69,14 @@ impl Diagnose for Error {
                 Some("a digest is `sha256:` followed by 64 lower-case hex digits".to_owned())
             }
             Self::Mismatch { .. } | Self::Size { .. } => Some(
-                "the registry, a mirror or a proxy served something else; nothing was kept"
+                "the registry, a mirror or a proxy served other content; nothing was kept"
                     .to_owned(),
             ),
         }
     }
 }
 
-/// A hash algorithm that n2c verifies with.
+/// A hash algorithm that n2c can verify.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Algorithm {
     /// SHA-256, which nearly every registry uses.
@@ -86,7 +86,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The name in a digest, `sha256` or `sha512`; Nix uses the same.
+    /// The name in a digest, `sha256` or `sha512`. Nix uses the same names.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -103,7 +103,7 @@ impl Algorithm {
     }
 }
 
-/// A digest in a supported algorithm, valid by construction.
+/// A digest with a supported algorithm, valid by construction.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
@@ -118,7 +118,7 @@ impl Digest {
         Hasher::digest(Algorithm::Sha256, bytes)
     }
 
-    /// The digest of what is in a file.
+    /// The digest of a file's content.
     pub fn of_file(algorithm: Algorithm, path: &Path) -> io::Result<Self> {
         let mut hasher = Hasher::new(algorithm);
         io::copy(&mut File::open(path)?, &mut hasher)?;
@@ -137,20 +137,20 @@ impl Digest {
         &self.hex
     }
 
-    /// The first twelve hex digits, for people.
+    /// The first twelve hex digits, for display.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.hex[..12]
     }
 
-    /// The hash as Nix's SRI string, `sha256-` and base64.
+    /// The hash as an SRI string, which Nix uses: the algorithm, `-` and base64.
     #[must_use]
     pub fn to_sri(&self) -> String {
         let bytes = hex::decode(&self.hex).unwrap_or_default();
         format!("{}-{}", self.algorithm.name(), STANDARD.encode(bytes))
     }
 
-    /// The hash in Nix's own base 32, without the algorithm.
+    /// The hash in Nix's variant of base 32, without the algorithm.
     #[must_use]
     pub fn to_nix32(&self) -> String {
         nix_base32::to_nix_base32(&hex::decode(&self.hex).unwrap_or_default())
@@ -182,7 +182,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
-        let (name, hex) = text.split_once(':').ok_or(invalid("there is no algorithm"))?;
+        let (name, hex) = text.split_once(':').ok_or(invalid("the algorithm is missing"))?;
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
@@ -198,7 +198,7 @@ impl FromStr for Digest {
     }
 }
 
-/// A hash under way, in the algorithm of the digest that it is to meet.
+/// Computes a digest incrementally, with the algorithm of the expected digest.
 #[derive(Clone, Debug)]
 pub struct Hasher(State);
 
@@ -209,7 +209,7 @@ enum State {
 }
 
 impl Hasher {
-    /// Starts a hash of no bytes.
+    /// Starts a hash, with no bytes added yet.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
@@ -226,7 +226,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was added.
+    /// Returns the digest of all added bytes.
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -257,8 +257,8 @@ impl io::Write for Hasher {
     }
 }
 
-/// Compares what arrived, `size` bytes with the digest `actual`, with what was
-/// asked for.
+/// Compares the digest `actual` and the size of received bytes with the expected digest
+/// and, if known, the expected size.
 pub fn check(
     subject: &dyn fmt::Display,
     actual: &Digest,
@@ -278,7 +278,7 @@ pub fn check(
     })
 }
 
-/// Compares the number of bytes that arrived with the one that was asked for.
+/// Compares the number of received bytes with the expected one, if known.
 pub fn check_size(
     subject: &dyn fmt::Display,
     actual: u64,
@@ -292,10 +292,10 @@ pub fn check_size(
     }
 }
 
-/// Bytes together with their digest, which has been checked or computed.
+/// Bytes together with their digest, which has been verified or computed.
 ///
-/// Every parser of remote content takes this type, so that nothing is parsed
-/// before it is verified.
+/// Every parser of remote content takes this type, so that nothing can be parsed before
+/// it is verified.
 #[derive(Clone, Debug)]
 pub struct Verified {
     bytes: Bytes,
@@ -303,8 +303,8 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Checks `bytes` against the digest and, where it is known, the size that
-    /// were asked for. The size goes first: it costs nothing.
+    /// Verifies `bytes` against the expected digest and, if known, the expected size. The
+    /// size is compared first, because that costs nothing.
     pub fn check(
         subject: &dyn fmt::Display,
         bytes: Vec<u8>,
@@ -318,16 +318,16 @@ impl Verified {
         Ok(Self { bytes: bytes.into(), digest: actual })
     }
 
-    /// Takes what a tag or a path led to. Neither promises a digest, and
-    /// registries get the `Docker-Content-Digest` header wrong, so the bytes
-    /// alone decide what was found.
+    /// Takes content that was found by tag or path, and computes its digest. Neither a tag
+    /// nor a path determines a digest, and registries get the `Docker-Content-Digest`
+    /// header wrong, so only the bytes count.
     #[must_use]
     pub fn as_found(bytes: Vec<u8>) -> Self {
         let digest = Digest::sha256(&bytes);
         Self { bytes: bytes.into(), digest }
     }
 
-    /// The bytes, exactly as they were served.
+    /// The bytes, exactly as served.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -368,10 +368,10 @@ mod tests {
         assert_eq!(digest, Digest::sha256(b""));
     }
 
-    // From `nix hash to-sri --type sha256 e3b0…` of Nix 2.8.
+    // The SRI string is from `nix hash to-sri --type sha256 e3b0…` of Nix 2.8.
     #[test]
     fn sri_is_what_nix_prints() {
-        // `nix hash to-base32 --type sha256 e3b0…`
+        // From `nix hash to-base32 --type sha256 e3b0…`.
         assert_eq!(
             Digest::sha256(b"").to_nix32(),
             "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73"
@@ -382,7 +382,7 @@ mod tests {
         );
     }
 
-    // `printf abc | sha512sum`
+    // The digest is from `printf abc | sha512sum`.
     #[test]
     fn rule_61_sha512_is_verified_with_sha512() {
         let digest: Digest =

@@ -1,7 +1,7 @@
-//! An image: a manifest and the config that it names, checked against each other.
+//! An image: a manifest and the config that it points to, checked against each other.
 //!
-//! OCI image-spec config.md. The config's JSON is kept as it is, so that fields
-//! that n2c does not know (Docker's `Healthcheck`) are not lost.
+//! See OCI image-spec config.md. The config's JSON is kept unchanged, so that fields
+//! that n2c doesn't know (such as Docker's `Healthcheck`) are not lost.
 
 use oci_spec::image::History;
 use serde::Deserialize;
@@ -13,26 +13,26 @@ use crate::oci::digest::{Digest, Verified};
 use crate::oci::manifest::ImageManifest;
 use crate::oci::platform::Platform;
 
-/// The largest config that is read, in bytes. Real ones hold a few kilobytes,
-/// those with very long histories a few hundred.
+/// The maximum size of a config in bytes. Real ones have a few kilobytes, or a few hundred
+/// if their history is very long.
 pub const CONFIG_SIZE_LIMIT: u64 = 8 << 20;
 
-/// Why a config, or a manifest with it, is no usable image.
+/// Why a config, or a manifest and its config, can't be used as an image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The config is not JSON of the right shape.
+    /// The config is not JSON with the right structure.
     #[error("invalid config of {subject}")]
     Shape {
-        /// Which image it belongs to.
+        /// The image that it belongs to.
         subject: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// Layers and diff IDs can't be matched.
+    /// The numbers of layers and diff IDs differ.
     #[error("{subject} has {layers} layers in its manifest but {diff_ids} diff IDs in its config")]
     LayerCount {
-        /// Which image it is.
+        /// The image.
         subject: String,
         /// How many layers the manifest lists.
         layers: usize,
@@ -77,7 +77,7 @@ struct RawRootFs {
 }
 
 impl ImageConfig {
-    /// Reads a verified config. `subject` names the image in errors.
+    /// Parses a verified config. `subject` names the image in errors.
     pub fn parse(subject: &str, raw: &Verified) -> Result<Self, Error> {
         let shape = |source| Error::Shape { subject: subject.to_owned(), source };
         let object: Map<String, Value> = json::parse(raw.bytes(), VALUE_LIMIT).map_err(shape)?;
@@ -102,7 +102,7 @@ impl ImageConfig {
         &self.raw
     }
 
-    /// What the image was built for, where the config says it.
+    /// The platform that the image was built for, if the config says it.
     #[must_use]
     pub const fn platform(&self) -> Option<&Platform> {
         self.platform.as_ref()
@@ -114,19 +114,20 @@ impl ImageConfig {
         &self.diff_ids
     }
 
-    /// How the image came about; also steps that made no layer.
+    /// The steps that built the image, including those that made no layer.
     #[must_use]
     pub fn history(&self) -> &[History] {
         &self.history
     }
 
-    /// All that the config says.
+    /// The whole config.
     #[must_use]
     pub const fn object(&self) -> &Map<String, Value> {
         &self.object
     }
 
-    /// How to run a container of it: `Env`, `Cmd` and so on. Empty where there is none.
+    /// How to run the image: the config's `config` object with `Env`, `Cmd` and so on. Empty
+    /// if there is none.
     #[must_use]
     pub fn run_config(&self) -> Map<String, Value> {
         self.object.get("config").and_then(Value::as_object).cloned().unwrap_or_default()
@@ -141,8 +142,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// Puts a manifest and its config together; refuses a pair whose layers
-    /// and diff IDs differ in number.
+    /// Combines a manifest and its config. Fails if the numbers of layers and diff IDs
+    /// differ.
     pub fn new(subject: &str, manifest: ImageManifest, config: ImageConfig) -> Result<Self, Error> {
         let (layers, diff_ids) = (manifest.layers().len(), config.diff_ids.len());
         if layers != diff_ids {
@@ -163,8 +164,8 @@ impl Image {
         &self.config
     }
 
-    /// The history entry of each layer, or `None` where the history does not
-    /// say which layer is whose.
+    /// The history entry of each layer, or `None` if the entries can't be matched to the
+    /// layers.
     #[must_use]
     pub fn layer_history(&self) -> Option<Vec<&History>> {
         let made_layers: Vec<&History> =

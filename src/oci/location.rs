@@ -1,4 +1,4 @@
-//! Where an image is: what every command takes as IMAGE.
+//! Locations of images: the IMAGE argument of every command.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,9 @@ use std::str::FromStr;
 use crate::oci::digest::Digest;
 use crate::oci::reference::{Error, Reference};
 
-/// What skopeo reads from and n2c does not. To docker, these are images of Docker
-/// Hub with such names; there are none.
+/// Transports that are not accepted here: those that skopeo reads and n2c doesn't, and
+/// `lock:`, which is only for `n2c pull`. To docker, they would be names of images on
+/// Docker Hub, but no such images exist.
 const OTHER_TRANSPORTS: [&str; 7] = [
     "containers-storage:",
     "dir:",
@@ -19,7 +20,7 @@ const OTHER_TRANSPORTS: [&str; 7] = [
     "oci-archive:",
 ];
 
-/// Where an image is: in a registry, or in an OCI layout on disk.
+/// The location of an image: in a registry, or in an OCI layout on disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Location {
     /// A reference, with or without `docker://`.
@@ -36,8 +37,8 @@ impl FromStr for Location {
             return Err(Error::Transport { text: text.escape_default().to_string(), transport });
         }
         match text.strip_prefix("oci:") {
-            // `oci:3.19` and `oci` alone are images of Docker Hub to docker;
-            // here, as for skopeo, `oci:` is a transport.
+            // To docker, `oci:3.19` is an image of Docker Hub. Here, as for skopeo, `oci:`
+            // is a transport.
             Some(rest) => LayoutReference::parse(text, rest).map(Self::OciLayout),
             None => text.parse().map(Self::Registry),
         }
@@ -65,7 +66,7 @@ impl Location {
         }
     }
 
-    /// The same location without a digest: what is there now.
+    /// The same location without its digest: the image that is there now.
     #[must_use]
     pub fn unpinned(&self) -> Self {
         match self {
@@ -76,8 +77,8 @@ impl Location {
         }
     }
 
-    /// Whether something else may be there tomorrow: not where a reference has
-    /// a digest alone.
+    /// Whether another image may be there later. False only for a reference that has a
+    /// digest and no tag.
     #[must_use]
     pub fn can_move(&self) -> bool {
         match self {
@@ -86,7 +87,7 @@ impl Location {
         }
     }
 
-    /// The digest that it is pinned to.
+    /// The digest that the location is pinned to.
     #[must_use]
     pub const fn digest(&self) -> Option<&Digest> {
         match self {
@@ -105,8 +106,8 @@ impl Location {
     }
 }
 
-/// An image in an OCI layout: `oci:DIR[:TAG][@DIGEST]`, as skopeo writes it.
-/// The path ends at the first colon.
+/// An image in an OCI layout: `oci:DIR[:TAG][@DIGEST]`, as in skopeo. The path ends at
+/// the first colon.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LayoutReference {
     directory: PathBuf,
@@ -127,7 +128,7 @@ impl LayoutReference {
             None => (rest, None),
         };
         if directory.is_empty() {
-            return Err(invalid("there is no directory behind `oci:`"));
+            return Err(invalid("the directory after `oci:` is missing"));
         }
         if tag.is_some_and(str::is_empty) {
             return Err(invalid("the tag is empty"));
@@ -135,7 +136,7 @@ impl LayoutReference {
         Ok(Self { directory: directory.into(), tag: tag.map(str::to_owned), digest })
     }
 
-    /// The layout in `directory`, whatever is in its name, without a tag.
+    /// The layout in `directory`, without a tag. The name may contain any characters.
     #[must_use]
     pub const fn of_directory(directory: PathBuf) -> Self {
         Self { directory, tag: None, digest: None }

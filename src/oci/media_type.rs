@@ -1,4 +1,4 @@
-//! The media types that n2c knows, and what becomes of the Docker ones.
+//! The media types that n2c knows, and the OCI types of Docker's layers.
 //!
 //! OCI image-spec media-types.md; Docker's image manifest v2 schema 2.
 
@@ -15,31 +15,32 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// A Docker image config.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// What every manifest request accepts. All four always: a registry answers
-/// 404, or a converted manifest, where the stored type is not among them.
+/// The media types that every manifest request accepts. It always lists all four: if the
+/// stored type is not among them, some registries answer 404 or with a converted manifest.
 pub const ACCEPTED_MANIFESTS: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
 
-/// Whether this names an index or a manifest list.
+/// Whether this is the media type of an index or a manifest list.
 #[must_use]
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
-/// Whether this names an image manifest (which may turn out to be an artifact's).
+/// Whether this is the media type of an image manifest (which may turn out to be an
+/// artifact's).
 #[must_use]
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
 }
 
-/// Whether this names the config of an image that can be run.
+/// Whether this is the media type of the config of an image that can be run.
 #[must_use]
 pub fn is_image_config(media_type: &str) -> bool {
     matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
 }
 
-/// The OCI name of a layer's media type, which is what image.json holds; `None`
-/// for what is no layer. The map is nix2container's `nix/image.go`, and the
-/// non-distributable types, which containers/image converts alike.
+/// Converts a layer's media type to the OCI one, which image.json uses. Returns `None` if
+/// it is not a layer type. The mapping is that of nix2container's `nix/image.go`, plus the
+/// non-distributable types, which containers/image converts in the same way.
 #[must_use]
 pub fn oci_layer(media_type: &str) -> Option<&'static str> {
     Some(match media_type {
@@ -70,7 +71,7 @@ pub fn oci_layer(media_type: &str) -> Option<&'static str> {
     })
 }
 
-/// A `Content-Type` header without its parameters, in lower case.
+/// Returns a `Content-Type` header without its parameters, in lower case.
 #[must_use]
 pub fn without_parameters(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()

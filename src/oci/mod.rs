@@ -1,5 +1,6 @@
-//! What images are made of, in the words of the OCI specifications: names, digests,
-//! platforms, and the documents that registries serve. No network, and no files.
+//! The parts of images, named as in the OCI specifications: references, digests,
+//! platforms, and the documents that registries serve. No network access, and no files
+//! except in [`digest::Digest::of_file`].
 
 pub mod digest;
 pub mod image;

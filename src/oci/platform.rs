@@ -1,9 +1,9 @@
-//! Platforms: their spellings, and which one of an index serves a request.
+//! Platforms: how they are spelled, and which one of an index serves a request.
 //!
-//! Spellings are normalised as in containerd/platforms `database.go`, and Nix's
-//! system names are understood too. The choice is containerd's `OnlyStrict`
-//! with the variants of the same architecture stepped down: never another
-//! architecture, which would silently give a 32-bit image.
+//! Spellings are normalised as in containerd/platforms `database.go`; Nix's system names
+//! are accepted too. A platform is chosen as by containerd's `OnlyStrict`, but lower
+//! variants of the same architecture also match. Another architecture never does: it
+//! would silently give a 32-bit image.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Diagnose, Kind};
 
-/// Why the name of a platform was refused.
+/// Why a platform's name was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text is no platform.
+    /// The text is not a platform.
     #[error("invalid platform `{text}`: {reason}")]
     Invalid {
-        /// What was given, with control characters escaped.
+        /// The text, with control characters escaped.
         text: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -39,10 +39,10 @@ impl Diagnose for Error {
     }
 }
 
-/// An operating system, architecture and variant, normalised by construction.
+/// An operating system, an architecture and a variant, normalised by construction.
 ///
-/// Written `os/arch[/variant]`; `linux/arm64/v8` is `linux/arm64`, and
-/// `linux/arm` is `linux/arm/v7`.
+/// Displayed as `os/arch[/variant]`. `linux/arm64/v8` becomes `linux/arm64`, and
+/// `linux/arm` becomes `linux/arm/v7`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Platform {
@@ -64,8 +64,8 @@ impl Platform {
         Self { os, architecture, variant }
     }
 
-    /// The platform that a document from elsewhere names; `None` where that is
-    /// none that could be asked for, as good as if it named none.
+    /// The platform that an untrusted document names, or `None` if a user could not request
+    /// it; the document then counts as naming none.
     #[must_use]
     pub fn served(os: &str, architecture: &str, variant: &str) -> Option<Self> {
         let parts =
@@ -74,8 +74,8 @@ impl Platform {
         is_valid.then(|| Self::new(os, architecture, variant))
     }
 
-    /// Linux on this machine's architecture: what a user gets who names none.
-    /// The operating system is always Linux, for that is what images hold.
+    /// Linux on this machine's architecture: the default if the user names no platform. The
+    /// operating system is always Linux, because images are for Linux.
     #[must_use]
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
@@ -86,9 +86,9 @@ impl Platform {
         Self::new("linux", architecture, "")
     }
 
-    /// The architecture and variant that a user named, on `os`. Accepts what
-    /// `--arch` accepts: an architecture in any spelling, `arch/variant`, or a
-    /// Nix system name.
+    /// The platform with the architecture in `text` on `os`. `text` is what `--arch`
+    /// accepts: an architecture in any spelling, `arch/variant`, or a Nix system name.
+    /// `variant` replaces the variant in `text`.
     pub fn with_architecture(os: &str, text: &str, variant: Option<&str>) -> Result<Self, Error> {
         let mut parsed = if is_nix_system(text) {
             text.parse::<Self>()?
@@ -105,32 +105,32 @@ impl Platform {
         })
     }
 
-    /// The operating system in Go's spelling, `linux`.
+    /// The operating system in Go's spelling, such as `linux`.
     #[must_use]
     pub fn os(&self) -> &str {
         &self.os
     }
 
-    /// The architecture in Go's spelling, `amd64`.
+    /// The architecture in Go's spelling, such as `amd64`.
     #[must_use]
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
 
-    /// The variant, `v7`; empty where there is none.
+    /// The variant, such as `v7`; empty if there is none.
     #[must_use]
     pub fn variant(&self) -> &str {
         &self.variant
     }
 
-    /// Whether this is what attestations are listed under.
+    /// Whether this is `unknown/unknown`, the platform that indexes give to attestations.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
 
-    /// The one of `available` that somebody who asked for this in vain will want: the
-    /// best of the same architecture, or else the first.
+    /// The platform to suggest if none of `available` serves this one: the highest variant
+    /// of the same architecture, or else the first.
     #[must_use]
     pub fn nearest<'a>(&self, available: &'a [Self]) -> Option<&'a Self> {
         let is_same =
@@ -143,8 +143,8 @@ impl Platform {
         best.max_by_key(level).or(available.first())
     }
 
-    /// How well `offered` serves a request for `self`: 0 is exact, larger is a
-    /// lower variant of the same architecture, `None` does not run.
+    /// How well `offered` serves a request for `self`: 0 is an exact match, a larger number
+    /// a lower variant of the same architecture. `None` if it doesn't run there.
     #[must_use]
     pub fn distance(&self, offered: &Self) -> Option<usize> {
         if self.os != offered.os || self.architecture != offered.architecture {
@@ -156,7 +156,7 @@ impl Platform {
     }
 }
 
-/// `(architecture, variant)` in Go's spelling, from lower-case input.
+/// Returns `(architecture, variant)` in Go's spelling, from lower-case input.
 fn normalise(architecture: &str, variant: &str) -> (String, String) {
     let (architecture, variant) = match architecture {
         "i386" | "i486" | "i586" | "i686" | "386" => ("386", ""),
@@ -189,8 +189,8 @@ fn normalise(architecture: &str, variant: &str) -> (String, String) {
     (architecture.to_owned(), variant.to_owned())
 }
 
-/// The variants that run where `variant` runs, best first.
-/// containerd/platforms `compare.go`, without its steps to other architectures.
+/// The variants that run where `variant` runs, best first. As in containerd/platforms
+/// `compare.go`, but without its steps to other architectures.
 fn variants_going_down(architecture: &str, variant: &str) -> Vec<String> {
     let number =
         |prefix: &str| variant.strip_prefix(prefix).and_then(|rest| rest.parse::<u32>().ok());
@@ -228,7 +228,7 @@ fn variants_going_down(architecture: &str, variant: &str) -> Vec<String> {
     down
 }
 
-/// Whether `text` is a Nix system name: an architecture and an operating system.
+/// Whether `text` is a Nix system name: `architecture-os`.
 fn is_nix_system(text: &str) -> bool {
     text.split_once('-').is_some_and(|(_, os)| {
         matches!(os, "linux" | "darwin" | "freebsd" | "windows" | "cygwin" | "none")
@@ -245,7 +245,7 @@ fn check_component(text: &str, component: &str) -> Result<(), Error> {
     let reason = if component.is_empty() {
         "a part of it is empty"
     } else {
-        "only letters, digits, `.`, `_` and `-` may be in it"
+        "each part must be at most 64 letters, digits, `.`, `_` or `-`"
     };
     Err(Error::Invalid { text: text.escape_default().to_string(), reason })
 }
@@ -253,10 +253,10 @@ fn check_component(text: &str, component: &str) -> Result<(), Error> {
 impl FromStr for Platform {
     type Err = Error;
 
-    /// Reads `os/arch[/variant]`, a Nix system name, or an architecture alone.
+    /// Parses `os/arch[/variant]`, a Nix system name, or an architecture alone.
     ///
-    /// A Nix system gives its architecture on Linux: images are for Linux also
-    /// where Nix runs on Darwin.
+    /// A Nix system becomes its architecture on Linux, because images are for Linux even
+    /// if Nix runs on Darwin.
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
         let parts: Vec<&str> = text.split('/').collect();
@@ -273,7 +273,7 @@ impl FromStr for Platform {
                 if is_known_architecture(&platform.architecture) {
                     Ok(platform)
                 } else {
-                    Err(invalid("this is neither `os/arch` nor a known architecture"))
+                    Err(invalid("it is neither `os/arch` nor a known architecture"))
                 }
             }
             [os, architecture] => Ok(Self::new(os, architecture, "")),
@@ -283,7 +283,7 @@ impl FromStr for Platform {
     }
 }
 
-/// The architectures that may stand alone, without an operating system.
+/// Whether an architecture can be used alone, without an operating system.
 fn is_known_architecture(architecture: &str) -> bool {
     matches!(
         architecture,
@@ -328,10 +328,10 @@ impl fmt::Display for Platform {
     }
 }
 
-/// How many platforms a message names.
+/// The maximum number of platforms that a message lists.
 const SHOWN: usize = 20;
 
-/// The platforms of a list, as an error message shows them.
+/// Formats a list of platforms for an error message.
 #[must_use]
 pub fn list(platforms: &[Platform]) -> String {
     if platforms.is_empty() {
@@ -352,7 +352,7 @@ mod tests {
         text.parse().expect("a valid platform")
     }
 
-    // protocol rule 44; containerd/platforms database.go
+    // Protocol rule 44; the test vectors are from containerd/platforms database.go.
     #[test]
     fn rule_44_spellings_are_normalised() {
         for (given, expected) in [
@@ -418,7 +418,7 @@ mod tests {
         assert!(Platform::with_architecture("linux", "arm", Some("v/6")).is_err());
     }
 
-    // protocol rule 45, and the traps of rule 48
+    // Protocol rule 45, and the pitfalls of rule 48.
     #[test]
     fn rule_45_variants_step_down_within_the_architecture() {
         for (wanted, offered, distance) in [
@@ -464,7 +464,7 @@ mod tests {
         assert!(wanted.distance(&platform("linux/arm64")).is_some());
     }
 
-    // The table that `nix/platforms.nix` is held to as well.
+    // `nix/platforms.nix` is tested with the same table.
     #[test]
     fn the_choice_is_that_of_the_table() {
         let table = include_str!("../../tests/platforms.json");

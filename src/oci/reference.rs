@@ -1,8 +1,8 @@
-//! Image references: what a user types, in full.
+//! Image references: parsing what a user types, and filling in the defaults.
 //!
 //! The grammar and the normalisation are those of distribution/reference
-//! (`normalize.go`, `regexp.go`), which docker and skopeo share. The type of
-//! `oci-spec` is not used: it takes `Host/image` for an image of Docker Hub.
+//! (`normalize.go`, `regexp.go`), which docker and skopeo share. `oci-spec`'s type is not
+//! used, because it reads `Host/image` as an image of Docker Hub.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,37 +15,37 @@ const DOCKER_HUB: &str = "docker.io";
 /// Why a reference was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text is no image reference.
+    /// The text is not an image reference.
     #[error("invalid image reference `{text}`: {reason}")]
     Invalid {
-        /// What was given, with control characters escaped.
+        /// The text, with control characters escaped.
         text: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The part behind `@` is no digest.
+    /// The part after `@` is not a digest.
     #[error("invalid image reference `{text}`")]
     Digest {
-        /// What was given, with control characters escaped.
+        /// The text, with control characters escaped.
         text: String,
         /// What is wrong with the digest.
         #[source]
         source: digest::Error,
     },
-    /// The image is somewhere that n2c does not read from.
-    #[error("`{text}` is in `{transport}`, which is not read from here")]
+    /// The image is in a place that n2c can't read from.
+    #[error("can't read `{text}`: n2c doesn't read images from `{transport}`")]
     Transport {
-        /// What was given, with control characters escaped.
+        /// The text, with control characters escaped.
         text: String,
-        /// What it begins with.
+        /// The prefix that names the transport, such as `oci-archive:`.
         transport: &'static str,
     },
-    /// A repository was asked for and a tag or digest came with it.
+    /// The text should be a repository, but it has a tag or a digest.
     #[error("invalid repository `{text}`: it has a tag or a digest")]
     NotARepository {
-        /// What was given, with control characters escaped.
+        /// The text, with control characters escaped.
         text: String,
-        /// The repository in it.
+        /// The repository without the tag and digest.
         repository: Repository,
     },
 }
@@ -58,7 +58,7 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Invalid { text, reason: LOWERCASE } => {
-                // The tag may have capitals.
+                // Only the name: the tag may have capital letters.
                 let slash = text.rfind('/').map_or(0, |index| index + 1);
                 let end = text[slash..].find([':', '@']).map_or(text.len(), |index| slash + index);
                 Some(format!("try `{}{}`", text[..end].to_lowercase(), &text[end..]))
@@ -71,10 +71,10 @@ impl Diagnose for Error {
                 Some("a reference looks like `alpine:3.19` or `ghcr.io/owner/image:tag`".to_owned())
             }
             Self::Transport { transport: "lock:", .. } => {
-                Some("`n2c pull` reads lockfiles by `lock:`".to_owned())
+                Some("only `n2c pull` reads lockfiles, as `lock:FILE`".to_owned())
             }
             Self::Transport { .. } => {
-                Some("images are read from registries, and from `oci:DIR[:TAG]`".to_owned())
+                Some("n2c reads images from registries, and from `oci:DIR[:TAG]`".to_owned())
             }
             Self::Digest { source, .. } => source.hint(),
             Self::NotARepository { repository, .. } => Some(format!("try `{repository}`")),
@@ -83,9 +83,9 @@ impl Diagnose for Error {
 }
 
 const LOWERCASE: &str = "repository must be lower-case";
-const SCHEME: &str = "a scheme does not belong there";
+const SCHEME: &str = "it must not have a scheme";
 
-/// A registry and the path of a repository on it: `docker.io/library/alpine`.
+/// A registry and the path of a repository on it, such as `docker.io/library/alpine`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Repository {
     host: String,
@@ -93,8 +93,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository `path` on `host`. Nothing is guessed or filled in, as it
-    /// is of what a user types.
+    /// The repository `path` on `host`. Unlike in parsing what a user types, no defaults are
+    /// filled in.
     pub fn new(host: &str, path: &str) -> Result<Self, Error> {
         let invalid = |reason| Error::Invalid {
             text: format!("{host}/{path}").escape_default().to_string(),
@@ -104,18 +104,18 @@ impl Repository {
             return Err(invalid("the registry's name is not valid"));
         }
         if path.len() > 255 || !path.split('/').all(is_path_component) {
-            return Err(invalid("the path is none of a repository"));
+            return Err(invalid("the repository's path is not valid"));
         }
         Ok(Self { host: host.to_owned(), path: path.to_owned() })
     }
 
-    /// The registry's name as written, with its port: `docker.io`, `localhost:5000`.
+    /// The registry's name as written, including a port: `docker.io`, `localhost:5000`.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The path on the registry, `library/alpine`.
+    /// The path on the registry, such as `library/alpine`.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -144,10 +144,10 @@ impl FromStr for Repository {
     }
 }
 
-/// An image in a registry: repository, tag and digest.
+/// An image in a registry: a repository, a tag and a digest.
 ///
-/// A reference without tag and digest has the tag `latest`. One with both is
-/// fetched by its digest, and the tag says what it was meant to be.
+/// A reference without tag and digest gets the tag `latest`. One with both is fetched by
+/// its digest; the tag says which image that was meant to be.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reference {
     repository: Repository,
@@ -162,13 +162,13 @@ impl Reference {
         &self.repository
     }
 
-    /// The tag, where there is one.
+    /// The tag, if there is one.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest, where there is one.
+    /// The digest, if there is one.
     #[must_use]
     pub const fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
@@ -180,19 +180,19 @@ impl Reference {
         Self { digest: Some(digest), ..self.clone() }
     }
 
-    /// The same reference without a digest, where its tag leads to now.
+    /// The same reference without its digest, so that the tag determines the image.
     #[must_use]
     pub fn unpinned(&self) -> Self {
         Self { digest: None, ..self.clone() }
     }
 
-    /// Another tag of the same repository; none that is not valid.
+    /// Another tag of the same repository, or `None` if `tag` is not a valid tag.
     #[must_use]
     pub fn tagged(&self, tag: &str) -> Option<Self> {
         is_tag(tag).then(|| Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
     }
 
-    /// Reads a reference without adding a default tag.
+    /// Parses a reference without adding a default tag.
     fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
         let text_without_transport = text.strip_prefix("docker://").unwrap_or(text);
@@ -212,7 +212,7 @@ impl Reference {
             }
             None => (text_without_transport, None),
         };
-        // A colon behind the last slash starts a tag; one before it, a port.
+        // A colon after the last slash starts a tag; one before it starts a port.
         let last_slash = name_and_tag.rfind('/').map_or(0, |index| index + 1);
         let (name, tag) = match name_and_tag[last_slash..].find(':') {
             Some(index) => {
@@ -225,7 +225,7 @@ impl Reference {
             && !is_tag(tag)
         {
             return Err(invalid(
-                "the tag is not made of 1 to 128 letters, digits, `_`, `.` and `-`",
+                "the tag must be 1 to 128 letters, digits, `_`, `.` or `-`, and start with none of `.-`",
             ));
         }
         let (host, path) = split_host(name);
@@ -240,7 +240,7 @@ impl Reference {
         }
         if !path.split('/').all(is_path_component) {
             return Err(invalid(
-                "a part of the repository's path is not lower-case letters and digits with single separators",
+                "each part of the repository's path must be lower-case letters and digits with single separators",
             ));
         }
         Ok(Self { repository: Repository { host, path }, tag: tag.map(str::to_owned), digest })
@@ -272,7 +272,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The host and path of a name, with Docker Hub's defaults filled in
+/// Splits a name into host and path, and fills in Docker Hub's defaults
 /// (distribution/reference `splitDockerDomain`).
 fn split_host(name: &str) -> (String, String) {
     let named = name.split_once('/').filter(|(host, _)| {
@@ -293,14 +293,14 @@ fn is_image_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether a reference may have this tag.
+/// Whether this is a valid tag.
 pub(crate) fn is_tag(tag: &str) -> bool {
     (1..=128).contains(&tag.len())
         && !tag.starts_with(['.', '-'])
         && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// Whether this matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_path_component(component: &str) -> bool {
     let is_alphanumeric = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
     let ends_well = [component.bytes().next(), component.bytes().next_back()]
@@ -315,7 +315,7 @@ fn is_path_component(component: &str) -> bool {
         )
 }
 
-/// A domain name, an IPv4 address or `[IPv6]`, and a port.
+/// Whether this is a domain name, an IPv4 address or `[IPv6]`, with or without a port.
 fn is_host(host: &str) -> bool {
     let (name, port) = if let Some(rest) = host.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else {
@@ -351,7 +351,7 @@ mod tests {
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    // protocol rules 1 to 7, whose vectors come from distribution/reference
+    // Protocol rules 1 to 7; the test vectors come from distribution/reference.
     #[test]
     fn rule_1_references_are_normalised_as_docker_does() {
         for (given, expected) in [

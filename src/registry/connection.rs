@@ -1,5 +1,5 @@
-//! Requests to registries, from what is asked for to the head of a usable
-//! answer: scheme, challenges, and tries.
+//! Requests to registries, up to the head of a successful response: choosing the scheme,
+//! answering challenges, and retrying.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -23,30 +23,30 @@ use super::transport::origin;
 use super::transport::retry::RetryPolicy;
 use crate::observer::{Event, Observer};
 
-/// How often a mirror is tried.
+/// How many times a request to a mirror is attempted.
 const MIRROR_ATTEMPTS: u32 = 2;
 
-/// A whole answer.
+/// A complete response.
 pub(super) struct Body {
     pub(super) bytes: Vec<u8>,
     pub(super) content_type: Option<String>,
-    /// The `Link` headers: where a list goes on.
+    /// The `Link` headers, which say where a list continues.
     pub(super) links: Vec<String>,
-    /// Whether the bytes are said to be compressed for the way.
+    /// Whether the response says that the bytes are compressed for transfer.
     pub(super) is_encoded: bool,
 }
 
-/// Talks to registries; keeps tokens, and what it learned of each.
+/// Talks to registries. Keeps tokens and what it has learned about each registry.
 pub(super) struct Connection {
     pub(super) http: Http,
     pub(super) credentials: CredentialStore,
     retry: RetryPolicy,
     tls_verify: Option<bool>,
     tokens: TokenCache,
-    /// The scheme that each registry was found, or said, to speak.
+    /// The scheme of each registry, as detected or configured.
     schemes: Mutex<HashMap<String, &'static str>>,
-    /// Registries that hung up on TLS, and answer in plain text: they are told nothing
-    /// that is secret.
+    /// Registries that closed a TLS connection but answer over plain HTTP. No credentials
+    /// are sent to them.
     doubtful: Mutex<HashSet<String>>,
 }
 
@@ -66,8 +66,9 @@ impl Connection {
         self.http.observer()
     }
 
-    /// Waits before a request is sent again after `error`, failure number `attempt`, and
-    /// gives it a connection of its own; the error where trying again is no use.
+    /// Waits before `request` is sent again after `error`, its failure number `attempt`,
+    /// and gives it a connection of its own. Returns the error if retrying would not
+    /// help.
     async fn again(
         &self,
         request: &mut Request<'_>,
@@ -78,13 +79,13 @@ impl Connection {
             return Err(error.after(attempt));
         };
         self.pause(request.subject, &error, delay).await;
-        // Not every server or proxy that offers HTTP/2 can do it.
+        // Some servers and proxies offer HTTP/2 but can't handle it.
         request.lane = Lane::Own;
         Ok(())
     }
 
-    /// How long to wait before going on after `error`, failure number
-    /// `failures`; `None` where that is no use.
+    /// Returns how long to wait before retrying after `error`, failure number `failures`,
+    /// or `None` if retrying would not help.
     pub(super) fn retry_delay(
         &self,
         request: &Request<'_>,
@@ -103,14 +104,14 @@ impl Connection {
         self.tls_verify
     }
 
-    /// Tells of a failure and waits.
+    /// Reports a failure and waits.
     pub(super) async fn pause(&self, subject: &str, error: &Error, delay: Duration) {
         let reason = crate::error_chain(error);
         self.observer().observe(&Event::Retrying { subject, reason: &reason, delay });
         tokio::time::sleep(delay).await;
     }
 
-    /// A whole body of at most `limit` bytes.
+    /// Fetches a whole body of at most `limit` bytes.
     pub(super) async fn fetch(&self, request: &Request<'_>, limit: u64) -> Result<Body, Error> {
         let (mut request, mut attempt) = (request.clone(), 1);
         loop {
@@ -132,17 +133,18 @@ impl Connection {
         Ok(Body { bytes, content_type, links, is_encoded })
     }
 
-    /// Sends a request once, answers a challenge once, and returns a success.
+    /// Sends a request once, answers a challenge at most once, and returns the response
+    /// if it is a success.
     pub(super) async fn exchange(&self, request: &Request<'_>) -> Result<Response, Error> {
         if let Some(url) = request.elsewhere {
             return self.exchange_elsewhere(request, url).await;
         }
-        let mut authorization = self.tokens.get(request.repository).await;
+        let mut authorization = self.tokens.get(request.scope).await;
         let mut response = self.ask(request, authorization.as_ref()).await?;
-        let registry = request.url(self.scheme(request.repository.host()))?;
-        // Only the registry itself is answered, not who it redirected to.
+        let registry = request.url(self.scheme(request.repository().host()))?;
+        // Only answer a challenge from the registry itself, not from the target of a redirect.
         if response.status() == StatusCode::UNAUTHORIZED
-            && !self.is_doubtful(request.repository.host())
+            && !self.is_doubtful(request.repository().host())
             && origin::same_origin(response.url(), &registry)
         {
             let services = Services { http: &self.http, credentials: &self.credentials };
@@ -160,18 +162,19 @@ impl Connection {
         self.http.check_status(&request.asked(&registry, user), response).await
     }
 
-    /// Sends a request to somebody who is no registry.
+    /// Sends a request to a server that is not a registry.
     async fn exchange_elsewhere(
         &self,
         request: &Request<'_>,
         url: &Url,
     ) -> Result<Response, Error> {
-        // Nobody out there may send a request on into the network that this machine is
-        // in, unless the registry is there too.
+        // Such a server must not redirect the request into this machine's network, unless
+        // the registry is there too.
         let may_be_local = origin::is_local(&request.url("https")?);
         let outgoing = Outgoing {
             method: request.method.clone(),
             headers: request.headers(),
+            body: request.body,
             lane: request.lane,
             may_be_local,
             ..Outgoing::get(request.subject, url.clone())
@@ -182,7 +185,7 @@ impl Connection {
         self.http.check_status(&asked, response).await
     }
 
-    /// The head of an answer, whose body is not read.
+    /// Fetches the head of a response. The body is not read.
     pub(super) async fn head(&self, request: &Request<'_>) -> Result<Response, Error> {
         let (mut request, mut attempt) = (request.clone(), 1);
         loop {
@@ -194,19 +197,19 @@ impl Connection {
         }
     }
 
-    /// Sends a request by the scheme that the registry speaks, and finds out
-    /// which that is.
+    /// Sends a request over the scheme that the registry speaks, detecting the scheme if
+    /// it is not known yet.
     async fn ask(
         &self,
         request: &Request<'_>,
         authorization: Option<&Authorization>,
     ) -> Result<Response, Error> {
-        let host = request.repository.host();
+        let host = request.repository().host();
         let (scheme, other) = self.schemes(request)?;
         let result = self.ask_by(scheme, request, authorization).await;
         let failed_by =
             |is: fn(&Cause) -> bool| result.as_ref().err().and_then(Error::cause).is_some_and(is);
-        // A server of HTTPS answers 400 to plain HTTP, or just hangs up.
+        // An HTTPS server answers plain HTTP with 400, or just closes the connection.
         let may_speak_other = match &result {
             Ok(response) => scheme == "http" && response.status() == StatusCode::BAD_REQUEST,
             Err(error) => error.cause().is_some_and(|cause| cause.may_be_wrong_scheme(scheme)),
@@ -225,7 +228,8 @@ impl Connection {
                 self.remember(host, other);
                 Ok(response)
             }
-            // An answer that is no TLS is one in plain HTTP: what failed there counts.
+            // A server that answers TLS with something else speaks plain HTTP, so the failure
+            // over HTTP is the one to report.
             Err(error) if failed_by(Cause::is_not_tls) => {
                 self.remember(host, "http");
                 Err(error)
@@ -234,7 +238,7 @@ impl Connection {
                 self.remember(host, "http");
                 result
             }
-            // Nothing there speaks the other scheme either.
+            // The server doesn't speak the other scheme either.
             Err(Error::Unreachable { source, .. }) if !source.speaks_tls() => result,
             Err(error) => Err(error),
         }
@@ -254,7 +258,7 @@ impl Connection {
                 method: request.method.clone(),
                 url,
                 headers,
-                form: None,
+                body: request.body,
                 authorization,
                 lane: request.lane,
                 may_be_local: true,
@@ -266,7 +270,7 @@ impl Connection {
         let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
         if doubtful.insert(host.to_owned()) {
             let text = format!(
-                "`{host}` hung up on TLS, and answers in plain text: no credentials are sent there"
+                "`{host}` rejects TLS but answers over plain HTTP: no credentials are sent to it"
             );
             self.observer().observe(&Event::Warning(&text));
         }
@@ -276,19 +280,20 @@ impl Connection {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
     }
 
-    /// Notes which scheme a registry speaks.
+    /// Remembers which scheme a registry speaks.
     pub(super) fn remember(&self, host: &str, scheme: &'static str) {
         let mut schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
         schemes.insert(host.to_owned(), scheme);
     }
 
-    /// The scheme to use, and another to try where nothing speaks the first.
-    /// Plain HTTP is for loopback, and for whoever turned verification off.
+    /// Returns the scheme to use, and another one to try if the server doesn't speak the
+    /// first. Plain HTTP is only used on loopback, or if certificate verification is
+    /// turned off.
     fn schemes(
         &self,
         request: &Request<'_>,
     ) -> Result<(&'static str, Option<&'static str>), Error> {
-        let host = request.repository.host();
+        let host = request.repository().host();
         let found = {
             let schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
             schemes.get(host).copied()
@@ -296,8 +301,8 @@ impl Connection {
         Ok(match (found, self.tls_verify) {
             (Some(scheme), _) => (scheme, None),
             _ if !self.http.clients().is_verified(host) => ("https", Some("http")),
-            // No credential is in the first request, so nothing leaks by
-            // asking without TLS, and a local registry mostly has none.
+            // The first request carries no credential, so starting without TLS leaks nothing,
+            // and most local registries have no TLS.
             (None, None) if origin::is_loopback(&request.url("https")?) => ("http", Some("https")),
             (None, _) => ("https", None),
         })

@@ -1,4 +1,4 @@
-//! A blob, streamed to where it goes: hashed on the way, and resumed where the
+//! Downloading a blob into a sink: it is hashed while it arrives, and resumed if the
 //! connection breaks.
 
 use std::fs::File;
@@ -21,47 +21,48 @@ use crate::oci::digest::{self, Digest, Hasher};
 use crate::stream::hash_thread::HashThread;
 use crate::stream::sink::Sink;
 
-/// How many new bytes make a failure forgiven: less would let a server keep
-/// this busy for ever with a byte at a time.
+/// How many new bytes reset the count of failures. With a lower number, a server could
+/// keep a download busy forever by sending a byte at a time.
 const PROGRESS: u64 = 1 << 20;
-/// Blobs below this size are small, in bytes: to fetch one takes as long as a
-/// question, so they may share a connection, and many be asked for at once.
+/// The size in bytes below which a blob is small. Fetching a small blob takes about as
+/// long as one round trip, so small blobs may share a connection, and many may be
+/// requested at once.
 pub const SMALL_BLOB: u64 = 1 << 20;
-/// How many bytes of a blob must arrive in a second of waiting for them, over
-/// [`WINDOW`]: less would take for ever.
+/// The lowest acceptable rate in bytes per second spent waiting, averaged over
+/// [`WINDOW`]. At a lower rate, a download would take forever.
 const LEAST_RATE: u64 = 1000;
-/// The time over which [`LEAST_RATE`] is taken.
+/// The time over which [`LEAST_RATE`] is measured.
 const WINDOW: Duration = Duration::from_secs(60);
-/// How much longer than a blob its encoded form may be, in bytes.
+/// How many bytes larger than the blob its encoded form may be.
 const ENCODING_SLACK: u64 = 1 << 20;
 
-/// What of a blob is here.
+/// The state of a download.
 struct Progress<'a> {
     digest: &'a Digest,
-    /// The size that the blob must have, where the caller knows it.
+    /// The size that the blob must have, if the caller knows it.
     size: Option<u64>,
-    /// The size that the server announced, where the caller knows none.
+    /// The size that the server announced, used if `size` is not known.
     announced: Option<u64>,
     hasher: Hasher,
     done: u64,
-    /// Whether what is here came in several pieces.
+    /// Whether the bytes received so far came from several responses.
     is_pieced: bool,
-    /// Whether it is said to be compressed for the way.
+    /// Whether the response says that it is compressed for transfer.
     is_encoded: bool,
     sink: &'a mut dyn Sink,
-    /// What holds an encoded body until it is known which bytes are meant, where
-    /// the sink itself can't.
+    /// A temporary file for an encoded body, used if the sink has no file of its own. It
+    /// is needed until it is known whether the blob is the encoded or the decoded bytes.
     spool: Option<File>,
 }
 
-/// What works beside the network.
+/// The thread that hashes, and possibly writes, while the network is read.
 enum Beside {
     Writer(Writer),
     Hash(Box<HashThread>),
 }
 
-/// Fetches the blob `digest` into `sink`, over whatever is in it, and returns
-/// its size. When this fails, what is in `sink` means nothing.
+/// Downloads the blob `digest` into `sink`, replacing its content, and returns the size.
+/// If this fails, the content of `sink` is undefined.
 pub(super) async fn download(
     connection: &Connection,
     mut request: Request<'_>,
@@ -93,7 +94,7 @@ pub(super) async fn download(
                     connection.observer().observe(&finished);
                     return Ok(total);
                 }
-                // One of the pieces may have been wrong; a whole blob is not.
+                // One of the pieces may have been wrong, so fetch the whole blob once more.
                 Err(Error::Digest(_)) if progress.is_pieced && !was_wrong => {
                     was_wrong = true;
                     progress.restart(request.subject)?;
@@ -116,8 +117,8 @@ pub(super) async fn download(
     }
 }
 
-/// Fetches the last `count` bytes of a blob of `size` bytes, if the server
-/// serves parts.
+/// Fetches the last `count` bytes of a blob of `size` bytes. Returns `None` if the server
+/// doesn't support ranges.
 pub(super) async fn end(
     connection: &Connection,
     mut request: Request<'_>,
@@ -156,22 +157,22 @@ impl Progress<'_> {
         self.sink.restart().map_err(write)
     }
 
-    /// Asks for what is missing, and takes it to its end or to where it breaks.
+    /// Requests the missing bytes and receives them until the end or a failure.
     async fn go_on(
         &mut self,
         connection: &Connection,
         request: &mut Request<'_>,
     ) -> Result<(), Error> {
         if self.is_encoded {
-            // The bytes of an encoded body have no stable positions.
+            // Offsets into an encoded body are not stable, so start over.
             self.restart(request.subject)?;
         }
         let missing = self.done > 0;
         if missing && self.total() == Some(self.done) {
-            // Only the end of the message was lost.
+            // All bytes are here; only the end of the message was lost.
             return Ok(());
         }
-        // A closed range where the end is known: some servers refuse an open one.
+        // Send a closed range if the end is known: some servers reject an open one.
         request.range =
             missing.then(|| (self.done, self.total().map(|total| total.saturating_sub(1))));
         match connection.exchange(request).await {
@@ -180,7 +181,8 @@ impl Progress<'_> {
                 if missing =>
             {
                 if self.total().is_none() {
-                    // Maybe all bytes were here, and their number was not known.
+                    // All bytes may be here already, since the size was not known. The digest
+                    // will show.
                     self.is_pieced = true;
                     return Ok(());
                 }
@@ -199,8 +201,8 @@ impl Progress<'_> {
     ) -> Result<(), Error> {
         let subject = request.subject;
         if self.done > 0 && !continues_at(&response, self.done, self.total()) {
-            // The server ignores ranges, and this is the whole blob; or it
-            // answers another range, and this is of no use.
+            // Either the server ignores ranges and this is the whole blob, or it sent a
+            // different range, which is useless.
             self.restart(subject)?;
             if response.status() == StatusCode::PARTIAL_CONTENT {
                 let host = origin::host_of(response.url());
@@ -222,8 +224,8 @@ impl Progress<'_> {
         self.transfer(connection.observer(), subject, response).await
     }
 
-    /// Takes a body to its end, hashed beside the network, and written there too
-    /// where it goes to a file.
+    /// Receives a body to its end. Another thread hashes it and, if the sink has a
+    /// writer, writes it too.
     async fn transfer(
         &mut self,
         observer: &dyn Observer,
@@ -244,7 +246,7 @@ impl Progress<'_> {
             None => Beside::Hash(Box::new(HashThread::new(hasher))),
         };
         let received = self.pass_on(observer, subject, &mut response, &mut beside).await;
-        // What arrived before a failure is written too, and counts.
+        // Bytes that arrived before a failure are written and hashed too, and kept.
         self.hasher = match beside {
             Beside::Writer(writer) => writer.finish().await.map_err(write)?,
             Beside::Hash(thread) => thread.finish(),
@@ -252,7 +254,7 @@ impl Progress<'_> {
         received
     }
 
-    /// Passes pieces on as they arrive.
+    /// Hands over the pieces of a body as they arrive.
     async fn pass_on(
         &mut self,
         observer: &dyn Observer,
@@ -282,7 +284,7 @@ impl Progress<'_> {
             match beside {
                 Beside::Writer(writer) => {
                     if !writer.take(chunk).await {
-                        // Its end says why.
+                        // `finish` returns the error.
                         break;
                     }
                 }
@@ -297,7 +299,8 @@ impl Progress<'_> {
         Ok(())
     }
 
-    /// The size of the blob, if it is the one that was asked for.
+    /// Checks the digest and the size of the blob, moves a spooled body into the sink,
+    /// and returns the size.
     fn verify(&mut self, subject: &str) -> Result<u64, Error> {
         let write = |source| Error::Write { subject: subject.to_owned(), source };
         let actual = self.hasher.clone().finish();
@@ -310,7 +313,7 @@ impl Progress<'_> {
                 None => digest::check(&subject, &actual, self.done, self.digest, self.size)?,
             }
         }
-        // A descriptor may lie about the size of the right bytes.
+        // A descriptor may state a wrong size for the right bytes.
         digest::check_size(&subject, total, self.size)?;
         if let Some(mut spool) = self.spool.take() {
             spool.seek(SeekFrom::Start(0)).map_err(write)?;
@@ -320,8 +323,8 @@ impl Progress<'_> {
     }
 }
 
-/// How fast bytes arrive, in the time that is spent waiting for them: a slow disk is
-/// no server's fault.
+/// Measures how fast bytes arrive. Only the time spent waiting for them counts, since a
+/// slow disk is not the server's fault.
 #[derive(Default)]
 struct Window {
     waited: Duration,
@@ -329,7 +332,7 @@ struct Window {
 }
 
 impl Window {
-    /// Adds some bytes, and says whether too few came in a whole window.
+    /// Adds `bytes` that arrived after `waited`. Returns whether too few arrived in a whole window.
     fn is_trickle(&mut self, waited: Duration, bytes: u64) -> bool {
         self.waited += waited;
         self.bytes += bytes;
@@ -342,8 +345,8 @@ impl Window {
     }
 }
 
-/// Whether the answer to a range begins at `first` and goes to the end of a
-/// blob of `total` bytes. A 200 never does.
+/// Whether the response to a range request starts at `first` and goes to the end of a
+/// blob of `total` bytes. Never true for a 200.
 fn continues_at(response: &Response, first: u64, total: Option<u64>) -> bool {
     response.status() == StatusCode::PARTIAL_CONTENT
         && content_range(response.headers()).is_some_and(|range| {
@@ -381,7 +384,7 @@ mod tests {
     use super::*;
 
     proptest::proptest! {
-        // What is written is read back, and nothing panics.
+        // A formatted header parses back to the same value, and nothing panics.
         #[test]
         fn content_ranges_round_trip(first: u64, last: u64, total: Option<u64>, junk in "\\PC*") {
             let text = match total {
@@ -436,11 +439,11 @@ mod tests {
         };
         assert_eq!(seconds(LEAST_RATE - 1), Some(60));
         assert_eq!(seconds(LEAST_RATE), None);
-        // Slow now, and fast before: each minute counts.
+        // Slow after a fast minute: each minute is judged on its own.
         let mut window = Window::default();
         assert!(!window.is_trickle(second * 60, 1 << 30));
         assert!(window.is_trickle(second * 60, 1));
-        // What is not waited for is nobody's fault.
+        // Time that is not spent waiting doesn't count.
         assert!((0..1000).all(|_| !window.is_trickle(Duration::ZERO, 0)));
     }
 }

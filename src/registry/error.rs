@@ -1,4 +1,4 @@
-//! What can go wrong between this program and a registry.
+//! The errors of the registry client.
 
 use std::fmt;
 use std::io;
@@ -13,223 +13,250 @@ use super::{credentials, mirrors};
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest;
 
-/// Why a registry did not give what was asked for.
+/// Why something could not be fetched from a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// There is no telling which credential to use.
+    /// The credential to use could not be determined.
     #[error(transparent)]
     Credentials(#[from] credentials::Error),
-    /// The settings of mirrors are not usable.
+    /// The mirror configuration is unusable.
     #[error(transparent)]
     Mirrors(#[from] mirrors::Error),
     /// The HTTP client could not be set up.
     #[error("failed to set up the HTTP client")]
     Setup(#[source] Cause),
-    /// A variable that should name a proxy holds no URL. What it holds is not
-    /// shown: it may be a password.
-    #[error("the variable `{variable}` holds no URL of a proxy that n2c can use")]
+    /// A proxy variable doesn't hold a usable URL. Its value is not shown, because it may
+    /// contain a password.
+    #[error("the variable `{variable}` is not the URL of a proxy that n2c can use")]
     Proxy {
         /// The variable.
         variable: String,
     },
-    /// A blob that arrives a byte at a time.
-    #[error("failed to fetch {subject} from `{host}`{}: less than {rate} bytes a second arrive", Attempts(*attempts))]
+    /// A blob arrived too slowly.
+    #[error("failed to fetch {subject} from `{host}`{}: it sends less than {rate} bytes per second", Attempts(*attempts))]
     Trickle {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
-        /// Who was asked.
+        /// The server.
         host: String,
-        /// How many bytes a second are the least.
+        /// The lowest acceptable rate, in bytes per second.
         rate: u64,
-        /// How often it was tried.
+        /// How many attempts were made.
         attempts: u32,
     },
-    /// A small answer that takes too long.
-    #[error("failed to fetch {subject}: `{host}` is too slow")]
+    /// A small response took too long.
+    #[error("failed to {task} {subject}: `{host}` is too slow")]
     TooSlow {
-        /// What was to be fetched.
+        /// What was done.
+        task: Task,
+        /// What was being fetched.
         subject: String,
-        /// Who was asked.
+        /// The server.
         host: String,
     },
-    /// A registry that wants a password has a credential of another kind.
-    #[error("`{host}` wants a password for {subject}, which is not what {origin} has")]
+    /// The registry requires a password, but the credential is of another kind.
+    #[error("`{host}` requires a password for {subject}, but {origin} has a token")]
     Unfit {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
         /// The registry.
         host: String,
-        /// Where the credential stands.
+        /// Where the credential was found.
         origin: String,
     },
-    /// The registry's name makes no URL.
-    #[error("failed to fetch {subject}: `{host}` makes no valid URL")]
+    /// The registry's name doesn't form a valid URL.
+    #[error("failed to fetch {subject}: `{host}` does not form a valid URL")]
     Url {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
         /// The registry.
         host: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: url::ParseError,
     },
-    /// A list of tags is not what it should be.
-    #[error("invalid list of the tags of `{repository}`")]
+    /// A list of tags is malformed.
+    #[error("invalid list of tags of `{repository}`")]
     Tags {
         /// The repository.
         repository: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// A list goes on and on, or in a circle.
-    #[error("failed to list {subject}: `{host}` does not come to an end")]
+    /// A list has too many pages, or its pages form a loop.
+    #[error("failed to list {subject}: the list of `{host}` does not end")]
     Endless {
-        /// What was to be listed.
+        /// What was being listed.
         subject: String,
-        /// Who was asked.
+        /// The server.
         host: String,
     },
-    /// No answer, or one that broke off.
-    #[error("failed to fetch {subject} from `{host}`{}{}", Through(proxy.as_deref()), Attempts(*attempts))]
-    Unreachable {
-        /// What was to be fetched.
+    /// What was to be sent can't be read here.
+    #[error("failed to read {subject}")]
+    Content {
+        /// What was to be sent.
+        subject: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry opens no usable upload session.
+    #[error("failed to push {subject}: `{host}` {reason}")]
+    Session {
+        /// What was to be pushed.
         subject: String,
         /// Who was asked.
         host: String,
-        /// The proxy that it failed at, where there is one between.
+        /// What is wrong with the session.
+        reason: &'static str,
+    },
+    /// There was no response, or it broke off.
+    #[error("failed to {task} {subject} {} `{host}`{}{}", task.preposition(), Through(proxy.as_deref()), Attempts(*attempts))]
+    Unreachable {
+        /// What was done.
+        task: Task,
+        /// What was being fetched.
+        subject: String,
+        /// The server.
+        host: String,
+        /// The proxy at which it failed, if there is one in between.
         proxy: Option<String>,
-        /// How often it was tried.
+        /// How many attempts were made.
         attempts: u32,
         /// What happened last.
         #[source]
         source: Cause,
     },
-    /// An answer that is a refusal.
-    #[error("failed to fetch {subject} from `{host}`{}: HTTP {status}{}", Attempts(*attempts), Message(message.as_deref()))]
+    /// The response was an error status.
+    #[error("failed to {task} {subject} {} `{host}`{}: HTTP {status}{}", task.preposition(), Attempts(*attempts), Message(message.as_deref()))]
     Status {
-        /// What was to be fetched.
+        /// What was done.
+        task: Task,
+        /// What was being fetched.
         subject: String,
-        /// Who was asked.
+        /// The server.
         host: String,
         /// The status code.
         status: StatusCode,
-        /// What the registry says about it, made safe to print.
+        /// The registry's message, made safe to print.
         message: Option<String>,
-        /// How long it asks to wait.
+        /// How long the server asks to wait.
         retry_after: Option<Duration>,
-        /// Whether it says that no pulls are left.
+        /// Whether the pull limit is used up.
         limit_reached: bool,
-        /// Whether it comes from where the registry redirected to.
+        /// Whether the response came from the target of a redirect.
         redirected: bool,
-        /// How often it was tried.
+        /// How many attempts were made.
         attempts: u32,
     },
-    /// The registry does not let this user, or nobody, have it.
+    /// The registry denied access, to this user or to anonymous users.
     #[error("{0}")]
     Denied(Denial),
     /// The registry and all its mirrors failed.
     #[error("failed to fetch {subject} from any of {}", Failures(failures))]
     Everywhere {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
-        /// Who was asked, and why each failed; the registry itself is last.
+        /// The host and error of each endpoint that was tried. The registry itself is last.
         failures: Vec<(String, Error)>,
     },
-    /// A setting forbids this registry.
-    #[error("{subject} is not fetched: `{host}` is blocked by `{}`", file.display())]
+    /// A setting blocks this registry.
+    #[error("failed to fetch {subject}: `{host}` is blocked by `{}`", file.display())]
     Blocked {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
         /// The registry.
         host: String,
         /// The file with the setting.
         file: PathBuf,
     },
-    /// An answer to a range that was not asked for.
-    #[error("failed to fetch {subject} from `{host}`{}: it answers another range than the one asked for", Attempts(*attempts))]
+    /// The response has a different range than the requested one.
+    #[error("failed to fetch {subject} from `{host}`{}: it sent a different range than requested", Attempts(*attempts))]
     Range {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
-        /// Who was asked.
+        /// The server.
         host: String,
-        /// How often it was tried.
+        /// How many attempts were made.
         attempts: u32,
     },
-    /// A body larger than what it is to be can be.
+    /// A body is larger than it may be.
     #[error("{subject} from `{host}` is larger than {limit} bytes")]
     TooLarge {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
-        /// Who served it.
+        /// The server that sent it.
         host: String,
-        /// How many bytes are read at most.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A layer that the registry does not serve, and whose URLs are not to be asked.
-    #[error("{subject} is a foreign layer, which `{host}` does not serve; it is at `{url}`")]
+    /// The registry doesn't serve a foreign layer, and its URLs must not be used.
+    #[error("{subject} is a foreign layer, which `{host}` does not serve; its URL is `{url}`")]
     Foreign {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
         /// The registry.
         host: String,
         /// The first of its URLs, made safe to print.
         url: String,
     },
-    /// A URL of a foreign layer that is not asked.
+    /// A URL of a foreign layer must not be contacted.
     #[error(
-        "{subject}, which `{host}` does not serve, is said to be at something that is {reason}"
+        "failed to fetch {subject}: `{host}` does not serve it, and its foreign URL is {reason}"
     )]
     ForeignUrl {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
         /// The registry.
         host: String,
-        /// Why it is not asked.
+        /// Why it must not be contacted.
         reason: &'static str,
     },
-    /// A chain of redirects that does not end, or leads nowhere.
-    #[error("failed to fetch {subject}: `{host}` redirects {reason}")]
+    /// Redirects that don't end, or that can't be followed.
+    #[error("failed to {task} {subject}: `{host}` redirects {reason}")]
     Redirect {
-        /// What was to be fetched.
+        /// What was done.
+        task: Task,
+        /// What was being fetched.
         subject: String,
-        /// Who redirects.
+        /// The server that redirected.
         host: String,
-        /// Where to, in words.
+        /// Where it redirected, in words.
         reason: &'static str,
     },
-    /// The registry names a token service that must not be asked.
+    /// The registry names a token service that must not be contacted.
     #[error("`{host}` names the token service `{realm}`, {reason}")]
     Realm {
         /// The registry.
         host: String,
-        /// The token service, without what may be secret in it.
+        /// The token service's URL, without the parts that may be secret.
         realm: String,
-        /// Why it is not asked.
+        /// Why it must not be contacted.
         reason: &'static str,
     },
-    /// The token service answers with something else than a token or a refusal.
+    /// The token service answered with neither a token nor a denial.
     #[error("failed to fetch {subject} from the token service `{realm}`: HTTP {status}")]
     TokenService {
-        /// What was to be fetched.
+        /// What was being fetched.
         subject: String,
-        /// The token service, without what may be secret in it.
+        /// The token service's URL, without the parts that may be secret.
         realm: String,
         /// The status code.
         status: StatusCode,
     },
-    /// The token service's answer holds no token.
-    #[error("the token service `{realm}` of `{host}` gave no token")]
+    /// The token service's answer contains no token.
+    #[error("the token service `{realm}` of `{host}` returned no token")]
     Token {
         /// The registry.
         host: String,
-        /// The token service, without what may be secret in it.
+        /// The token service's URL, without the parts that may be secret.
         realm: String,
     },
-    /// What arrived is not what was asked for.
+    /// The content doesn't have the expected digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
     /// The blob could not be written to disk.
@@ -237,13 +264,41 @@ pub enum Error {
     Write {
         /// What was being fetched.
         subject: String,
-        /// What the system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
 }
 
-const PROXY_HINT: &str = "the proxy wants a user and a password, in `https_proxy` or `http_proxy`";
+const PROXY_HINT: &str =
+    "the proxy requires a user and a password: set them in `https_proxy` or `http_proxy`";
+
+/// What was being done when something failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Task {
+    /// Something was fetched from a registry.
+    Fetch,
+    /// Something was pushed to a registry.
+    Push,
+}
+
+impl Task {
+    const fn preposition(self) -> &'static str {
+        match self {
+            Self::Fetch => "from",
+            Self::Push => "to",
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Fetch => "fetch",
+            Self::Push => "push",
+        })
+    }
+}
 
 struct Attempts(u32);
 
@@ -269,20 +324,22 @@ impl fmt::Display for Message<'_> {
     }
 }
 
-/// A refusal, and whom it refused.
+/// A denied request, and the user who was denied.
 #[derive(Debug)]
 pub struct Denial {
-    /// What was to be fetched.
+    /// What was done.
+    pub task: Task,
+    /// What was being fetched.
     pub subject: String,
-    /// Who refused: the registry, or its token service.
+    /// The server that denied access: the registry or its token service.
     pub host: String,
-    /// The registry that it is about, as a user logs into it.
+    /// The name of the registry that the user logs in to.
     pub registry: String,
     /// The status code.
     pub status: StatusCode,
-    /// What it says about it, made safe to print.
+    /// The server's message, made safe to print.
     pub message: Option<String>,
-    /// Whose credential it was, and where that stands.
+    /// The user and where the credential was found.
     pub user: Option<String>,
 }
 
@@ -314,7 +371,7 @@ impl fmt::Display for Failures<'_> {
 }
 
 impl Error {
-    /// What kept a server from being reached.
+    /// Returns why a server could not be reached, if that is the error.
     pub(super) const fn cause(&self) -> Option<&Cause> {
         match self {
             Self::Unreachable { source, .. } => Some(source),
@@ -322,13 +379,13 @@ impl Error {
         }
     }
 
-    /// Whether it is the fault of this machine, and so the same wherever something is
-    /// asked for.
+    /// Whether this machine is at fault, so that the request would fail at every endpoint.
     pub(super) const fn is_of_this_machine(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Setup(_))
+        matches!(self, Self::Content { .. } | Self::Write { .. } | Self::Setup(_))
     }
 
-    /// What all places that were asked answered, the registry itself last.
+    /// Combines the failures of all endpoints, of which the registry's is the last. A
+    /// single failure is returned as it is.
     pub(super) fn of_all(subject: String, mut failures: Vec<(String, Self)>) -> Self {
         match failures.pop() {
             Some((_, error)) if failures.is_empty() => error,
@@ -346,7 +403,9 @@ impl Diagnose for Error {
             Self::Tls(error) => error.kind(),
             Self::Credentials(error) => error.kind(),
             Self::Mirrors(error) => error.kind(),
-            Self::Setup(_) | Self::Proxy { .. } | Self::Write { .. } => Kind::Other,
+            Self::Setup(_) | Self::Proxy { .. } | Self::Content { .. } | Self::Write { .. } => {
+                Kind::Other
+            }
             Self::Everywhere { failures, .. } => {
                 failures.last().map_or(Kind::Network, |(_, error)| error.kind())
             }
@@ -357,6 +416,7 @@ impl Diagnose for Error {
             | Self::TooSlow { .. }
             | Self::Range { .. }
             | Self::Trickle { .. }
+            | Self::Session { .. }
             | Self::TokenService { .. }
             | Self::Token { .. } => Kind::Network,
             Self::Status { status, .. } => match status.as_u16() {
@@ -377,15 +437,15 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { source, .. } if source.is_certificate() => Some(
-                "name its authority's certificate with `--cacert`, or pass `--tls-verify=false`"
+                "pass its authority's certificate with `--cacert`, or pass `--tls-verify=false`"
                     .to_owned(),
             ),
             Self::Unreachable { source, .. } if source.is_proxy_denial() => {
                 Some(PROXY_HINT.to_owned())
             }
             Self::Unreachable { proxy: Some(_), .. } => Some(
-                "see whether `http_proxy`, `https_proxy` or `all_proxy` names the right proxy; \
-                 `no_proxy` lists what is asked without it"
+                "check that `http_proxy`, `https_proxy` or `all_proxy` names the right proxy; \
+                 hosts in `no_proxy` are contacted without it"
                     .to_owned(),
             ),
             Self::Proxy { .. } => Some(
@@ -399,20 +459,20 @@ impl Diagnose for Error {
                 failures.last().and_then(|(_, error)| error.hint())
             }
             Self::Status { limit_reached: true, host, .. } => Some(format!(
-                "no pulls are left on `{host}`: log in, wait, or pull from a mirror with `--mirror`"
+                "no pulls left on `{host}`: log in, wait, or pull from a mirror with `--mirror`"
             )),
             Self::Status { status, host, retry_after, .. } => match status.as_u16() {
                 407 => Some(PROXY_HINT.to_owned()),
                 404 => Some("check the name, the tag and the registry".to_owned()),
                 429 => Some(match retry_after {
-                    Some(wait) => format!("`{host}` asks to wait {} s", wait.as_secs()),
+                    Some(wait) => format!("`{host}` asks you to wait {} s", wait.as_secs()),
                     None => "wait, or pull from a mirror with `--mirror`".to_owned(),
                 }),
                 _ => None,
             },
             Self::Digest(error) => error.hint(),
             Self::Foreign { .. } => {
-                Some("leave out `--no-foreign` to fetch it from there".to_owned())
+                Some("omit `--no-foreign` to fetch it from that URL".to_owned())
             }
             _ => None,
         }
@@ -422,13 +482,12 @@ impl Diagnose for Error {
 impl Denial {
     fn hint(&self) -> String {
         match self.user {
-            Some(_) => {
-                "check that this user may pull it; credentials that have expired also close \
-                        what is public"
-                    .to_owned()
-            }
+            Some(_) if self.task == Task::Push => "check that this user may push to it".to_owned(),
+            Some(_) => "check that this user may pull it; with expired credentials, even public \
+                        images are denied"
+                .to_owned(),
             None => format!(
-                "it does not exist, or is private: log in with `docker login {}`, or name a file with \
+                "it does not exist, or is private: log in with `docker login {}`, or pass a file with \
                  `--authfile`",
                 self.registry
             ),
@@ -437,7 +496,7 @@ impl Denial {
 }
 
 impl Error {
-    /// The same error, after `count` tries.
+    /// Sets the number of attempts in the error.
     pub(super) fn after(mut self, count: u32) -> Self {
         if let Self::Unreachable { attempts, .. }
         | Self::Range { attempts, .. }
@@ -445,6 +504,20 @@ impl Error {
         | Self::Status { attempts, .. } = &mut self
         {
             *attempts = count;
+        }
+        self
+    }
+
+    /// The same error, if it is about `subject`, which was being pushed.
+    pub(super) fn pushing(mut self, pushed: &str) -> Self {
+        if let Self::Unreachable { task, subject, .. }
+        | Self::TooSlow { task, subject, .. }
+        | Self::Redirect { task, subject, .. }
+        | Self::Denied(Denial { task, subject, .. })
+        | Self::Status { task, subject, .. } = &mut self
+            && subject == pushed
+        {
+            *task = Task::Push;
         }
         self
     }

@@ -1,4 +1,5 @@
-//! The URLs of foreign layers: other people's, and named by whoever made the image.
+//! The URLs of foreign layers. They point to third parties and are chosen by whoever made
+//! the image.
 
 use url::Url;
 
@@ -9,23 +10,22 @@ use super::transport::origin;
 use crate::oci::reference::Repository;
 use crate::text;
 
-/// How many URLs of a layer are asked.
+/// How many of a layer's URLs are tried.
 const MOST_URLS: usize = 4;
-/// How much of a URL is shown, in characters.
+/// How many characters of a URL are shown.
 pub(super) const LONGEST: usize = 200;
 
-/// The URLs of a layer that its registry does not have, and what became of each place
-/// that was asked.
+/// The URLs of a layer that its registry doesn't have, and the failures so far.
 pub(super) struct ForeignUrls<'a> {
     subject: String,
     repository: &'a Repository,
-    /// Those that were not looked at yet.
+    /// The URLs that have not been tried yet.
     texts: std::slice::Iter<'a, String>,
     failures: Vec<(String, Error)>,
 }
 
 impl<'a> ForeignUrls<'a> {
-    /// `failures` are those of the registry.
+    /// Creates the list for `blob`. `failures` are the registry's and its mirrors'.
     pub(super) fn new(
         subject: String,
         blob: &BlobRequest<'a>,
@@ -35,7 +35,7 @@ impl<'a> ForeignUrls<'a> {
         Self { subject, repository: blob.repository, texts, failures }
     }
 
-    /// The next that may be asked.
+    /// Returns the next URL that may be contacted.
     pub(super) fn next(&mut self) -> Option<Url> {
         loop {
             let text = self.texts.next()?;
@@ -46,12 +46,12 @@ impl<'a> ForeignUrls<'a> {
         }
     }
 
-    /// What is asked of a URL.
+    /// Returns the request for the layer at `url`.
     pub(super) fn request<'r>(&'r self, url: &'r Url, wanted: &'r Wanted<'_>) -> Request<'r> {
         Request { elsewhere: Some(url), ..wanted.request(self.repository) }
     }
 
-    /// Notes that a URL failed; an error where asking another is no use.
+    /// Records the failure of a URL. Returns the error if trying another URL would not help.
     pub(super) fn failed_at(&mut self, url: &Url, error: Error) -> Result<(), Error> {
         if error.is_of_this_machine() {
             return Err(error);
@@ -60,28 +60,29 @@ impl<'a> ForeignUrls<'a> {
         Ok(())
     }
 
-    /// What the registry and all URLs answered.
+    /// Combines the failures of the registry and of all URLs into one error.
     pub(super) fn into_error(self) -> Error {
         Error::of_all(self.subject, self.failures)
     }
 }
 
-/// A URL that may be asked for a blob of the registry `host`: reached over HTTP, and
-/// not inside the network that this machine is in, unless the registry is too.
+/// Parses a foreign layer's URL and checks that it may be contacted for a blob of the
+/// registry `host`: it must use HTTP or HTTPS, and must not point into this machine's
+/// network unless the registry is there too.
 fn checked_url(subject: &str, host: &str, text: &str) -> Result<Url, Error> {
     let refused =
         |reason| Error::ForeignUrl { subject: subject.to_owned(), host: host.to_owned(), reason };
-    let mut url: Url = text.parse().map_err(|_| refused("no URL"))?;
+    let mut url: Url = text.parse().map_err(|_| refused("invalid"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(refused("not reached over HTTP"));
+        return Err(refused("not an HTTP URL"));
     }
-    // What is written in there is nobody's credential.
+    // Credentials in the URL are not the user's, so drop them.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
     let registry: Option<Url> = format!("https://{}/", origin::dial_host(host)).parse().ok();
     if origin::is_local(&url) && !registry.is_some_and(|registry| origin::is_local(&registry)) {
-        return Err(refused("a private address, though the registry is public"));
+        return Err(refused("a private address although the registry is public"));
     }
     Ok(url)
 }

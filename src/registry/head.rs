@@ -1,5 +1,5 @@
-//! Questions that need no body: where a tag points to, and whether a blob is
-//! there. Docker Hub counts a GET of a manifest as a pull, and a HEAD as nothing.
+//! Requests that need no body: which digest a tag points to, and whether a blob exists.
+//! Docker Hub counts a GET of a manifest as a pull, but not a HEAD.
 
 use reqwest::header;
 use reqwest::{Method, StatusCode};
@@ -10,8 +10,8 @@ use super::request::Request;
 use super::transport::http;
 use crate::oci::digest::{self, Digest};
 
-/// The digest that the registry tells for a manifest. `None` where it tells none
-/// without a GET (protocol rule 41). It is a hint: not verified.
+/// Returns the digest that the registry reports for a manifest, or `None` if it reports
+/// none without a GET (protocol rule 41). The digest is only a hint: it is not verified.
 pub(super) async fn manifest_digest(
     connection: &Connection,
     request: &Request<'_>,
@@ -27,8 +27,8 @@ pub(super) async fn manifest_digest(
     }
 }
 
-/// Whether the registry has a blob: it must say so, by HEAD, or by a GET of one
-/// byte where it refuses that (protocol rules 21 and 51).
+/// Checks that the registry has a blob: by HEAD, or by a GET of one byte if HEAD is
+/// refused (protocol rules 21 and 51).
 pub(super) async fn blob_is_served(
     connection: &Connection,
     request: &Request<'_>,
@@ -45,14 +45,14 @@ pub(super) async fn blob_is_served(
         result => result?,
     };
     let length = http::text_header(response.headers(), &header::CONTENT_LENGTH);
-    // Some tell a length of nothing, and mean nothing by it.
+    // Some registries send a length of 0 whatever the blob's size, so ignore a 0.
     match length.and_then(|length| length.parse().ok()).filter(|length| *length > 0) {
         Some(length) => Ok(digest::check_size(&request.subject, length, Some(size))?),
         None => Ok(()),
     }
 }
 
-/// Whether an error is about the method: then a GET says what is the matter.
+/// Whether the registry may have refused the method. A GET then shows the real problem.
 fn refuses_method(error: &Error) -> bool {
     let refusals = [
         StatusCode::BAD_REQUEST,

@@ -1,8 +1,8 @@
-//! Mirrors: where else a repository can be pulled from.
+//! Mirrors: other places to pull a repository from.
 //!
-//! `--mirror` and `N2C_MIRRORS` name them, and the `[[registry]]` parts of
-//! containers-registries.conf(5), version 2. Lockfiles keep the canonical
-//! reference; mirrors are a matter of the machine that fetches.
+//! They are configured with `--mirror`, `N2C_MIRRORS`, and the `[[registry]]` tables of
+//! containers-registries.conf(5), version 2. Lockfiles keep the canonical reference;
+//! which mirrors are used depends on the machine that fetches.
 
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,13 @@ use crate::error::{Diagnose, Kind};
 use crate::fs;
 use crate::oci::reference::{self, Repository};
 
-/// Why the settings of mirrors are not usable.
+/// Why the mirror configuration is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A `REGISTRY=URL` is not that.
+    /// A mirror option is not a valid `REGISTRY=URL`.
     #[error("invalid mirror `{text}`: {reason}")]
     Invalid {
-        /// What was given, with control characters escaped.
+        /// The text of the option, with control characters escaped.
         text: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -27,22 +27,22 @@ pub enum Error {
     /// `registries.conf` can't be read.
     #[error(transparent)]
     Read(#[from] fs::Error),
-    /// `registries.conf` is not TOML of the right shape.
+    /// `registries.conf` is not TOML of the expected shape.
     #[error("invalid `{}`: {message}", path.display())]
     Shape {
         /// The file.
         path: PathBuf,
-        /// What the parser said, in one line.
+        /// The parser's message, as one line.
         message: String,
     },
-    /// A location in `registries.conf` makes no repository.
-    #[error("`{location}` in `{}` is no place for `{repository}`", path.display())]
+    /// A location in `registries.conf` doesn't form a valid repository.
+    #[error("`{location}` in `{}` is not a valid location for `{repository}`", path.display())]
     Location {
         /// The file.
         path: PathBuf,
         /// The location.
         location: String,
-        /// The repository that was looked for.
+        /// The repository that was looked up.
         repository: String,
         /// Why.
         #[source]
@@ -68,37 +68,37 @@ impl Diagnose for Error {
     }
 }
 
-/// The largest `registries.conf` that is read, in bytes.
+/// The size limit of `registries.conf`, in bytes.
 const SIZE_LIMIT: u64 = 4 << 20;
 
 /// A place to fetch a repository from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Endpoint {
-    /// Host and path there.
+    /// The host, and the path on it.
     pub(super) repository: Repository,
-    /// The scheme, where the settings say it.
+    /// The scheme, if the configuration sets one.
     pub(super) scheme: Option<&'static str>,
-    /// Whether its certificate does not matter.
+    /// Whether its certificate is not verified.
     pub(super) insecure: bool,
 }
 
 /// A registry, or a part of one, and where to fetch it from.
 #[derive(Clone, Debug)]
 struct Rule {
-    /// What it is for: `host`, `host/path` or `*.example.com`.
+    /// What the rule applies to: `host`, `host/path` or `*.example.com`.
     prefix: String,
     mirrors: Vec<Place>,
-    /// Where the registry itself is, if not where its name says.
+    /// Where the registry itself is, if not at the prefix.
     primary: Option<Place>,
     insecure: bool,
     blocked: bool,
-    /// The file it is from; none for an option.
+    /// The file that defines the rule; empty for an option.
     file: PathBuf,
 }
 
 #[derive(Clone, Debug)]
 struct Place {
-    /// Host and path, which replace the prefix.
+    /// The host and path that replace the prefix.
     location: String,
     scheme: Option<&'static str>,
     insecure: bool,
@@ -115,18 +115,18 @@ enum Pull {
     TagOnly,
 }
 
-/// All rules. Those of options go before those of files.
+/// All rules. Mirrors from options come before those from files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mirrors {
     options: Vec<Rule>,
     files: Vec<Rule>,
 }
 
-/// Where to fetch, in order; the registry itself last.
+/// The endpoints to fetch from, in order. The registry itself is last.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) endpoints: Vec<Endpoint>,
-    /// The file that forbids the registry, where one does.
+    /// The file that blocks the registry, if any.
     pub(super) blocked_by: Option<PathBuf>,
 }
 
@@ -164,8 +164,8 @@ struct RawMirror {
 }
 
 impl Mirrors {
-    /// The rules of `--mirror` options, of `$N2C_MIRRORS` (the same, separated
-    /// by white space or commas), and of this machine's `registries.conf`.
+    /// Reads the rules of `--mirror` options, of `$N2C_MIRRORS` (in the same format,
+    /// separated by white space or commas), and of this machine's `registries.conf`.
     pub(super) fn read(options: &[String]) -> Result<Self, Error> {
         let variable = std::env::var("N2C_MIRRORS").unwrap_or_default();
         let in_variable = variable.split([',', ' ', '\n', '\t']).filter(|text| !text.is_empty());
@@ -182,12 +182,12 @@ impl Mirrors {
         Ok(Self { options, files })
     }
 
-    /// Where to fetch `repository` from, by digest or by tag.
+    /// Returns where to fetch `repository` from, by digest or by tag.
     pub(super) fn plan(&self, repository: &Repository, by_digest: bool) -> Result<Plan, Error> {
         let name = repository.to_string();
         let longest = |rules: &[Rule]| -> Option<Rule> {
             let matching = rules.iter().filter(|rule| matches(&rule.prefix, &name));
-            // The first of equals, which `max_by_key` would not give.
+            // Take the first of equally long prefixes; `max_by_key` takes the last.
             matching.rev().max_by_key(|rule| rule.prefix.len()).cloned()
         };
         let (option, file) = (longest(&self.options), longest(&self.files));
@@ -220,29 +220,29 @@ impl Mirrors {
 }
 
 impl Rule {
-    /// `REGISTRY=URL`.
+    /// Parses `REGISTRY=URL`.
     fn from_option(text: &str) -> Result<Self, Error> {
         let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
-        let (registry, url) = text.split_once('=').ok_or(invalid("there is no `=`"))?;
+        let (registry, url) = text.split_once('=').ok_or(invalid("it has no `=`"))?;
         let with_scheme =
             if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
-        let parsed: Url = with_scheme.parse().map_err(|_| invalid("this is no URL"))?;
+        let parsed: Url = with_scheme.parse().map_err(|_| invalid("the URL is not valid"))?;
         if !parsed.username().is_empty() || parsed.password().is_some() {
-            // Shown without what is secret in it.
+            // Don't show the URL: it holds a password.
             return Err(Error::Invalid {
                 text: registry.escape_default().to_string(),
-                reason: "a mirror's password belongs into an auth file",
+                reason: "a mirror's password belongs in an auth file",
             });
         }
         let scheme = match parsed.scheme() {
             "https" => "https",
             "http" => "http",
-            _ => return Err(invalid("only http and https are understood")),
+            _ => return Err(invalid("only http and https are supported")),
         };
         let host = super::transport::origin::host_of(&parsed);
         let path = parsed.path().trim_matches('/');
         if registry.is_empty() || host.is_empty() {
-            return Err(invalid("a side of the `=` is empty"));
+            return Err(invalid("the registry or the URL is empty"));
         }
         let prefix = match registry {
             "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
@@ -260,15 +260,15 @@ impl Rule {
         })
     }
 
-    /// `name`, with the prefix replaced by a place.
+    /// Returns `name` with the prefix replaced by the location of `place`.
     fn endpoint(&self, place: &Place, name: &str) -> Result<Endpoint, Error> {
-        // The prefix `*.example.com` stands for a host; it is replaced whole.
+        // The prefix `*.example.com` stands for a host, so replace the whole host.
         let rest = match self.prefix.strip_prefix("*.") {
             Some(_) => name.find('/').map_or("", |slash| &name[slash..]),
             None => name.get(self.prefix.len()..).unwrap_or_default(),
         };
         let text = format!("{}{rest}", place.location);
-        // A mirror's host is one, whatever a user's reference would make of it.
+        // The first part is always a host here, even if it would not count as one in a reference.
         let (host, path) = text.split_once('/').unwrap_or((&text, ""));
         let repository = Repository::new(host, path).map_err(|source| Error::Location {
             path: self.file.clone(),
@@ -280,7 +280,7 @@ impl Rule {
     }
 }
 
-/// Whether a prefix is for a repository: on path boundaries, or any host below
+/// Whether a rule's prefix matches a repository: on a path boundary, or any host under
 /// `*.example.com`.
 fn matches(prefix: &str, name: &str) -> bool {
     match prefix.strip_prefix('*') {
@@ -293,7 +293,8 @@ fn matches(prefix: &str, name: &str) -> bool {
     }
 }
 
-/// The files to read: the user's or else the system's, and what is beside it.
+/// Returns the files to read: the user's `registries.conf` or else the system's, then the
+/// drop-ins of both. `$CONTAINERS_REGISTRIES_CONF` replaces all of them.
 fn registries_conf() -> Vec<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(named) = set("CONTAINERS_REGISTRIES_CONF") {
@@ -380,7 +381,6 @@ mod tests {
         Mirrors { options, files: Vec::new() }
     }
 
-    // demand row 27
     #[test]
     fn options_name_mirrors_with_a_path() {
         let mirrors = from_options(&[
@@ -396,7 +396,7 @@ mod tests {
             ["http://localhost:5000/a", "ghcr.io/acme/a"]
         );
         assert_eq!(plan(&mirrors, "ghcr.io/acmes/a", true), ["ghcr.io/acmes/a"]);
-        // A host without a dot is no user of Docker Hub.
+        // A host without a dot is not a Docker Hub user.
         let mirrors = from_options(&["docker.io=http://nexus/hub"]);
         let endpoints =
             mirrors.plan(&"alpine".parse().expect("valid"), true).expect("a plan").endpoints;

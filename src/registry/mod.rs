@@ -1,7 +1,7 @@
-//! The client of a registry: manifests and blobs, verified. All network
-//! traffic of this program is in here.
+//! The registry client, which fetches and verifies manifests and blobs. All outgoing
+//! network requests of this program are made here.
 //!
-//! OCI distribution-spec, and how real registries differ from it.
+//! Implements the OCI distribution-spec, and handles how real registries differ from it.
 
 mod auth;
 mod connection;
@@ -16,6 +16,7 @@ mod request;
 mod secrets;
 mod tags;
 mod transport;
+mod upload;
 mod writer;
 
 use std::collections::HashSet;
@@ -25,12 +26,13 @@ use std::time::Duration;
 
 pub use auth::challenge::Challenge;
 pub use download::SMALL_BLOB;
-pub use error::{Denial, Error};
+pub use error::{Denial, Error, Task};
 pub use mirrors::Error as MirrorsError;
 pub use secrets::Secrets;
 pub use transport::cause::Cause;
 pub use transport::retry::RetryPolicy;
 pub use transport::tls::Error as TlsError;
+pub use upload::Pushed;
 
 use crate::error::{Diagnose as _, Kind};
 use crate::observer::Observer;
@@ -48,28 +50,28 @@ use transport::clients::Clients;
 use transport::http::Http;
 use transport::tls::{self, TlsOptions};
 
-/// How a client behaves.
+/// The options of a client.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The file of credentials to use instead of the default ones.
+    /// The credentials file to use instead of the default ones.
     pub authfile: Option<PathBuf>,
-    /// Whether certificates are verified. Unset, they are, and plain HTTP is
-    /// used on loopback; `Some(false)` also allows plain HTTP elsewhere, where
-    /// a registry has no HTTPS.
+    /// Whether certificates are verified. If unset, they are, and plain HTTP is used on
+    /// loopback. `Some(false)` also allows plain HTTP elsewhere, if a registry has no
+    /// HTTPS.
     pub tls_verify: Option<bool>,
-    /// A file of certificates of further authorities to trust.
+    /// A file with certificates of additional authorities to trust.
     pub cacert: Option<PathBuf>,
-    /// Mirrors, each as `REGISTRY=URL`, beside those that the environment and
-    /// the machine's settings name.
+    /// Mirrors, each as `REGISTRY=URL`, in addition to those from the environment and
+    /// from this machine's configuration.
     pub mirrors: Vec<String>,
-    /// Whether layers are fetched from the URLs that their descriptors name, where
-    /// the registry has them not.
+    /// Whether layers that the registry doesn't have are fetched from the URLs in their
+    /// descriptors.
     pub foreign_layers: bool,
-    /// How failed requests are tried again.
+    /// How failed requests are retried.
     pub retry: RetryPolicy,
-    /// How long a server may be silent, in the middle of a body too.
+    /// How long a server may stay silent, including in the middle of a body.
     pub read_timeout: Duration,
-    /// Where the client notes the secrets that it uses, for whoever shows something.
+    /// Where the client records the secrets that it uses, for everything that prints text.
     pub secrets: Arc<Secrets>,
 }
 
@@ -88,19 +90,18 @@ impl Default for ClientOptions {
     }
 }
 
-/// A client of any number of registries. Keeps its connections and tokens, so
-/// one client is to serve a whole run.
+/// A client for any number of registries. It keeps connections and tokens, so use one
+/// client for a whole run.
 pub struct Client {
     connection: Connection,
     mirrors: Mirrors,
-    /// Mirrors that did not answer: they are not asked again in this run.
+    /// Mirrors that did not answer. They are not tried again in this run.
     dead_mirrors: Mutex<HashSet<String>>,
-    /// Whether a descriptor's `urls` are asked.
+    /// Whether a descriptor's `urls` are used.
     foreign_layers: bool,
 }
 
-/// An index or manifest as it was served, verified where it was asked for by
-/// digest.
+/// An index or manifest as it was served. It has been verified if it was requested by digest.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The body.
@@ -109,21 +110,21 @@ pub struct Served {
     pub content_type: Option<String>,
 }
 
-/// A blob, and where it is.
+/// A blob and where to find it.
 #[derive(Clone, Copy, Debug)]
 pub struct BlobRequest<'a> {
     /// The repository that it is in.
     pub repository: &'a Repository,
     /// Its digest.
     pub digest: &'a Digest,
-    /// How many bytes it has, where that is known.
+    /// Its size in bytes, if known.
     pub size: Option<u64>,
-    /// Where else it is, if the repository has it not: a descriptor's `urls`.
+    /// Where else to find it if the repository doesn't have it: a descriptor's `urls`.
     pub urls: &'a [String],
 }
 
 impl<'a> BlobRequest<'a> {
-    /// The blob that a descriptor points to.
+    /// Creates a request for the blob that a descriptor points to.
     #[must_use]
     pub fn of(repository: &'a Repository, descriptor: &'a Descriptor) -> Self {
         let Descriptor { digest, size, urls, .. } = descriptor;
@@ -132,8 +133,8 @@ impl<'a> BlobRequest<'a> {
 }
 
 impl Client {
-    /// A client that tells `observer` what it does. A file that the options
-    /// name must be usable.
+    /// Creates a client that reports its actions to `observer`. Every file that the
+    /// options name must be usable.
     pub fn new(options: ClientOptions, observer: Arc<dyn Observer>) -> Result<Self, Error> {
         if let Some(path) = &options.cacert {
             tls::certificates(path)?;
@@ -150,8 +151,8 @@ impl Client {
         })
     }
 
-    /// The index or manifest that a reference leads to: by its digest where it
-    /// has one, else by its tag.
+    /// Fetches the index or manifest that a reference points to: by its digest if it has
+    /// one, otherwise by its tag.
     pub async fn resolve(&self, reference: &Reference) -> Result<Served, Error> {
         let target = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => digest.to_string(),
@@ -160,9 +161,9 @@ impl Client {
         self.manifest(&Wanted::named(reference, &target)).await
     }
 
-    /// The digest that a reference's tag leads to, whatever digest the reference
-    /// has. Nothing is transferred where the registry tells it by itself, which
-    /// no registry counts as a pull; what it tells is not verified.
+    /// Returns the digest that a reference's tag points to, ignoring the reference's own
+    /// digest. If the registry reports the digest by itself, nothing is transferred,
+    /// which no registry counts as a pull. A reported digest is not verified.
     pub async fn tag_digest(&self, reference: &Reference) -> Result<Digest, Error> {
         let wanted = Wanted {
             digest: None,
@@ -174,7 +175,7 @@ impl Client {
         }
     }
 
-    /// The digest that a registry tells without being asked for the manifest.
+    /// Returns the digest that a registry reports without sending the manifest.
     async fn told_digest(&self, wanted: &Wanted<'_>) -> Result<Option<Digest>, Error> {
         let mut places = self.places(wanted)?;
         while let Some(place) = self.next_place(&mut places) {
@@ -186,7 +187,7 @@ impl Client {
         Err(places.into_error())
     }
 
-    /// Whether the registry still has a blob; an error says why not.
+    /// Checks that the registry still has a blob. If not, the error says why.
     pub async fn has_blob(
         &self,
         repository: &Repository,
@@ -213,8 +214,8 @@ impl Client {
         Err(urls.into_error())
     }
 
-    /// The tags of a repository, sorted. The registry itself is asked first:
-    /// mirrors may know those alone that somebody pulled.
+    /// Returns the tags of a repository, sorted. The registry itself is asked first,
+    /// since a mirror may only know tags that somebody has pulled through it.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
         let subject = format!("the tags of `{repository}`");
         let mut failures = Vec::new();
@@ -225,12 +226,12 @@ impl Client {
                 Err(error) => failures.push((endpoint.repository.host().to_owned(), error)),
             }
         }
-        // The registry's own failure last, as elsewhere.
+        // As elsewhere, the registry's own failure comes last.
         failures.reverse();
         Err(Error::of_all(subject, failures))
     }
 
-    /// The index or manifest that a descriptor points to.
+    /// Fetches the index or manifest that a descriptor points to.
     pub async fn child(
         &self,
         repository: &Repository,
@@ -240,7 +241,7 @@ impl Client {
         self.manifest(&wanted).await
     }
 
-    /// The index or manifest with this digest, and this size where it is known.
+    /// Fetches the index or manifest with this digest, and with this size if it is known.
     pub async fn manifest_bytes(
         &self,
         repository: &Repository,
@@ -255,7 +256,7 @@ impl Client {
         self.small_anywhere(wanted, manifest::SIZE_LIMIT).await
     }
 
-    /// Fetches a small document from the first place that has it.
+    /// Fetches a small document from the first endpoint that has it.
     async fn small_anywhere(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Served, Error> {
         let mut places = self.places(wanted)?;
         while let Some(place) = self.next_place(&mut places) {
@@ -267,7 +268,7 @@ impl Client {
         Err(places.into_error())
     }
 
-    /// A small blob, such as a config, of at most `limit` bytes.
+    /// Fetches a small blob, such as a config, of at most `limit` bytes.
     pub async fn blob(
         &self,
         repository: &Repository,
@@ -282,7 +283,7 @@ impl Client {
         Ok(self.small_anywhere(&wanted, limit).await?.raw)
     }
 
-    /// Fetches a small document from one place, and verifies it.
+    /// Fetches a small document from one endpoint, and verifies it.
     async fn small(
         &self,
         wanted: &Wanted<'_>,
@@ -292,7 +293,8 @@ impl Client {
         let body = self.connection.fetch(&wanted.request(repository), limit).await?;
         let content_type = body.content_type;
         let Some(digest) = wanted.digest else {
-            // No digest tells whether the bytes are encoded; only JSON is served here.
+            // Without a digest it can't be checked whether the bytes are encoded, so decode
+            // them if that works: only JSON is fetched this way.
             let decoded = body
                 .is_encoded
                 .then(|| transport::encoding::decode(&body.bytes, limit).ok())
@@ -312,9 +314,9 @@ impl Client {
         Ok(Served { raw: checked(body.bytes)?, content_type })
     }
 
-    /// Streams a blob into `sink`, over whatever is in it, and returns its size.
-    /// Its digest is verified, and its size where the caller knows it. When this
-    /// fails, what is in `sink` means nothing.
+    /// Downloads a blob into `sink`, replacing its content, and returns its size. The
+    /// digest is verified, and so is the size if the caller knows it. If this fails, the
+    /// content of `sink` is undefined.
     pub async fn download(
         &self,
         blob: &BlobRequest<'_>,
@@ -341,11 +343,12 @@ impl Client {
         Err(urls.into_error())
     }
 
-    /// Where else a blob is, where the registry and its mirrors do not have it: foreign
-    /// layers are not in registries. No credential goes there, and what comes is
-    /// verified as any blob (protocol rules 28 and 59).
+    /// Returns the URLs of a foreign layer that neither the registry nor its mirrors
+    /// have. No credentials are sent there, and the content is verified like any other
+    /// blob (protocol rules 28 and 59). If there is nothing to try, returns the error of
+    /// the registry.
     fn urls<'b>(&self, blob: &BlobRequest<'b>, places: Places) -> Result<ForeignUrls<'b>, Error> {
-        // Some registries say of what they do not have that it is not to be had.
+        // Some registries deny access to what they don't have.
         let is_absent = |error: &Error| matches!(error.kind(), Kind::NotFound | Kind::Denied);
         let absent = places.failures.last().is_some_and(|(_, error)| is_absent(error));
         if !absent || blob.urls.is_empty() {
@@ -359,8 +362,8 @@ impl Client {
         Ok(ForeignUrls::new(places.subject, blob, places.failures))
     }
 
-    /// The last `count` bytes of a blob, not verified; `None` where the registry
-    /// serves no parts.
+    /// Fetches the last `count` bytes of a blob, without verifying them. Returns `None`
+    /// if they can't be fetched, for example because the registry doesn't support ranges.
     pub async fn end_of_blob(
         &self,
         repository: &Repository,

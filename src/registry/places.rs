@@ -1,4 +1,4 @@
-//! The places that may have something: mirrors in their order, and the registry itself.
+//! The endpoints that may serve a resource: mirrors in order, then the registry itself.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
@@ -11,24 +11,24 @@ use crate::error::{Diagnose as _, Kind};
 use crate::observer::Event;
 use crate::oci::reference::Repository;
 
-/// Where something may be, and where it was not.
+/// The endpoints that may serve a resource, and the failures so far.
 pub(super) struct Places {
     pub(super) subject: String,
-    /// Those that were not asked yet.
+    /// The endpoints that have not been tried yet.
     endpoints: VecDeque<Endpoint>,
     pub(super) failures: Vec<(String, Error)>,
 }
 
 impl Places {
-    /// What all of them answered.
+    /// Combines the failures of all endpoints into one error.
     pub(super) fn into_error(self) -> Error {
         Error::of_all(self.subject, self.failures)
     }
 }
 
 impl Client {
-    /// The places to fetch something from: the mirrors in their order, and the registry
-    /// itself, which is asked where all of them fail.
+    /// Returns the endpoints to try: the mirrors in order, then the registry itself if
+    /// all of them fail.
     pub(super) fn places(&self, wanted: &Wanted<'_>) -> Result<Places, Error> {
         let (repository, by_digest) = (wanted.repository, wanted.digest.is_some());
         let endpoints = self.endpoints(repository, by_digest, &wanted.subject)?;
@@ -36,7 +36,7 @@ impl Client {
         Ok(Places { subject: wanted.subject.clone(), endpoints, failures })
     }
 
-    /// The next place to ask.
+    /// Returns the next endpoint to try, skipping mirrors that are known to be down.
     pub(super) fn next_place(&self, places: &mut Places) -> Option<Repository> {
         loop {
             let endpoint = places.endpoints.pop_front()?;
@@ -49,7 +49,8 @@ impl Client {
         }
     }
 
-    /// Notes that a place failed; an error where asking another is no use.
+    /// Records the failure of an endpoint. Returns the error if trying another endpoint
+    /// would not help.
     pub(super) fn failed_at(
         &self,
         place: &Repository,
@@ -71,7 +72,8 @@ impl Client {
         Ok(())
     }
 
-    /// Where something may be fetched from: the mirrors, and the registry last.
+    /// Returns the endpoints of `repository`: the mirrors, then the registry. Returns an
+    /// error if a setting blocks the registry.
     pub(super) fn endpoints(
         &self,
         repository: &Repository,
@@ -92,7 +94,7 @@ impl Client {
         self.dead_mirrors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies what the settings say of a place. An option says more than they do.
+    /// Applies an endpoint's settings. An explicit `--tls-verify` takes precedence over them.
     pub(super) fn prepare(&self, endpoint: &Endpoint) {
         let host = endpoint.repository.host();
         if endpoint.insecure && self.connection.tls_verify() != Some(true) {

@@ -1,4 +1,4 @@
-//! One request to a registry: what is asked for, in which repository, and how.
+//! A request to a registry: which resource of which repository to fetch, and how.
 
 use std::fmt;
 
@@ -6,8 +6,10 @@ use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
+use super::auth::scope::Scope;
 use super::credentials::authorization::User;
 use super::error::Error;
+use super::transport::body::Body;
 use super::transport::clients::Lane;
 use super::transport::http::Asked;
 use super::transport::origin;
@@ -15,16 +17,20 @@ use crate::oci::digest::Digest;
 use crate::oci::media_type::ACCEPTED_MANIFESTS;
 use crate::oci::reference::{Reference, Repository};
 
-/// What a repository has (distribution-spec, endpoints). Shown as the path below the
-/// repository's URL.
+/// A resource of a repository (distribution-spec, endpoints). Displayed as the path below
+/// the repository's URL.
 #[derive(Clone, Debug)]
 pub(super) enum Resource {
-    /// An index or a manifest, by its tag or its digest.
+    /// An index or a manifest, by tag or digest.
     Manifest(String),
     /// A blob.
     Blob(Digest),
-    /// A page of the list of tags, by its query.
+    /// A page of the list of tags, by its query string.
     Tags(String),
+    /// The beginning of an upload, by its query.
+    Uploads(String),
+    /// An upload under way, at the URL that the registry gave for it.
+    Session(Url),
 }
 
 impl fmt::Display for Resource {
@@ -33,50 +39,59 @@ impl fmt::Display for Resource {
             Self::Manifest(target) => write!(formatter, "manifests/{target}"),
             Self::Blob(digest) => write!(formatter, "blobs/{digest}"),
             Self::Tags(query) => write!(formatter, "tags/list?{query}"),
+            Self::Uploads(query) if query.is_empty() => formatter.write_str("blobs/uploads/"),
+            Self::Uploads(query) => write!(formatter, "blobs/uploads/?{query}"),
+            Self::Session(url) => url.fmt(formatter),
         }
     }
 }
 
-/// What is asked of a registry.
+/// A request to a registry.
 #[derive(Clone)]
 pub(super) struct Request<'a> {
-    pub(super) repository: &'a Repository,
-    /// What of the repository.
+    /// What a token for it must allow, and in which repository.
+    pub(super) scope: Scope<'a>,
+    /// The resource in the repository.
     pub(super) resource: &'a Resource,
-    /// What it is, for people: "manifest `docker.io/library/alpine:3.19`".
+    /// The resource as shown to users: "manifest `docker.io/library/alpine:3.19`".
     pub(super) subject: &'a str,
-    /// Bytes to ask for, first and last, where not all are.
+    /// The first and last byte to request, if not all are needed.
     pub(super) range: Option<(u64, Option<u64>)>,
-    /// Where it is instead of at the registry; nobody there is told who asks.
+    /// A URL to use instead of the registry. No credentials are sent there.
     pub(super) elsewhere: Option<&'a Url>,
-    /// Whether the registry itself is asked where this fails.
+    /// Whether this goes to a mirror, so that the registry itself is tried if it fails.
     pub(super) is_mirror: bool,
-    /// GET, or HEAD where the answer's head is enough.
     pub(super) method: Method,
+    pub(super) body: Body<'a>,
     pub(super) lane: Lane,
 }
 
 impl<'a> Request<'a> {
-    /// A GET of something whole.
+    /// Creates a GET of a whole resource.
     pub(super) const fn get(
         repository: &'a Repository,
         resource: &'a Resource,
         subject: &'a str,
     ) -> Self {
-        let (method, lane) = (Method::GET, Lane::Shared);
-        let (range, elsewhere, is_mirror) = (None, None, false);
-        Self { repository, resource, subject, range, elsewhere, is_mirror, method, lane }
+        let (method, body, lane) = (Method::GET, Body::Empty, Lane::Shared);
+        let (scope, range, elsewhere, is_mirror) = (Scope::pull(repository), None, None, false);
+        Self { scope, resource, subject, range, elsewhere, is_mirror, method, body, lane }
     }
 
-    /// What an error of it says.
+    /// The repository that it is about.
+    pub(super) const fn repository(&self) -> &'a Repository {
+        self.scope.repository
+    }
+
+    /// Returns what error messages say about this request.
     pub(super) fn asked(&self, url: &'a Url, user: Option<&'a User>) -> Asked<'a> {
-        Asked { subject: self.subject, url, registry: self.repository.host(), user }
+        Asked { subject: self.subject, url, registry: self.repository().host(), user }
     }
 
-    /// What it says beside its URL.
+    /// Returns the headers.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if matches!(self.resource, Resource::Manifest(_)) {
+        if matches!(self.resource, Resource::Manifest(_)) && self.method != Method::PUT {
             let accept = ACCEPTED_MANIFESTS.join(", ");
             headers.extend(HeaderValue::try_from(accept).map(|value| (header::ACCEPT, value)));
         }
@@ -88,28 +103,31 @@ impl<'a> Request<'a> {
         headers
     }
 
-    /// The URL of what is asked for.
+    /// Returns the URL of the resource.
     pub(super) fn url(&self, scheme: &str) -> Result<Url, Error> {
-        let host = self.repository.host();
-        let (dial, path) = (origin::dial_host(host), self.repository.path());
+        if let Resource::Session(url) = self.resource {
+            return Ok(url.clone());
+        }
+        let host = self.repository().host();
+        let (dial, path) = (origin::dial_host(host), self.repository().path());
         format!("{scheme}://{dial}/v2/{path}/{}", self.resource).parse().map_err(|source| {
             Error::Url { subject: self.subject.to_owned(), host: host.to_owned(), source }
         })
     }
 }
 
-/// What is asked for, whoever serves it.
+/// A resource to fetch, independent of the endpoint that serves it.
 pub(super) struct Wanted<'a> {
     pub(super) repository: &'a Repository,
     pub(super) resource: Resource,
-    /// What it is, for people.
+    /// The resource as shown to users.
     pub(super) subject: String,
     pub(super) digest: Option<&'a Digest>,
     pub(super) size: Option<u64>,
 }
 
 impl<'a> Wanted<'a> {
-    /// The manifest that `target`, a tag or a digest, names.
+    /// The manifest that `target`, which is a tag or a digest, names.
     pub(super) fn named(reference: &'a Reference, target: &str) -> Self {
         Self {
             repository: reference.repository(),
@@ -137,7 +155,7 @@ impl<'a> Wanted<'a> {
     }
 
     pub(super) fn request<'r>(&'r self, repository: &'r Repository) -> Request<'r> {
-        // A mirror that stumbles has the registry behind it.
+        // If a mirror fails, the registry is tried next.
         let is_mirror = repository != self.repository;
         Request { is_mirror, ..Request::get(repository, &self.resource, &self.subject) }
     }

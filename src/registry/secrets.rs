@@ -1,4 +1,4 @@
-//! The secrets of a run, so that no server can make this program show one.
+//! The secrets of a run, collected so that no server can make this program print one.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,24 +12,26 @@ use url::{Url, form_urlencoded};
 
 use crate::text;
 
-/// So many bytes of a secret in a row are taken for it.
+/// This many consecutive bytes of a secret, anywhere in it, count as the secret.
 const PART: usize = 16;
-/// So many bytes of its beginning are: a text may be cut in the middle of it.
+/// This many bytes at the start of a secret count as the secret too, because a text may
+/// be cut off in the middle of it.
 const BEGINNING: usize = 8;
-/// A secret that is shorter is nobody's secret, and its letters are in all words.
+/// Shorter texts are not treated as secrets: they protect nothing, and they occur in
+/// ordinary words.
 const SHORTEST: usize = 4;
-/// What stands in the place of a secret.
+/// The text shown in place of a secret.
 const HIDDEN: &str = "(hidden)";
 
-/// All secrets that a client has used. What is shown goes through here.
+/// All secrets that a client has used. Text is filtered through this before it is shown.
 #[derive(Default)]
 pub struct Secrets(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// All forms of all secrets.
+    /// All encodings of all secrets.
     whole: HashSet<Vec<u8>>,
-    /// The parts of long ones.
+    /// All runs of [`PART`] bytes of the long ones.
     parts: HashSet<[u8; PART]>,
 }
 
@@ -40,8 +42,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Notes a secret, in the forms in which it is sent and those in which messages
-    /// quote text.
+    /// Adds a secret, in the encodings in which it is sent and in which messages quote text.
     pub(super) fn add(&self, secret: &str) {
         let quoted = |text: String| text.trim_matches('"').to_owned();
         let forms = [
@@ -62,7 +63,8 @@ impl Secrets {
         }
     }
 
-    /// Notes a password, or what stands for one, also as Basic authentication sends it.
+    /// Adds a password, or a token used as one, also in the form in which Basic
+    /// authentication sends it.
     pub(super) fn add_password(&self, user: &str, password: &str) {
         self.add(password);
         if !password.is_empty() {
@@ -70,7 +72,7 @@ impl Secrets {
         }
     }
 
-    /// Notes the password in a proxy's URL.
+    /// Adds the password in a proxy's URL.
     pub(super) fn add_proxy(&self, url: &Url) {
         let Some(password) = url.password() else { return };
         let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -78,7 +80,7 @@ impl Secrets {
         self.add_password(&decoded(url.username()), &decoded(password));
     }
 
-    /// `text` without what is secret in it.
+    /// Returns `text` with its secrets replaced.
     #[must_use]
     pub fn hide(&self, text: &str) -> String {
         let covered = self.covered(text.as_bytes());
@@ -96,19 +98,19 @@ impl Secrets {
         shown
     }
 
-    /// What may be shown of a server's words: one line of at most `limit`
-    /// characters, in which nothing is active or secret.
+    /// Makes a server's text safe to show: one line of at most `limit` characters,
+    /// without control characters or secrets.
     #[must_use]
     pub fn clean(&self, text: &str, limit: usize) -> String {
         text::one_line(&self.hide(text), limit)
     }
 
-    /// Whether `text` repeats a secret, or a good part of a long one.
+    /// Whether `text` contains a secret, or a long enough part of one.
     pub(super) fn are_in(&self, text: &str) -> bool {
         self.covered(text.as_bytes()).contains(&true)
     }
 
-    /// Which bytes of `text` belong to a secret.
+    /// Returns for each byte of `text` whether it belongs to a secret.
     fn covered(&self, text: &[u8]) -> Vec<bool> {
         let state = self.lock();
         let mut covered = vec![false; text.len()];

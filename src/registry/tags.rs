@@ -10,13 +10,13 @@ use super::error::Error;
 use super::request::{Request, Resource};
 use crate::oci::reference::{Repository, is_tag};
 
-/// How many tags are asked for at once. Registries may send fewer.
+/// How many tags to request per page. Registries may send fewer.
 const PAGE: usize = 1000;
-/// The largest page that is read, in bytes.
+/// The size limit of a page, in bytes.
 const PAGE_LIMIT: u64 = 8 << 20;
-/// The largest list that is read, in bytes: more than 100,000 tags.
+/// The size limit of all pages together, in bytes: enough for more than 100,000 tags.
 const TOTAL_LIMIT: u64 = 64 << 20;
-/// How many pages are read: more than the largest repositories have.
+/// The limit on the number of pages, which is more than the largest repositories have.
 const PAGES: usize = 1000;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct Page {
     tags: Option<Vec<String>>,
 }
 
-/// All tags, sorted. What can't be a tag is left out.
+/// Returns all tags, sorted. Names that are not valid tags are left out.
 pub(super) async fn tags(
     connection: &Connection,
     repository: &Repository,
@@ -47,7 +47,7 @@ pub(super) async fn tags(
             .map_err(|source| Error::Tags { repository: repository.to_string(), source })?;
         tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)));
         asked.insert(query);
-        // Only the query of the link is used: it can't lead anywhere else.
+        // Use only the query of the link, so that it can't lead to another server.
         match links.iter().find_map(|link| next_query(link)) {
             Some(next) if asked.len() < PAGES && !asked.contains(&next) => query = next,
             Some(_) => {
@@ -59,8 +59,8 @@ pub(super) async fn tags(
     }
 }
 
-/// The query of the next page, from a `Link` header with one link or several
-/// (RFC 8288).
+/// Returns the query of the next page from a `Link` header with one or several links (RFC
+/// 8288).
 fn next_query(links: &str) -> Option<String> {
     let (target, _) = links.split('<').skip(1).filter_map(|link| link.split_once('>')).find(
         |(_, parameters)| {

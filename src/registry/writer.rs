@@ -1,5 +1,5 @@
-//! Hashing and writing beside the network: while one piece of a blob is hashed and
-//! written, the next one arrives.
+//! Hashing and writing in parallel with the network: while one piece of a blob is hashed
+//! and written, the next one arrives.
 
 use std::io::{self, Write};
 
@@ -9,21 +9,20 @@ use tokio::task::JoinHandle;
 
 use crate::oci::digest::Hasher;
 
-/// How many pieces wait at most: each has up to half a megabyte.
+/// How many pieces may be queued. A piece can have up to half a megabyte.
 const WAITING: usize = 2;
-/// How much is hashed and then written, in bytes: it stays in the processor's
-/// cache in between, and Linux finds memory for it more easily than for a larger
-/// write at once.
+/// How many bytes are hashed and then written at once. They stay in the CPU cache in
+/// between, and Linux allocates memory for them more easily than for a larger write.
 const AT_ONCE: usize = 128 << 10;
 
-/// A thread that takes the pieces of a blob.
+/// A thread that hashes and writes the pieces of a blob.
 pub(super) struct Writer {
     pieces: mpsc::Sender<Bytes>,
     thread: JoinHandle<(Hasher, io::Result<()>)>,
 }
 
 impl Writer {
-    /// Goes on with `hasher`, and behind what was written to `output`.
+    /// Starts the thread. It continues `hasher`, and writes to `output` at its current position.
     pub(super) fn start(mut output: Box<dyn Write + Send>, mut hasher: Hasher) -> Self {
         let (pieces, mut waiting) = mpsc::channel::<Bytes>(WAITING);
         let thread = tokio::task::spawn_blocking(move || {
@@ -40,12 +39,13 @@ impl Writer {
         Self { pieces, thread }
     }
 
-    /// Hands over a piece. `false` where no more are taken: the end says why.
+    /// Hands over a piece. Returns `false` if the thread has stopped; [`Self::finish`]
+    /// then returns the error.
     pub(super) async fn take(&self, piece: Bytes) -> bool {
         self.pieces.send(piece).await.is_ok()
     }
 
-    /// Waits until all pieces are written, and gives back the hash of them.
+    /// Waits until all pieces are written, and returns the hasher.
     pub(super) async fn finish(self) -> io::Result<Hasher> {
         drop(self.pieces);
         let (hasher, result) = self.thread.await.map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! What an index offers, and which of it serves a platform best.
+//! The images of an index, and which of them serves a platform best.
 
 use std::collections::HashSet;
 
@@ -9,18 +9,18 @@ use crate::oci::manifest::{Descriptor, IndexEntry};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 
-/// One image of an index, before it is fetched or after.
+/// One image of an index, fetched or not.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) descriptor: Descriptor,
     pub(super) platform: Platform,
     pub(super) needs_os_features: bool,
-    /// Fetched already, because the index did not say its platform.
+    /// The image, if it was already fetched because the index does not give its platform.
     pub(super) image: Option<Image>,
 }
 
 impl Candidate {
-    /// What an index says of an entry, if that is enough to choose it.
+    /// Makes a candidate from an index entry alone, if the entry says enough to choose it.
     pub(super) fn listed(entry: &IndexEntry) -> Option<Self> {
         if entry.artifact_type.is_some() || !media_type::is_manifest(&entry.descriptor.media_type) {
             return None;
@@ -33,20 +33,21 @@ impl Candidate {
         })
     }
 
-    /// How badly it serves `wanted`: features that nobody asked for are the
-    /// worst, then a lower variant, then a platform that the index hides.
+    /// Ranks how well it serves `wanted`; lower is better. Required OS features are the
+    /// worst, then a lower variant, then a platform that only the config gives. `None`
+    /// if it does not run on `wanted`.
     pub(super) fn rank(&self, wanted: &Platform) -> Option<(bool, usize, bool)> {
         let distance = wanted.distance(&self.platform)?;
         Some((self.needs_os_features, distance, self.image.is_some()))
     }
 }
 
-/// The first that serves `wanted` as well as anything could.
+/// Returns the first candidate with the best possible rank for `wanted`.
 pub(super) fn exact<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option<&'c Candidate> {
     candidates.iter().find(|candidate| candidate.rank(wanted) == Some((false, 0, false)))
 }
 
-/// The first of the best.
+/// Returns the first of the candidates with the best rank.
 pub(super) fn best<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option<&'c Candidate> {
     candidates
         .iter()
@@ -55,7 +56,7 @@ pub(super) fn best<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option
         .map(|(_, candidate)| candidate)
 }
 
-/// An entry of an index, or of one in it.
+/// An entry of an index or of a nested index.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) depth: usize,
@@ -64,39 +65,39 @@ pub(super) struct Seen {
     pub(super) artifact_type: Option<String>,
 }
 
-/// What became of one entry of an index.
+/// What happened to one entry of an index.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explained {
-    /// How deep it is: 1 in the index itself, more in nested ones.
+    /// The nesting depth: 1 in the index itself, more in nested indexes.
     pub depth: usize,
-    /// What it points to.
+    /// The document that it points to.
     pub descriptor: Descriptor,
-    /// The platform that it, or its config, says it is for.
+    /// The platform, as given by the entry or by the image's config.
     pub platform: Option<Platform>,
-    /// Whether it was taken.
+    /// Whether this entry was chosen.
     pub taken: bool,
-    /// Why, or why not, in words.
+    /// Why it was chosen or not, in words.
     pub reason: String,
 }
 
-/// What a look into all corners of an index found.
+/// Everything found by searching an index and its nested indexes.
 #[derive(Default)]
 pub(super) struct Search {
     pub(super) candidates: Vec<Candidate>,
-    /// Images whose platform neither the index nor their config says. That of each
-    /// is none that could be asked for.
+    /// Images for which neither the index nor their config gives a platform. Theirs is
+    /// empty, so that it matches no request.
     pub(super) unnamed: Vec<Candidate>,
-    /// What is listed and not there.
+    /// Entries that are listed but missing.
     pub(super) missing: Vec<Descriptor>,
-    /// The indexes in the index, as served.
+    /// The nested indexes, as served.
     pub(super) indexes: Vec<Verified>,
-    /// All that was seen, in its order.
+    /// All entries that were seen, in order.
     pub(super) seen: Vec<Seen>,
     pub(super) visited: HashSet<Digest>,
 }
 
 impl Search {
-    /// Whether all that is listed is there.
+    /// Returns an error if anything that is listed is missing.
     pub(super) fn complete(&self, subject: &str) -> Result<(), Error> {
         match self.missing.first() {
             Some(descriptor) => Err(Error::Incomplete {
@@ -107,7 +108,7 @@ impl Search {
         }
     }
 
-    /// Adds an image whose platform its config says.
+    /// Adds a fetched image, with the platform from its config.
     pub(super) fn add(&mut self, descriptor: Descriptor, image: Image) {
         let platform = image.config().platform().cloned();
         let list = match &platform {

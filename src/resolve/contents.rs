@@ -1,5 +1,4 @@
-//! What belongs to the images of a location: their blobs, and the documents
-//! around them.
+//! The other content of a location: the blobs of its images, nested indexes and attachments.
 
 use super::candidates::Seen;
 use super::{Error, LOOKUP_LIMIT, Resolution};
@@ -26,14 +25,14 @@ impl Blobs for Resolution<'_> {
 }
 
 impl Resolution<'_> {
-    /// The indexes in the index, as served: what an image that is listed in one
-    /// of them is found by.
+    /// Returns the nested indexes, as served. An image listed in one of them can't be
+    /// found without it.
     pub async fn nested_indexes(&self) -> Result<&[Verified], Error> {
         Ok(&self.search().await?.indexes)
     }
 
-    /// What the index and those in it list beside images and indexes, such as
-    /// attestations, as served; nothing of what is not there.
+    /// Returns what the index and its nested indexes list besides images and indexes,
+    /// such as attestations, as served. Leaves out what is missing.
     pub async fn attachments(&self) -> Result<Vec<Verified>, Error> {
         let search = self.search().await?;
         let mut attachments = Vec::new();

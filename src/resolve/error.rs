@@ -1,4 +1,4 @@
-//! Why a location leads to no image.
+//! Why a location does not lead to an image.
 
 use super::{DEPTH_LIMIT, LOOKUP_LIMIT};
 use crate::error::{Diagnose, Kind};
@@ -7,16 +7,16 @@ use crate::oci::manifest::{self, Descriptor};
 use crate::oci::platform::{self, Platform};
 use crate::source;
 
-/// Why a location leads to no image.
+/// Why a location does not lead to an image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Where it is to come from, it can't be had.
+    /// The source can't provide it.
     #[error(transparent)]
     Source(#[from] source::Error),
-    /// A manifest or index is not usable.
+    /// A manifest or index can't be used.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
-    /// A config is not usable.
+    /// A config can't be used.
     #[error(transparent)]
     Image(#[from] image::Error),
     /// There is no image for the platform.
@@ -24,32 +24,32 @@ pub enum Error {
     NoPlatform {
         /// Which image.
         subject: String,
-        /// What was asked for.
+        /// The platform that was asked for.
         wanted: Platform,
-        /// What there is.
+        /// The platforms that are available.
         available: Vec<Platform>,
     },
-    /// Something that an index lists is not there.
-    #[error("`{}`, which is listed in {subject}, is not there", descriptor.digest)]
+    /// A document that an index lists is missing.
+    #[error("`{}`, which is listed in {subject}, is missing", descriptor.digest)]
     Incomplete {
         /// Which index.
         subject: String,
-        /// What is missing.
+        /// The missing document.
         descriptor: Descriptor,
     },
-    /// There are no images in it at all.
-    #[error("{subject} holds no image")]
+    /// The index contains no images.
+    #[error("{subject} contains no image")]
     Empty {
         /// Which index.
         subject: String,
     },
-    /// Its images do not say what they are for.
+    /// The images don't say which platform they are for.
     #[error("{subject} does not say which platform it is for")]
     Unnamed {
         /// Which image.
         subject: String,
     },
-    /// An index says that an entry is a manifest, and it is an index.
+    /// An index lists an entry as a manifest, but the entry is an index.
     #[error("`{}` in {subject} is an index, though listed as a manifest", descriptor.digest)]
     NotAManifest {
         /// Which image.
@@ -57,16 +57,14 @@ pub enum Error {
         /// The entry.
         descriptor: Descriptor,
     },
-    /// Indexes are nested deeper than anyone nests them.
+    /// Indexes are nested deeper than in any real image.
     #[error("the indexes of {subject} are nested deeper than {DEPTH_LIMIT} levels")]
     TooDeep {
         /// Which image.
         subject: String,
     },
-    /// An index has more entries to look into than any real one.
-    #[error(
-        "the index of {subject} has more than {LOOKUP_LIMIT} entries that do not say their platform"
-    )]
+    /// More entries of an index have to be fetched than any real index would need.
+    #[error("the index of {subject} has more than {LOOKUP_LIMIT} entries without a platform")]
     TooMany {
         /// Which image.
         subject: String,
@@ -94,7 +92,7 @@ impl Diagnose for Error {
             Self::Source(error) => error.hint(),
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
-            Self::Unnamed { .. } => Some("name it with `--platform`".to_owned()),
+            Self::Unnamed { .. } => Some("name the platform with `--platform`".to_owned()),
             Self::NoPlatform { wanted, available, .. } => {
                 let nearest = wanted.nearest(available)?;
                 Some(format!("pass `--platform {nearest}`"))

@@ -1,8 +1,8 @@
-//! From a location to images: which manifest of an index serves a platform.
+//! Resolves a location to images: finds the manifest of an index that serves a platform.
 //!
-//! Only what is needed is fetched: for a platform that the index names, its
-//! manifest and config, and no layer. Nested indexes, and entries that do not
-//! say their platform, are looked into only where no entry fits exactly.
+//! Only what is needed is fetched: for a platform that the index names, its manifest
+//! and config, and no layers. Nested indexes, and entries without a platform, are
+//! searched only if no entry matches exactly.
 
 mod candidates;
 mod contents;
@@ -34,31 +34,32 @@ use candidates::{Candidate, Search, Seen, best, distinct_platforms, exact};
 pub use error::Error;
 pub use pending::PendingImage;
 
-/// How deep indexes may be nested.
+/// How deeply indexes may be nested.
 const DEPTH_LIMIT: usize = 4;
-/// How many documents are fetched at most to find out what an index holds.
+/// How many documents to fetch at most to find out what an index contains.
 const LOOKUP_LIMIT: usize = 256;
 /// How many images of one index are fetched at once.
 const CONCURRENCY: usize = 4;
 
-/// What a location led to, and the images that can be had from there.
+/// The document that a location points to, and the images available from there.
 pub struct Resolution<'a> {
     source: ImageSource<'a>,
     location: Location,
     subject: String,
     root: Document,
     observer: &'a dyn Observer,
-    /// Whether a digest was asked for, not where a tag leads.
+    /// Whether the location gave a digest, as opposed to only a tag.
     by_digest: bool,
-    /// The images that were fetched, by their manifests' digests: several platforms,
-    /// or several lockfiles, may have one.
+    /// The fetched images by manifest digest, because several platforms or lockfiles
+    /// may share an image.
     images: Mutex<HashMap<Digest, Arc<OnceCell<Image>>>>,
-    /// All images, also those that had to be looked up; filled when needed.
+    /// All images, including those that had to be fetched to find their platform.
+    /// Filled when needed.
     looked_up: OnceCell<Search>,
 }
 
 impl<'a> Resolution<'a> {
-    /// Fetches what `location` leads to.
+    /// Fetches the document that `location` points to.
     pub async fn open(
         location: &Location,
         client: &'a Client,
@@ -74,7 +75,7 @@ impl<'a> Resolution<'a> {
         }
     }
 
-    /// Reads what a reference to an OCI layout leads to. No client is needed.
+    /// Reads the document that a reference to an OCI layout points to. Needs no client.
     pub fn open_layout(
         reference: &LayoutReference,
         observer: &'a dyn Observer,
@@ -100,22 +101,22 @@ impl<'a> Resolution<'a> {
         Ok(Self { source, location, subject, root, observer, by_digest, images, looked_up })
     }
 
-    /// The location, pinned to the digest of what was found there.
+    /// The location, pinned to the digest of the document found there.
     #[must_use]
     pub const fn location(&self) -> &Location {
         &self.location
     }
 
-    /// The index or manifest that was found there.
+    /// The index or manifest found there.
     #[must_use]
     pub const fn root(&self) -> &Document {
         &self.root
     }
 
-    /// All platforms there are images for, each once, in their order.
+    /// Returns all platforms that have an image, each once, in index order.
     pub async fn platforms(&self) -> Result<Vec<Platform>, Error> {
         let search = self.search().await?;
-        // To leave out what is not there would be to lose a platform in silence.
+        // Ignoring a missing entry would silently drop a platform.
         search.complete(&self.subject)?;
         let platforms = distinct_platforms(&search.candidates);
         if platforms.is_empty() && !search.unnamed.is_empty() {
@@ -127,14 +128,14 @@ impl<'a> Resolution<'a> {
         Ok(platforms)
     }
 
-    /// All images there are, with their platforms, in their order.
+    /// Returns all images with their platforms, in index order.
     pub async fn list(&self) -> Result<Vec<(Platform, Descriptor)>, Error> {
         let candidates = self.search().await?.candidates.iter();
         Ok(candidates.map(|found| (found.platform.clone(), found.descriptor.clone())).collect())
     }
 
-    /// What becomes of each entry of the index when `wanted` is asked for.
-    /// Nothing of an image without index.
+    /// Explains what happens to each entry of the index when `wanted` is asked for.
+    /// Returns nothing for an image without an index.
     pub async fn explain(&self, wanted: &Platform) -> Result<Vec<Explained>, Error> {
         let search = self.search().await?;
         let listed = self.listed();
@@ -148,21 +149,21 @@ impl<'a> Resolution<'a> {
             was_taken |= taken;
             let fits = candidate.and_then(|candidate| candidate.rank(wanted));
             let reason = match (&seen.artifact_type, fits) {
-                (Some(kind), _) => format!("no image: {kind}"),
+                (Some(kind), _) => format!("not an image: {kind}"),
                 (None, Some((_, 0, _))) if taken => "fits exactly".to_owned(),
                 (None, Some(_)) if taken => "fits best".to_owned(),
-                (None, Some(_)) => "another fits as well or better".to_owned(),
+                (None, Some(_)) => "another entry fits as well or better".to_owned(),
                 (None, None) if candidate.is_some() => format!("does not run on {wanted}"),
                 (None, None) if search.missing.contains(&seen.descriptor) => {
-                    "is not there".to_owned()
+                    "is missing".to_owned()
                 }
                 (None, None) if search.unnamed.iter().any(|found| is(&found)) => {
                     "names no platform".to_owned()
                 }
                 (None, None) if media_type::is_index(&seen.descriptor.media_type) => {
-                    "an index, looked into".to_owned()
+                    "an index, searched".to_owned()
                 }
-                (None, None) => "no image".to_owned(),
+                (None, None) => "not an image".to_owned(),
             };
             let (depth, descriptor) = (seen.depth, seen.descriptor.clone());
             Explained { depth, descriptor, platform, taken, reason }
@@ -170,7 +171,7 @@ impl<'a> Resolution<'a> {
         Ok(search.seen.iter().map(explain).collect())
     }
 
-    /// The images that the index itself names, which need no further look.
+    /// Returns the images whose platform the index itself gives, which need no search.
     fn listed(&self) -> Vec<Candidate> {
         match &self.root {
             Document::Index(index) => {
@@ -180,7 +181,7 @@ impl<'a> Resolution<'a> {
         }
     }
 
-    /// The images for several platforms, in their order.
+    /// Fetches the images for several platforms, in the order of `platforms`.
     pub async fn images(&self, platforms: &[Platform]) -> Result<Vec<Image>, Error> {
         stream::iter(platforms)
             .map(|platform| self.image(platform))
@@ -189,13 +190,13 @@ impl<'a> Resolution<'a> {
             .await
     }
 
-    /// The image for `wanted`.
+    /// Fetches the image for `wanted`.
     pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
         let chosen = self.choose(wanted).await?;
         self.fetch_once(chosen).await
     }
 
-    /// Fetches an image that was chosen, unless it was before.
+    /// Fetches a chosen image, unless it was fetched before.
     async fn fetch_once(&self, chosen: Candidate) -> Result<Image, Error> {
         let cell = {
             let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,8 +206,8 @@ impl<'a> Resolution<'a> {
         cell.get_or_try_init(fetch).await.cloned()
     }
 
-    /// What a lockfile says of the image for `wanted`. Where `old` is of that very
-    /// image, nothing more is fetched.
+    /// Returns the lockfile entry for `wanted`. If `old` already locks the same image,
+    /// nothing more is fetched.
     pub async fn entry(&self, wanted: &Platform, old: Option<&Entry>) -> Result<Entry, Error> {
         let is = |entry: &&Entry, digest: &Digest| {
             entry.pin().is_some_and(|pin| pin.manifest == *digest)
@@ -223,7 +224,7 @@ impl<'a> Resolution<'a> {
         Ok(Entry::new(wanted.clone(), &self.fetch_once(chosen).await?))
     }
 
-    /// The digest of the manifest for `wanted`.
+    /// Returns the digest of the manifest for `wanted`.
     pub async fn digest_for(&self, wanted: &Platform) -> Result<Digest, Error> {
         match &self.root {
             Document::Manifest(manifest) => Ok(manifest.raw().digest().clone()),
@@ -231,7 +232,7 @@ impl<'a> Resolution<'a> {
         }
     }
 
-    /// Which image serves `wanted`.
+    /// Chooses the image for `wanted`.
     async fn choose(&self, wanted: &Platform) -> Result<Candidate, Error> {
         let listed = self.listed();
         let chosen = if let Some(candidate) = exact(&listed, wanted) {
@@ -240,7 +241,7 @@ impl<'a> Resolution<'a> {
             let search = self.search().await?;
             if let ([], [only]) = (search.candidates.as_slice(), search.unnamed.as_slice()) {
                 let text = format!(
-                    "{} names no platform, and is taken for one for `{wanted}`",
+                    "{} names no platform; assuming that it is for `{wanted}`",
                     self.child_subject(&only.descriptor)
                 );
                 self.observer.observe(&Event::Note(&text));
@@ -263,8 +264,9 @@ impl<'a> Resolution<'a> {
         Ok(chosen.clone())
     }
 
-    /// Registries hold images whose config was built for another machine than
-    /// the index says. docker runs what the index says; so does this.
+    /// Reports a config that was built for another machine than the index says, or that
+    /// names no platform. Registries do hold such images. docker goes by the index, and
+    /// so does n2c.
     fn compare_platform(&self, subject: &str, listed: &Platform, image: &Image) {
         match image.config().platform() {
             Some(built)
@@ -276,7 +278,8 @@ impl<'a> Resolution<'a> {
             }
             Some(_) => {}
             None => {
-                let text = format!("{subject} is listed for `{listed}`; its config names none");
+                let text =
+                    format!("{subject} is listed for `{listed}`; its config names no platform");
                 self.observer.observe(&Event::Note(&text));
             }
         }
@@ -291,7 +294,7 @@ impl<'a> Resolution<'a> {
         Ok(Image::new(subject, manifest, config)?)
     }
 
-    /// All images there are, also those in nested indexes.
+    /// Finds all images, including those in nested indexes. Searches only once.
     async fn search(&self) -> Result<&Search, Error> {
         let search = self.looked_up.get_or_try_init(async || {
             let mut search = Search::default();
@@ -353,7 +356,7 @@ impl<'a> Resolution<'a> {
         }
         let served = match self.source.child(&entry.descriptor).await {
             Ok(served) => served,
-            // A sparse copy of an index may do all the same.
+            // A sparse copy of an index may lack this entry and still be usable.
             Err(error) if error.kind() == Kind::NotFound => {
                 self.observer.observe(&Event::Warning(&crate::error_chain(&error)));
                 search.missing.push(entry.descriptor.clone());
@@ -375,7 +378,7 @@ impl<'a> Resolution<'a> {
                 search.add(entry.descriptor.clone(), image);
                 Ok(())
             }
-            // An artifact beside the images, which the index did not mark.
+            // An artifact among the images, which the index did not mark as one.
             Err(manifest::Error::Artifact { .. } | manifest::Error::LayerType { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -1,5 +1,5 @@
-//! Images whose manifest is here, and whose config is still on its way: enough to
-//! begin with their layers.
+//! Images whose manifest is here but whose config is still being fetched. That is
+//! enough to start fetching their layers.
 
 use std::future::Future;
 
@@ -10,8 +10,8 @@ use crate::oci::image::Image;
 use crate::oci::manifest::{Document, ImageManifest};
 use crate::oci::platform::Platform;
 
-/// A manifest that probably is the one that was asked for. Whether it is, and what
-/// its config says, [`PendingImage::image`] tells.
+/// A manifest that is probably the right one. [`PendingImage::image`] finds out whether
+/// it is, and what its config says.
 pub struct PendingImage<'a> {
     manifest: ImageManifest,
     image: BoxFuture<'a, Result<Image, Error>>,
@@ -25,13 +25,13 @@ impl<'a> PendingImage<'a> {
         Self { manifest, image: Box::pin(image) }
     }
 
-    /// An image that waits for nothing.
+    /// Wraps an image that is already complete.
     #[must_use]
     pub fn ready(image: Image) -> Self {
         Self::new(image.manifest().clone(), async { Ok(image) })
     }
 
-    /// The manifest, and what gives the image that it belongs to.
+    /// Returns the manifest, and a future for the image that it belongs to.
     pub fn into_parts(
         self,
     ) -> (ImageManifest, impl Future<Output = Result<Image, Error>> + Send + 'a) {
@@ -45,8 +45,8 @@ impl<'a> PendingImage<'a> {
 }
 
 impl Resolution<'_> {
-    /// The image, where there is one alone and its digest was asked for: whatever it
-    /// is for, it is the one that was meant.
+    /// Returns the image if the location is the digest of a single manifest. Whatever
+    /// its platform, it is the image that was meant.
     #[must_use]
     pub fn only(&self) -> Option<PendingImage<'_>> {
         match &self.root {
@@ -58,10 +58,10 @@ impl Resolution<'_> {
         }
     }
 
-    /// The image for `wanted`, as soon as its manifest is known.
+    /// Returns the image for `wanted` as soon as its manifest is known.
     pub async fn pending<'s>(&'s self, wanted: &'s Platform) -> Result<PendingImage<'s>, Error> {
         match &self.root {
-            // What it was built for, its config says.
+            // Only the config says which platform it was built for.
             Document::Manifest(manifest) => {
                 Ok(PendingImage::new(manifest.clone(), self.image(wanted)))
             }
@@ -69,7 +69,7 @@ impl Resolution<'_> {
         }
     }
 
-    /// Fetches the manifest of an image, if it is not here already.
+    /// Fetches the manifest of an image, unless the image is already here.
     pub(super) async fn fetch(&self, chosen: Candidate) -> Result<PendingImage<'_>, Error> {
         if let Some(image) = chosen.image {
             return Ok(PendingImage::ready(image));

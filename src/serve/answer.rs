@@ -1,4 +1,4 @@
-//! Answers to requests, from a catalog alone.
+//! Answers requests from a catalog alone.
 
 use std::fs::File;
 use std::io;
@@ -22,18 +22,18 @@ use url::form_urlencoded;
 use super::catalog::{Catalog, Content, Repository, Served};
 use crate::oci::digest::Digest;
 
-/// How much of a file is read at once, in bytes.
+/// How many bytes of a file to read at once.
 const PIECE: u64 = 128 << 10;
-/// How many tags a page has, unless fewer are asked for.
+/// How many tags a page has, unless the client asks for fewer.
 const TAGS: usize = 1000;
 
 pub(super) type Answer = Response<BoxBody<Bytes, io::Error>>;
 
-/// What a path asks for.
+/// The resource that a path names.
 #[derive(Debug, Eq, PartialEq)]
 enum Asked<'a> {
     Root,
-    /// Something of a repository.
+    /// Something in a repository.
     Of(&'a str, Resource<'a>),
 }
 
@@ -44,8 +44,8 @@ enum Resource<'a> {
     Tags,
 }
 
-/// Answers a request. Never fails: what is wrong is an answer too. The body of an answer
-/// to HEAD is left out by the server.
+/// Answers a request. Never fails, since an error is an answer too. The HTTP server
+/// leaves out the body of an answer to HEAD.
 pub(super) fn answer(catalog: &Catalog, request: &Request<Incoming>) -> Answer {
     let is_head = request.method() == Method::HEAD;
     let mut response = if is_head || request.method() == Method::GET {
@@ -80,7 +80,8 @@ fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> A
     }
 }
 
-/// `/v2/<name>/<kind>/<reference>`, as it was written: what is encoded is no name.
+/// Parses `/v2/<name>/<kind>/<reference>` without decoding it: an encoded name is not a
+/// valid name.
 fn parse(path: &str) -> Option<Asked<'_>> {
     let rest = path.strip_prefix("/v2/")?;
     if rest.is_empty() {
@@ -114,7 +115,7 @@ fn manifest(repository: &Repository, target: &str) -> Answer {
 
 fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
     let Ok(digest) = text.parse::<Digest>() else {
-        return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "this is no digest");
+        return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "this is not a digest");
     };
     let Some(content) = repository.blobs.get(&digest) else {
         return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "there is no such blob");
@@ -123,7 +124,7 @@ fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
     let part = match range.and_then(|range| part_of(range, size)) {
         Some(Err(())) => {
             let (status, code) = (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID");
-            return with_range(error(status, code, "the blob is shorter"), &format!("*/{size}"));
+            return with_range(error(status, code, "range not satisfiable"), &format!("*/{size}"));
         }
         Some(Ok(part)) => Some(part),
         None => None,
@@ -151,7 +152,7 @@ fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
     }
 }
 
-/// A page of the tags, and where the next one is.
+/// Returns a page of tags, with a link to the next page.
 fn tags(repository: &Repository, name: &str, query: &str) -> Answer {
     let (mut count, mut last) = (TAGS, String::new());
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -172,8 +173,9 @@ fn tags(repository: &Repository, name: &str, query: &str) -> Answer {
     response
 }
 
-/// The part that a `Range` header asks for; `None` where it is not understood, which
-/// means the whole, and an error where there is nothing of it (RFC 9110 section 14).
+/// Parses a `Range` header for a blob of `size` bytes (RFC 9110 section 14). `None`
+/// means that it is not understood, so the whole blob is sent. An error means that the
+/// range contains no byte of the blob.
 fn part_of(range: &str, size: u64) -> Option<Result<RangeInclusive<u64>, ()>> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let number = |text: &str| text.trim().parse::<u64>().ok();
@@ -198,7 +200,7 @@ fn part_of(range: &str, size: u64) -> Option<Result<RangeInclusive<u64>, ()>> {
     Some(part.filter(|part| part.start() <= part.end()).ok_or(()))
 }
 
-/// A part of a file, read while it is sent.
+/// Returns a body that reads a part of a file while it is sent.
 fn file_body(path: &Path, first: u64, length: u64) -> io::Result<BoxBody<Bytes, io::Error>> {
     let file = Arc::new(File::open(path)?);
     let pieces = stream::try_unfold((file, first, length), |(file, at, left)| async move {
@@ -208,7 +210,7 @@ fn file_body(path: &Path, first: u64, length: u64) -> io::Result<BoxBody<Bytes, 
         let reading = file.clone();
         let read = tokio::task::spawn_blocking(move || {
             let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
-            // One that became shorter breaks the connection off.
+            // If the file has become shorter, the connection breaks off.
             reading.read_exact_at(&mut piece, at).map(|()| piece)
         });
         let piece = read.await.map_err(io::Error::other)??;
@@ -253,7 +255,7 @@ fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {
     typed(with_length(status, bytes.len() as u64, body(bytes)), "application/json")
 }
 
-/// An error in the shape of the specification ("Error codes").
+/// Returns an error in the format of the specification ("Error codes").
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     json_answer(status, &json!({ "errors": [{ "code": code, "message": message }] }))
 }

@@ -18,21 +18,21 @@ use crate::oci::reference::{self, Repository as Name};
 /// Why something can't be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No repository can have such a name.
+    /// The name is not a valid repository name.
     #[error(transparent)]
     Name(#[from] reference::Error),
     /// The layout can't be read.
     #[error(transparent)]
     OciLayout(#[from] oci_layout::Error),
-    /// A document in it is none.
+    /// A document in the layout is invalid.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
-    /// A blob's file is not there.
+    /// A blob's file is missing or can't be served.
     #[error("failed to serve `{}`", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },
@@ -57,19 +57,19 @@ pub enum Content {
     Bytes(Bytes),
     /// A file that holds it and nothing else.
     File {
-        /// Where it is.
+        /// The path of the file.
         path: PathBuf,
-        /// How many bytes it has.
+        /// Its size in bytes.
         size: u64,
     },
 }
 
 impl Content {
-    /// The content of a file.
+    /// Returns the content of a regular file.
     pub fn file(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.to_owned(), source };
         let found = fs::metadata(path).map_err(failed)?;
-        // A pipe would hold up whoever opens it.
+        // Opening a pipe would block.
         if !found.is_file() {
             return Err(failed(io::Error::from(io::ErrorKind::InvalidInput)));
         }
@@ -91,7 +91,7 @@ pub(super) struct Served {
     pub(super) raw: Verified,
 }
 
-/// What is served under one name.
+/// Everything that is served under one name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Repository {
     pub(super) tags: BTreeMap<String, Digest>,
@@ -99,14 +99,14 @@ pub(super) struct Repository {
     pub(super) blobs: BTreeMap<Digest, Content>,
 }
 
-/// All that a registry serves.
+/// Everything that a registry serves.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     repositories: BTreeMap<String, Repository>,
 }
 
 impl Catalog {
-    /// Nothing yet.
+    /// Creates an empty catalog.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -117,12 +117,12 @@ impl Catalog {
     }
 
     fn repository_mut(&mut self, name: &str) -> Result<&mut Repository, Error> {
-        // The host does not matter: it is whoever asks that names it.
+        // The host does not matter: the client chooses how to address this registry.
         let name = Name::new("localhost", name)?;
         Ok(self.repositories.entry(name.path().to_owned()).or_default())
     }
 
-    /// Serves an index or a manifest by its digest, and by a tag where one is given.
+    /// Serves an index or a manifest by its digest, and by `tag` if there is one.
     pub fn add_document(
         &mut self,
         repository: &str,
@@ -148,8 +148,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Serves what a reference to an OCI layout leads to, and all below it that is there,
-    /// under a name and a tag. Blobs stay in their files.
+    /// Serves the document that a reference to an OCI layout points to, and everything
+    /// below it that is present, under a name and a tag. Blobs stay in their files.
     pub fn add_layout(
         &mut self,
         repository: &str,
@@ -170,11 +170,11 @@ impl Catalog {
                     (index.media_type(), entries.map(|entry| &entry.descriptor).collect())
                 }
                 Ok(Document::Manifest(manifest)) => (manifest.media_type(), Vec::new()),
-                // An attestation, or another artifact.
+                // An attestation or another artifact.
                 Err(_) => (media_type::OCI_MANIFEST, Vec::new()),
             };
             for child in children {
-                // A part of an index may be all that there is.
+                // The layout may contain only a part of the index.
                 waiting.extend(layout.document(&child.digest).ok().map(|raw| (raw, None)));
             }
             for blob in manifest::blobs_of_any(&raw) {
@@ -194,7 +194,7 @@ impl Catalog {
         let path = oci_layout::blob_path(reference.directory(), &blob.digest);
         match Content::file(&path) {
             Ok(content) => self.add_blob(repository, blob.digest.clone(), content),
-            // It will be answered for when it is asked for.
+            // A missing blob is reported when a client asks for it.
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }

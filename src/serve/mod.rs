@@ -1,7 +1,7 @@
-//! A registry in this program: read-only, on loopback, and of nothing but what it was
-//! given (OCI distribution-spec, "Pull" and "Content discovery").
+//! A registry in this process. It is read-only, listens on loopback, and serves only
+//! what it was given (OCI distribution-spec, "Pull" and "Content discovery").
 //!
-//! No request becomes a path: names and digests are looked up in a [`Catalog`].
+//! A request never becomes a file path: names and digests are looked up in a [`Catalog`].
 
 mod answer;
 mod catalog;
@@ -22,13 +22,12 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::observer::{Event, Observer};
 pub use catalog::{Catalog, Content, Error};
 
-/// How many connections are served at once; others wait.
+/// How many connections to serve at once. Others wait.
 const CONNECTIONS: usize = 256;
-/// How long a client may take to say what it wants.
+/// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A running registry, on a port of loopback that the system chose. It stops when it is
-/// dropped.
+/// A running registry, on a loopback port that the system chose. It stops when it is dropped.
 pub struct Registry {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -36,7 +35,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Serves `catalog` on a thread of its own, and tells `observer` of each request.
+    /// Serves `catalog` on its own thread, and reports each request to `observer`.
     pub fn start(catalog: Catalog, observer: Arc<dyn Observer>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -55,7 +54,7 @@ impl Registry {
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens: `127.0.0.1:PORT`.
+    /// The address that it listens on: `127.0.0.1:PORT`.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -66,21 +65,21 @@ impl Drop for Registry {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has no result that could be lost.
+            // The thread has no result that could be lost.
             let _ = thread.join();
         }
     }
 }
 
 async fn serve(listener: TcpListener, catalog: Arc<Catalog>, observer: Arc<dyn Observer>) {
-    // Made from a listener that works.
+    // This can't fail: the listener already works.
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
         let Ok((connection, _)) = listener.accept().await else {
-            // Mostly too many open files, which others close.
+            // Usually there are too many open files, and other connections will close some.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -95,7 +94,7 @@ async fn serve(listener: TcpListener, catalog: Arc<Catalog>, observer: Arc<dyn O
                 });
                 std::future::ready(Ok::<_, Infallible>(response))
             });
-            // A client may hang up as it likes.
+            // A client may hang up at any time.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)

@@ -1,4 +1,4 @@
-//! Why a source does not hand something out.
+//! Why a source can't provide a document or a blob.
 
 use crate::error::{Diagnose, Kind};
 use crate::formats::oci_layout;
@@ -6,19 +6,19 @@ use crate::oci::digest::{self, Digest};
 use crate::oci::{image, manifest};
 use crate::{fs, registry, stream};
 
-/// Why a source does not hand something out.
+/// Why a source can't provide a document or a blob.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The registry did not give it.
+    /// The registry failed to serve it.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// The layout on disk does not hold it.
+    /// The OCI layout on disk can't provide it.
     #[error(transparent)]
     OciLayout(#[from] oci_layout::Error),
-    /// A manifest is not usable.
+    /// A manifest can't be used.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
-    /// A config is not usable.
+    /// A config can't be used.
     #[error(transparent)]
     Image(#[from] image::Error),
     /// A blob on disk can't be copied.
@@ -27,16 +27,16 @@ pub enum Error {
     /// A blob or document on disk can't be read.
     #[error(transparent)]
     Fs(#[from] fs::Error),
-    /// A blob or document on disk is not what it should be.
+    /// A blob or document on disk has the wrong digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
-    /// A lockfile does not say which manifest it is made of.
-    #[error("`{file}` does not say which manifest it is made of")]
+    /// The lockfile does not say which manifest it was made from.
+    #[error("`{file}` does not say which manifest it was made from")]
     NoDigest {
         /// The lockfile.
         file: String,
     },
-    /// A lockfile does not say where a blob is, and the Nix store does not have it.
+    /// The lockfile does not say where a blob is, and the Nix store does not have it.
     #[error("`{file}` does not say where blob `{digest}` is, and the Nix store does not have it")]
     Nowhere {
         /// The lockfile.
@@ -44,8 +44,8 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
-    /// A lockfile differs from the manifest or config that it pins.
-    #[error("`{file}` is not what its manifest and config say")]
+    /// The lockfile differs from the manifest or config that it pins.
+    #[error("`{file}` does not match its manifest and config")]
     Edited {
         /// The lockfile.
         file: String,

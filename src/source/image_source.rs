@@ -1,4 +1,5 @@
-//! Where documents come from: a registry or a directory, by the same calls.
+//! The source of an image's documents and blobs: a registry or an OCI layout, behind
+//! one interface.
 
 use super::Error;
 use crate::formats::oci_layout::OciLayout;
@@ -8,7 +9,7 @@ use crate::oci::reference::Reference;
 use crate::registry::{BlobRequest, Client, Served};
 use crate::stream::sink::Sink;
 
-/// Where documents come from.
+/// The source of an image's documents and blobs.
 pub(crate) enum ImageSource<'a> {
     Registry { client: &'a Client, reference: Reference },
     Layout(OciLayout),

@@ -1,5 +1,5 @@
-//! What a lockfile pins, with its blobs from the Nix store where they are there,
-//! and from the registry where not.
+//! The images that a lockfile pins. Blobs come from the Nix store if it has them,
+//! otherwise from the registry or OCI layout that the image was locked from.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::registry::{BlobRequest, Client};
 use crate::store::StoreDirectory;
 use crate::stream::sink::{self, Sink};
 
-/// A lockfile's images.
+/// The images of a lockfile.
 pub struct Locked<'a> {
     lockfile: &'a Lockfile,
     store: StoreDirectory,
@@ -24,19 +24,19 @@ pub struct Locked<'a> {
 }
 
 impl<'a> Locked<'a> {
-    /// What `lockfile` pins. Nothing is read yet.
+    /// Returns a source for the images that `lockfile` pins. Reads nothing yet.
     #[must_use]
     pub const fn new(lockfile: &'a Lockfile, store: StoreDirectory, client: &'a Client) -> Self {
         Self { lockfile, store, client }
     }
 
-    /// The image of an entry, with the manifest as the lockfile has it: enough
-    /// where the manifest itself goes nowhere.
+    /// Returns the image of an entry, with the manifest as it is in the lockfile. That
+    /// is enough if the manifest itself is not written anywhere.
     pub async fn image(&self, entry: &Entry) -> Result<Image, Error> {
         self.with_config(entry, entry.manifest().clone()).await
     }
 
-    /// The image of an entry, with its manifest as it was served.
+    /// Returns the image of an entry, with its manifest as it was served.
     pub async fn served_image(&self, entry: &Entry) -> Result<Image, Error> {
         let Some(pin) = entry.pin() else {
             return Err(Error::NoDigest { file: self.lockfile.file().to_owned() });
@@ -68,8 +68,8 @@ impl<'a> Locked<'a> {
         Ok(Image::new(&subject, manifest, config)?)
     }
 
-    /// The config of an entry, from the store or else from where it was locked.
-    /// Nothing in the lockfile but its digest is believed.
+    /// Returns the config of an entry, from the store or else from where it was locked.
+    /// Nothing in the lockfile is trusted except the config's digest.
     pub async fn config(&self, entry: &Entry) -> Result<ImageConfig, Error> {
         let descriptor = entry.manifest().config();
         let subject = format!("`{}`", self.lockfile.file());
@@ -85,13 +85,13 @@ impl<'a> Locked<'a> {
         Ok(ImageConfig::parse(&subject, &raw)?)
     }
 
-    /// Where a blob is in the Nix store, if it is there.
+    /// Returns the path of a blob in the Nix store, if it is there.
     fn in_store(&self, digest: &Digest) -> Option<PathBuf> {
         let path = PathBuf::from(String::from(self.store.blob_path(digest)));
         path.is_file().then_some(path)
     }
 
-    /// The layout that the image was locked from, if it was.
+    /// Returns the OCI layout that the image was locked from, if it was locked from one.
     fn layout(&self) -> Option<OciLayout> {
         match self.lockfile.location()? {
             Location::OciLayout(reference) => Some(OciLayout::new(reference.clone())),

@@ -1,5 +1,5 @@
-//! Who can hand out an image's documents and blobs: a registry, an OCI layout, or what
-//! a lockfile pins, with its blobs in the Nix store.
+//! Sources of an image's documents and blobs: a registry, an OCI layout, or a lockfile
+//! with its blobs in the Nix store.
 
 mod error;
 mod image_source;
@@ -13,17 +13,17 @@ pub use error::Error;
 pub(crate) use image_source::ImageSource;
 pub use locked::Locked;
 
-/// Where the blobs of an image come from.
+/// A source of an image's blobs.
 pub trait Blobs: Sync {
-    /// Streams a blob into `sink`, verified.
+    /// Streams a blob into `sink` and verifies it.
     fn fetch_blob(
         &self,
         descriptor: &Descriptor,
         sink: &mut dyn Sink,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// The last `count` bytes of a blob, not verified, where they can be had
-    /// without the rest.
+    /// Returns the last `count` bytes of a blob, not verified, or `None` if they can't
+    /// be read without reading the rest.
     fn end_of_blob(
         &self,
         _descriptor: &Descriptor,

@@ -1,4 +1,5 @@
-//! Adding files to a Nix store at the paths of their derivations, as any user.
+//! Adds files to a Nix store, at the paths of their fixed-output derivations. Any user
+//! may do this.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,10 +15,10 @@ use super::nar;
 use super::path::StorePath;
 use crate::oci::digest::Digest;
 
-/// What is hashed of something that is added to a store.
+/// What Nix hashes of something that is added to a store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ingestion {
-    /// A file's content.
+    /// The content of a file.
     Flat,
     /// The Nix archive of a file or directory.
     Recursive,
@@ -26,15 +27,15 @@ pub enum Ingestion {
 /// A Nix store that can be written to.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// Through its daemon.
+    /// Through its daemon, which listens on this socket.
     Daemon(PathBuf),
     /// Through the program `nix-store`.
     Command,
 }
 
 impl Store {
-    /// The store that Nix would use here: the daemon where its socket is, unless
-    /// `NIX_REMOTE` says otherwise.
+    /// Returns the store that Nix would use here: the daemon if its socket exists,
+    /// unless `NIX_REMOTE` says otherwise.
     #[must_use]
     pub fn of_environment() -> Self {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -52,7 +53,7 @@ impl Store {
         if is_socket { Self::Daemon(socket) } else { Self::Command }
     }
 
-    /// Those of `paths` that are not valid yet.
+    /// Returns those of `paths` that are not valid yet.
     pub fn missing(&self, paths: &[StorePath]) -> Result<BTreeSet<StorePath>, AddError> {
         let all: Vec<String> = paths.iter().map(ToString::to_string).collect();
         if all.is_empty() {
@@ -71,8 +72,7 @@ impl Store {
         Ok(paths.iter().filter(|path| missing.contains(&path.to_string())).cloned().collect())
     }
 
-    /// Prepares to add the blob `digest`, which is to be written to what this
-    /// returns.
+    /// Prepares to add the blob `digest`. Write its content to the returned [`IncomingBlob`].
     pub fn receive(&self, digest: &Digest) -> Result<IncomingBlob, AddError> {
         let incoming = match self {
             Self::Daemon(socket) => Ok(IncomingBlob::daemon(socket, digest)),
@@ -82,8 +82,8 @@ impl Store {
         incoming.map_err(|source| AddError::HandOver { name, source })
     }
 
-    /// Adds what is at `source` under the name that it has there, and under its
-    /// SHA-256 hash, at `path`.
+    /// Adds the file or directory at `source` under its own name, by its SHA-256 hash.
+    /// Fails if the store does not put it at `path`.
     pub fn add_path(
         &self,
         source: &Path,

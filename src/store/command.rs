@@ -1,4 +1,4 @@
-//! The program `nix-store`, where there is no daemon to speak to.
+//! Runs the program `nix-store`, for when there is no daemon.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -8,14 +8,14 @@ use crate::cleanup::{Held, Leftover};
 
 const COMMAND: &str = "nix-store";
 
-/// Those of `paths` that are not valid.
+/// Returns those of `paths` that are not valid.
 pub(super) fn invalid(paths: &[String]) -> Result<Vec<String>, AddError> {
     let arguments = ["--check-validity", "--print-invalid"];
     let output = run(Command::new(COMMAND).args(arguments).args(paths))?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// Adds what is at `path`, and returns where it is in the store.
+/// Adds the file or directory at `path`, and returns its store path.
 pub(super) fn add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
     let output = run(Command::new(COMMAND).args(arguments).arg(path))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -30,6 +30,6 @@ fn run(command: &mut Command) -> Result<Output, AddError> {
         return Ok(output);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let message = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+    let message = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
     Err(AddError::Command { message: message.trim_start_matches("error: ").to_owned() })
 }

@@ -1,6 +1,6 @@
-//! The Nix daemon's worker protocol, as far as adding files needs it (Nix
-//! `src/libstore/worker-protocol.hh`, `remote-store.cc`). Any user may add what
-//! is addressed by its content.
+//! The Nix daemon's worker protocol, as far as it is needed to add files (Nix
+//! `src/libstore/worker-protocol.hh`, `remote-store.cc`). Any user may add
+//! content-addressed files.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,9 +11,9 @@ use super::wire::{self, padding};
 
 const CLIENT_MAGIC: u64 = 0x6e69_7863;
 const DAEMON_MAGIC: u64 = 0x6478_696f;
-/// Version 1.34, of Nix 2.8: later daemons speak it too.
+/// Version 1.34, from Nix 2.8. Later daemons speak it too.
 const CLIENT_VERSION: u64 = 0x122;
-/// The oldest daemon whose `AddToStore` takes a stream: 1.25, of Nix 2.4.
+/// The oldest daemon whose `AddToStore` takes a stream: 1.25, from Nix 2.4.
 const OLDEST_MINOR: u64 = 25;
 
 const OPERATION_ADD_TO_STORE: u64 = 7;
@@ -26,19 +26,19 @@ const MESSAGE_START_ACTIVITY: u64 = 0x5354_5254;
 const MESSAGE_STOP_ACTIVITY: u64 = 0x5354_4f50;
 const MESSAGE_RESULT: u64 = 0x5253_4c54;
 
-/// How long the daemon may be silent before it knows whom it speaks to.
+/// How long the daemon may be silent during the handshake.
 const GREETING: Duration = Duration::from_secs(30);
-/// How long it may be silent after that: it may wait for a garbage collector, or hash
-/// what it was given once more.
+/// How long it may be silent after that: it may be waiting for a garbage collector, or
+/// hashing the content once more.
 const SILENCE: Duration = Duration::from_secs(600);
-/// How long it takes to say that something is to be forgotten.
+/// How long to try to tell the daemon to discard an upload.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// The longest string or list that a daemon may send, in bytes or items.
+/// The longest string or list to accept from a daemon, in bytes or items.
 const LONGEST: u64 = 16 << 20;
 /// How much of a file is sent in one frame, in bytes.
 const FRAME: usize = 64 << 10;
 
-/// A conversation with the daemon.
+/// A connection to the daemon.
 pub(super) struct Daemon {
     reader: BufReader<UnixStream>,
     writer: BufWriter<UnixStream>,
@@ -56,12 +56,12 @@ impl Daemon {
         daemon.write(CLIENT_MAGIC)?;
         daemon.writer.flush()?;
         if daemon.read()? != DAEMON_MAGIC {
-            return Err(invalid("this is no Nix daemon"));
+            return Err(invalid("this is not a Nix daemon"));
         }
         let version = daemon.read()?;
         daemon.minor = (version & 0xff).min(CLIENT_VERSION & 0xff);
         if version >> 8 != CLIENT_VERSION >> 8 || daemon.minor < OLDEST_MINOR {
-            return Err(invalid("this Nix daemon is too old; it is to be of Nix 2.4 at least"));
+            return Err(invalid("this Nix daemon is too old: it has to be Nix 2.4 or later"));
         }
         daemon.write(CLIENT_VERSION)?;
         // No CPU affinity, and no reserved space: both are obsolete.
@@ -76,7 +76,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Those of `paths` that are valid.
+    /// Returns those of `paths` that are valid.
     pub(super) fn valid_paths(&mut self, paths: &[String]) -> io::Result<Vec<String>> {
         self.ask_for_valid_paths(paths)?;
         self.wait()?;
@@ -90,14 +90,14 @@ impl Daemon {
             self.write_bytes(path.as_bytes())?;
         }
         if self.minor >= 27 {
-            // Nothing is to be substituted.
+            // Don't substitute anything.
             self.write(0)?;
         }
         Ok(())
     }
 
-    /// Adds what `content` writes, and returns its path. `method` says what is
-    /// hashed: `fixed:sha256` the file, `fixed:r:sha256` an archive of a tree.
+    /// Adds what `content` writes, and returns its store path. `method` says what is
+    /// hashed: `fixed:sha256` for a file, `fixed:r:sha256` for the archive of a tree.
     pub(super) fn add(
         &mut self,
         name: &str,
@@ -113,14 +113,16 @@ impl Daemon {
         self.end()
     }
 
-    /// Begins to add something, whose content goes through [`Daemon::frames`] and
-    /// ends by [`Daemon::end`]. Dropped before that, or killed, it is not added.
+    /// Begins to add something. Its content goes through [`Daemon::frames`], and
+    /// [`Daemon::end`] ends it. If the connection is dropped or the process killed
+    /// before that, nothing is added.
     ///
-    /// A daemon that finds the connection closed within its `nar-buffer-size` takes
-    /// what it has for all there is, and adds it (Nix `src/libstore/local-store.cc`,
-    /// `addToStoreFromDump`). So it is asked something first, and the answer is not
-    /// read before the end: Linux resets a connection that is closed with something
-    /// unread in it, and that the daemon takes for the failure it is.
+    /// If the connection closes within the daemon's `nar-buffer-size`, the daemon takes
+    /// what it has received for the whole content, and adds it (Nix
+    /// `src/libstore/local-store.cc`, `addToStoreFromDump`). To prevent that, a query
+    /// is sent first, and its answer is not read before the end: Linux resets a
+    /// connection that is closed with unread data, and the daemon treats a reset as a
+    /// failure.
     pub(super) fn begin(&mut self, name: &str, method: &str) -> io::Result<()> {
         self.ask_for_valid_paths(&[])?;
         self.write(OPERATION_ADD_TO_STORE)?;
@@ -132,22 +134,22 @@ impl Daemon {
         self.writer.flush()
     }
 
-    /// Takes the content of what is being added.
+    /// Returns a writer for the content of what is being added.
     pub(super) fn frames(&self) -> io::Result<Frames> {
         self.writer.get_ref().try_clone().map(Frames)
     }
 
-    /// Ends the content, and returns its path.
+    /// Ends the content, and returns its store path.
     pub(super) fn end(&mut self) -> io::Result<String> {
-        // An empty frame is the last.
+        // An empty frame ends the content.
         self.write(0)?;
-        // The answer to the question before.
+        // The answer to the query that `begin` sent.
         self.wait()?;
         self.read_strings()?;
         self.wait()?;
         let path = self.read_string()?;
-        // What else is known of it: deriver, hash, references, time and size of
-        // registration, trust, signatures, content address.
+        // The rest of what is known about the path: deriver, hash, references,
+        // registration time, size, trust, signatures, content address.
         self.read_bytes()?;
         self.read_bytes()?;
         self.read_strings()?;
@@ -159,7 +161,7 @@ impl Daemon {
         Ok(path)
     }
 
-    /// Reads what the daemon logs, up to where its answer begins.
+    /// Reads the daemon's log messages, up to the start of its answer.
     fn wait(&mut self) -> io::Result<()> {
         self.writer.flush()?;
         loop {
@@ -186,7 +188,7 @@ impl Daemon {
                     self.read()?;
                     self.skip_fields()?;
                 }
-                _ => return Err(invalid("the Nix daemon says something unknown")),
+                _ => return Err(invalid("the Nix daemon sent an unknown message")),
             }
         }
     }
@@ -201,7 +203,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// An error as it is told since version 1.26; before, a text and a number.
+    /// Reads an error in the format since version 1.26. Before, it was a text and a number.
     fn read_error(&mut self) -> io::Result<io::Error> {
         let message = if self.minor >= 26 {
             // type, level, name
@@ -236,9 +238,9 @@ impl Daemon {
     fn read_length(&mut self) -> io::Result<usize> {
         let length = self.read()?;
         if length > LONGEST {
-            return Err(invalid("the Nix daemon says too much"));
+            return Err(invalid("the Nix daemon sent too much data"));
         }
-        usize::try_from(length).map_err(|_| invalid("the Nix daemon says too much"))
+        usize::try_from(length).map_err(|_| invalid("the Nix daemon sent too much data"))
     }
 
     fn read_bytes(&mut self) -> io::Result<Vec<u8>> {
@@ -258,14 +260,14 @@ impl Daemon {
     }
 }
 
-/// Sends each write as a frame, with its length before it.
+/// Sends each write as a frame, preceded by its length.
 pub(super) struct Frames(UnixStream);
 
 impl Frames {
-    /// Sends what is no frame, so that the daemon fails, and discards what it has.
-    /// To one that just hangs up, it may listen as if that were the end.
+    /// Sends an invalid frame, so that the daemon fails and discards what it has
+    /// received. Just closing the connection might look like the end of the content.
     pub(super) fn spoil(&mut self) -> io::Result<()> {
-        // One that does not listen will find the connection reset.
+        // A daemon that does not read it will find the connection reset.
         self.0.set_write_timeout(Some(LAST_WORD))?;
         self.0.write_all(&u64::MAX.to_le_bytes())
     }
@@ -285,11 +287,11 @@ impl Write for Frames {
     }
 }
 
-/// What a time-out of the socket means.
+/// Explains an error that is a time-out of the socket.
 fn silence(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            io::Error::new(io::ErrorKind::TimedOut, "it said nothing for too long")
+            io::Error::new(io::ErrorKind::TimedOut, "it did not respond in time")
         }
         _ => error,
     }

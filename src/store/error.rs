@@ -9,12 +9,12 @@ use crate::error::{Diagnose, Kind};
 /// Why something can't be added to a store.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
-    /// The daemon did not answer, or refused.
+    /// The daemon can't be reached, or reported an error.
     #[error("the Nix daemon at `{}` failed", socket.display())]
     Daemon {
-        /// Its socket.
+        /// The path of its socket.
         socket: PathBuf,
-        /// What it said, or the system.
+        /// The daemon's error message, or the I/O error.
         #[source]
         source: io::Error,
     },
@@ -24,30 +24,30 @@ pub enum AddError {
     /// `nix-store` failed.
     #[error("`nix-store` failed: {message}")]
     Command {
-        /// The last line that it said.
+        /// The last line of its error output.
         message: String,
     },
-    /// The file could not be handed over.
-    #[error("failed to hand `{name}` to the Nix store")]
+    /// The file could not be passed to the store.
+    #[error("failed to pass `{name}` to the Nix store")]
     HandOver {
-        /// The file's name there.
+        /// Its name in the store.
         name: String,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },
-    /// It is somewhere else than its derivation's output would be.
-    #[error("the Nix store put it at `{actual}`, not at `{expected}`")]
+    /// The store put it at another path than the output path of its derivation.
+    #[error("the Nix store put the file at `{actual}`, not at `{expected}`")]
     Elsewhere {
-        /// Where it was to be.
+        /// The expected path.
         expected: String,
-        /// Where it is.
+        /// The actual path.
         actual: String,
     },
 }
 
 impl AddError {
-    /// Nothing, where something is at the path that it was to be at.
+    /// Returns an error unless `actual` is `path`.
     pub(super) fn unless_at(path: &StorePath, actual: String) -> Result<(), Self> {
         let expected = path.to_string();
         if actual == expected { Ok(()) } else { Err(Self::Elsewhere { expected, actual }) }
@@ -62,8 +62,8 @@ impl Diagnose for AddError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Daemon { source, .. } if hung_up(source) => Some(
-                "the daemon hung up without a word: see whether `allowed-users` in its nix.conf \
-                 lets you in"
+                "the daemon closed the connection without a message: check that `allowed-users` \
+                 in its nix.conf includes you"
                     .to_owned(),
             ),
             Self::Start(_) => Some("install Nix, or start its daemon".to_owned()),

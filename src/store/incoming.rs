@@ -1,4 +1,4 @@
-//! Blobs that go into a store while they arrive.
+//! Blobs that are added to a store while they arrive.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,13 +13,14 @@ use crate::fs::{self, TemporaryDirectory};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::stream::sink::{self, Sink};
 
-/// A blob on its way into a store, which has nothing of it before
-/// [`IncomingBlob::finish`]: only then its bytes are known to be the right ones.
+/// A blob that is being added to a store. The store keeps nothing of it before
+/// [`IncomingBlob::finish`], because only then are its bytes known to be the right
+/// ones.
 pub struct IncomingBlob(Destination);
 
 enum Destination {
     Daemon(SharedUpload),
-    /// For `nix-store`, which names it as the file is named.
+    /// A file for `nix-store`, which uses the name of the file.
     File {
         directory: TemporaryDirectory,
         named: PathBuf,
@@ -28,19 +29,19 @@ enum Destination {
     },
 }
 
-/// What the daemon is told, on whichever thread.
+/// An upload to the daemon that threads can share.
 #[derive(Clone)]
 struct SharedUpload(Arc<Mutex<Upload>>);
 
 struct Upload {
     socket: PathBuf,
     digest: Digest,
-    /// What the blob goes through, once there is something of it.
+    /// The connection that the blob goes through, once there is something to send.
     stream: Option<(Daemon, Frames)>,
 }
 
 impl Upload {
-    /// Tells the daemon of the blob.
+    /// Connects to the daemon and begins to add the blob.
     fn begin(&mut self) -> io::Result<&mut (Daemon, Frames)> {
         let mut daemon = Daemon::connect(&self.socket)?;
         let (name, algorithm) = (self.digest.hex(), self.digest.algorithm().name());
@@ -67,15 +68,15 @@ impl Upload {
         written.map_err(|source| self.failed(source))
     }
 
-    /// Makes the daemon forget what it has heard.
+    /// Makes the daemon discard what it has received.
     fn abandon(&mut self) {
         if let Some((_, mut frames)) = self.stream.take() {
-            // Where it can't be told, it is gone.
+            // If the daemon can't be told, it is gone.
             let _ = frames.spoil();
         }
     }
 
-    /// A failure at the daemon, as it is told where it happens at the end.
+    /// Wraps a failure of the daemon in the same error as a failure at the end.
     fn failed(&self, source: io::Error) -> io::Error {
         let (kind, socket) = (source.kind(), self.socket.clone());
         io::Error::new(kind, AddError::Daemon { socket, source })
@@ -120,8 +121,8 @@ impl IncomingBlob {
         Ok(Self(Destination::File { directory, named, file, algorithm }))
     }
 
-    /// Adds the blob, which is verified and to be found at `path`. Takes as long
-    /// as the store needs to hash it.
+    /// Adds the blob, which has to be verified, and checks that it is at `path`. Takes
+    /// as long as the store needs to hash it.
     pub fn finish(self, path: &StorePath) -> Result<(), AddError> {
         let actual = match self.0 {
             Destination::Daemon(upload) => {

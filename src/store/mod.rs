@@ -1,4 +1,4 @@
-//! What n2c knows of the Nix store, without Nix: its paths, and how to add to it.
+//! What n2c knows about the Nix store without asking Nix: its paths, and how to add to it.
 
 mod add;
 mod command;

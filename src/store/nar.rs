@@ -11,7 +11,7 @@ use std::path::Path;
 use super::wire::{padding, write_bytes};
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 
-/// Writes the parts of an archive, in the order in which they are called.
+/// Writes the parts of an archive, in the order of the calls.
 #[derive(Debug)]
 pub struct NarWriter<W: Write>(W);
 
@@ -23,12 +23,12 @@ impl<W: Write> NarWriter<W> {
         Ok(nar)
     }
 
-    /// What the archive is written to, for a content that is written there.
+    /// Returns the writer of the archive, to write the content of a file to it.
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.0
     }
 
-    /// What the archive was written to.
+    /// Returns the writer of the archive.
     pub fn into_inner(self) -> W {
         self.0
     }
@@ -62,7 +62,7 @@ impl<W: Write> NarWriter<W> {
 
     /// Ends a file of `size` bytes.
     pub fn file_end(&mut self, size: u64) -> io::Result<()> {
-        // Less than eight.
+        // The remainder is less than eight.
         let padding = usize::try_from(size % 8).map_or(0, padding);
         self.0.write_all(&[0; 8][..padding])?;
         self.end()
@@ -84,12 +84,13 @@ impl<W: Write> NarWriter<W> {
     }
 }
 
-/// Writes what is at `path` as an archive.
+/// Writes the file or directory at `path` as an archive.
 pub fn dump(path: &Path, writer: impl Write) -> io::Result<()> {
     node(path, &mut NarWriter::new(writer)?)
 }
 
-/// The SHA-256 hash of the archive of what is at `path`: what `nix-hash` prints.
+/// Returns the SHA-256 hash of the archive of the file or directory at `path`, as
+/// `nix-hash --type sha256` prints it.
 pub fn hash(path: &Path) -> io::Result<Digest> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     dump(path, &mut hasher)?;
@@ -114,7 +115,10 @@ fn node<W: Write>(path: &Path, nar: &mut NarWriter<W>) -> io::Result<()> {
         return nar.end();
     }
     if !metadata.is_file() {
-        return Err(io::Error::other(format!("`{}` is no file", path.display())));
+        return Err(io::Error::other(format!(
+            "`{}` is not a file, folder or link",
+            path.display()
+        )));
     }
     let size = metadata.len();
     nar.file(size, metadata.permissions().mode() & 0o100 != 0)?;

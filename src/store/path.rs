@@ -1,8 +1,8 @@
 //! Store paths of fixed-output derivations.
 //!
-//! Nix `src/libstore/path-info.cc`, `makeFixedOutputPath`: the path depends on
-//! the ingestion mode, the hash, the name and the store's directory, on nothing
-//! else. So it is known before anything is fetched.
+//! Nix `src/libstore/path-info.cc`, `makeFixedOutputPath`: the path depends only on the
+//! ingestion mode, the hash, the name and the store's directory. So it is known before
+//! anything is fetched.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::Digest;
 
-/// Why there is no such store path.
+/// Why a store path can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store's directory can't hold store paths.
+    /// The directory can't be that of a store.
     #[error("invalid store directory `{directory}`: it is not an absolute path")]
     Directory {
         /// What was given, with control characters escaped.
@@ -32,7 +32,7 @@ impl Diagnose for Error {
     }
 }
 
-/// The directory of a Nix store, which is part of what is hashed in its paths.
+/// The directory of a Nix store. It is part of what is hashed in store paths.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoreDirectory(String);
 
@@ -43,7 +43,7 @@ impl Default for StoreDirectory {
 }
 
 impl StoreDirectory {
-    /// The store in `directory`.
+    /// Returns the store in `directory`, which has to be an absolute path.
     pub fn new(directory: &str) -> Result<Self, Error> {
         if !directory.starts_with('/') || directory.contains(|c: char| c.is_control() || c == ':') {
             return Err(Error::Directory { directory: directory.escape_default().to_string() });
@@ -56,8 +56,8 @@ impl StoreDirectory {
         }
     }
 
-    /// The store that Nix would use here: `$NIX_STORE_DIR`, or `$NIX_STORE`, which
-    /// builders are told, or `/nix/store`.
+    /// Returns the store that Nix would use here: `$NIX_STORE_DIR`, or `$NIX_STORE`,
+    /// which builders get, or `/nix/store`.
     pub fn of_environment() -> Result<Self, Error> {
         let set = |name| std::env::var(name).ok().filter(|directory| !directory.is_empty());
         match set("NIX_STORE_DIR").or_else(|| set("NIX_STORE")) {
@@ -66,14 +66,14 @@ impl StoreDirectory {
         }
     }
 
-    /// The path of a flat fixed-output derivation with the hash `digest`, whose
-    /// name is the hash in hex: that of a blob, in upstream nix2container too.
+    /// Returns the path of a blob: a flat fixed-output derivation with the hash
+    /// `digest`, whose name is the hash in hex, as in upstream nix2container.
     #[must_use]
     pub fn blob_path(&self, digest: &Digest) -> StorePath {
         self.flat_path(digest.hex(), digest)
     }
 
-    /// The path of a flat fixed-output derivation: a file whose content has the
+    /// Returns the path of a flat fixed-output derivation: a file whose content has the
     /// hash `digest`.
     #[must_use]
     pub fn flat_path(&self, name: &str, digest: &Digest) -> StorePath {
@@ -82,8 +82,8 @@ impl StoreDirectory {
         self.path(&format!("output:out:sha256:{inner}"), name)
     }
 
-    /// The path of a recursive fixed-output derivation: what has the NAR hash
-    /// `digest`, in SHA-256.
+    /// Returns the path of a recursive fixed-output derivation: a file or directory
+    /// whose NAR has the SHA-256 hash `digest`.
     #[must_use]
     pub fn recursive_path(&self, name: &str, digest: &Digest) -> StorePath {
         self.path(&format!("source:sha256:{}", digest.hex()), name)
@@ -101,8 +101,8 @@ impl StoreDirectory {
     }
 }
 
-/// The same path without `//`, `.` and `..`, as Nix's `canonPath` has it: what is
-/// hashed is the text.
+/// Returns the path without `//`, `.` and `..`, as Nix's `canonPath` does: the text of
+/// the path is what is hashed.
 fn canonical(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -117,17 +117,17 @@ fn canonical(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The longest name of a derivation, in bytes: `.drv` is added to it.
+/// The longest name of a derivation, in bytes: there has to be room for `.drv`.
 const LONGEST_NAME: usize = 207;
 
-/// A name that a store path can hold, as nixpkgs' `sanitizeDerivationName` and
-/// `nix/lib.nix` make it of any text.
+/// Makes a valid store path name out of any text, as nixpkgs' `sanitizeDerivationName`
+/// and `nix/lib.nix` do.
 #[must_use]
 pub fn sanitise_name(text: &str) -> String {
     let is_good = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
     let (mut name, mut was_bad) = (String::new(), false);
     for c in text.chars() {
-        // One dash for each run of what is no good.
+        // One dash for each run of invalid characters.
         if is_good(c) {
             name.push(c);
         } else if !was_bad {
@@ -167,7 +167,7 @@ mod tests {
         StoreDirectory::new(directory).expect("a valid directory").blob_path(&digest).to_string()
     }
 
-    // The outputs of upstream's own alpine example, as its Nix code gives them.
+    // The outputs of upstream's own alpine example, as its Nix code computes them.
     #[test]
     fn blobs_are_where_upstream_has_them() {
         for (hex, hash) in [
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    // `nix-store --print-fixed-path --recursive sha256 HASH blob0` of Nix 2.8.
+    // From `nix-store --print-fixed-path --recursive sha256 HASH blob0` of Nix 2.8.
     #[test]
     fn trees_are_where_nix_has_them() {
         let digest = Digest::sha256(b"");
@@ -201,7 +201,7 @@ mod tests {
         );
     }
 
-    // As `lib.sanitizeName` of nix/lib.nix, which `tests/nix.rs` evaluates.
+    // Same as `lib.sanitizeName` in nix/lib.nix, which `tests/programs/nix.rs` evaluates.
     #[test]
     fn names_are_made_to_fit() {
         for (text, expected) in [
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(sanitise_name(&"x".repeat(300)).len(), 207);
     }
 
-    // NIX_STORE_DIR=… nix-instantiate --eval -E builtins.storeDir, of Nix 2.8.
+    // From `NIX_STORE_DIR=… nix-instantiate --eval -E builtins.storeDir` of Nix 2.8.
     #[test]
     fn a_store_has_one_spelling() {
         for directory in ["/a/b", "//a//b//", "/a/./b/.", "/a/c/../b", "/../a/b"] {

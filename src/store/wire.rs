@@ -1,9 +1,9 @@
-//! How Nix writes strings, in archives and to its daemon: the length as a number
-//! of 64 bits, the bytes, and zeros up to a multiple of eight.
+//! How Nix writes strings, in archives and to its daemon: the length as a 64-bit
+//! number, the bytes, and zeros up to a multiple of eight.
 
 use std::io::{self, Write};
 
-/// How many zeros stand behind so many bytes.
+/// Returns how many zeros follow a string of `length` bytes.
 pub(super) const fn padding(length: usize) -> usize {
     length.next_multiple_of(8) - length
 }

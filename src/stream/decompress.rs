@@ -1,8 +1,8 @@
-//! Layers without their compression, while they arrive.
+//! Decompresses layers while they arrive.
 //!
-//! Which compression it is, the first bytes say, not the media type (protocol
-//! rule 62, containers/image `pkg/compression`). The digest of what comes out
-//! is the layer's diff ID.
+//! The first bytes say which compression it is, not the media type (protocol rule 62,
+//! containers/image `pkg/compression`). The digest of the output is the layer's diff
+//! ID.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,22 +17,22 @@ use crate::stream::sink::Sink;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// A zstd stream may begin with a frame to be skipped, `0x184D2A5?`.
+/// A zstd stream may begin with a skippable frame, `0x184D2A5?`.
 const ZSTD_SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
-/// What other tools take and no specification allows: xz, bzip2.
+/// Compressions that other tools accept but no specification allows: xz, bzip2.
 const OTHER_MAGIC: [(&[u8], &str); 2] = [(&[0xfd, b'7', b'z', b'X'], "xz"), (b"BZh", "bzip2")];
-/// How many bytes are needed to know.
+/// How many bytes are needed to recognise the compression.
 const MAGIC_LENGTH: usize = 4;
-/// Takes a layer as it is served, and gives its uncompressed bytes to `S`.
+/// Takes a layer as served, and writes its uncompressed bytes to `S`.
 pub struct Decompressor<S: Sink> {
     output: Shared<S>,
     decoder: Decoder<S>,
-    /// What the decoder said. Bytes still arrive then: whether they are the
-    /// ones that were asked for is known only at their end, and matters more.
+    /// The error from the decoder. Bytes are still accepted after it: whether they are
+    /// the right ones is known only at the end, and matters more.
     failure: Option<io::Error>,
 }
 
-/// What arrives, by its compression.
+/// The decoder for each compression.
 enum Decoder<S: Sink> {
     Unknown(Vec<u8>),
     Plain(Shared<S>),
@@ -40,28 +40,28 @@ enum Decoder<S: Sink> {
     Zstd(Box<ZstdWriter<Shared<S>, ZstdDecoder<'static>>>),
 }
 
-/// Hashes and counts on the way.
+/// Hashes and counts the bytes on their way to the sink.
 struct Measured<S> {
     sink: S,
     hasher: HashThread,
     size: u64,
-    /// Whether the sink took no more.
+    /// Whether the sink refused more bytes.
     is_full: bool,
 }
 
-/// Why a layer was not decompressed.
+/// Why a layer could not be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not what its compression says.
+    /// The compressed data is invalid.
     #[error("failed to decompress")]
     Decode(#[source] io::Error),
-    /// What comes out could not be written.
+    /// The uncompressed data could not be written.
     #[error(transparent)]
     Write(io::Error),
 }
 
-/// A decoder does not give back what it writes to while it is in the middle of
-/// something, so it is shared with it.
+/// The output, which is shared with the decoder because a decoder does not return its
+/// writer in the middle of a stream.
 struct Shared<S>(Arc<Mutex<Measured<S>>>);
 
 impl<S> Clone for Shared<S> {
@@ -95,16 +95,16 @@ impl<S: Sink> Write for Shared<S> {
 /// A layer that has been decompressed.
 #[derive(Debug)]
 pub struct Decompressed<S> {
-    /// Where its bytes went.
+    /// The sink that its bytes went to.
     pub sink: S,
-    /// Their digest: the diff ID, if the layer is the right one.
+    /// The digest of its bytes: the diff ID, if the layer is the right one.
     pub diff_id: Digest,
-    /// How many they are.
+    /// Its uncompressed size in bytes.
     pub size: u64,
 }
 
 impl<S: Sink> Decompressor<S> {
-    /// Nothing has arrived yet. The diff ID is computed with `algorithm`.
+    /// Creates a decompressor. The diff ID is computed with `algorithm`.
     pub fn new(sink: S, algorithm: Algorithm) -> Self {
         let hasher = HashThread::new(Hasher::new(algorithm));
         let measured = Measured { sink, hasher, size: 0, is_full: false };
@@ -112,13 +112,12 @@ impl<S: Sink> Decompressor<S> {
         Self { output, decoder: Decoder::Unknown(Vec::new()), failure: None }
     }
 
-    /// The end of the layer. An error where its compression says that there
-    /// should be more.
+    /// Ends the layer. Returns an error if the compressed data is incomplete.
     pub fn finish(mut self) -> Result<Decompressed<S>, Error> {
         if let Some(failure) = self.failure.take() {
             return Err(Error::Decode(failure));
         }
-        // The decoder may still have something to write, and the disk be full.
+        // The decoder may still have something to write, and the disk may be full.
         self.end().map_err(|error| {
             if self.output.lock().is_full { Error::Write(error) } else { Error::Decode(error) }
         })?;
@@ -143,11 +142,11 @@ impl<S: Sink> Decompressor<S> {
         }
     }
 
-    /// Decides by how the layer starts, and passes that on.
+    /// Chooses the decoder by the first bytes, and passes them on.
     fn begin(&mut self, start: &[u8]) -> io::Result<()> {
         let other = OTHER_MAGIC.iter().find(|(magic, _)| start.starts_with(magic));
         if let Some((_, name)) = other {
-            return Err(io::Error::other(format!("it is {name}, which is no layer's compression")));
+            return Err(io::Error::other(format!("layers can't be compressed with {name}")));
         }
         let output = self.output.clone();
         let is_skippable = start.first().is_some_and(|byte| byte & 0xf0 == 0x50)
@@ -155,8 +154,8 @@ impl<S: Sink> Decompressor<S> {
         self.decoder = if start.starts_with(GZIP_MAGIC) {
             Decoder::Gzip(Box::new(MultiGzDecoder::new(output)))
         } else if start.starts_with(ZSTD_MAGIC) || is_skippable {
-            // Its window is at most 128 MiB, zstd's own limit; only the highest
-            // levels of compression ask for more than 8.
+            // The window is at most 128 MiB, zstd's own limit. Only the highest
+            // compression levels need more than 8 MiB.
             Decoder::Zstd(Box::new(ZstdWriter::new(output, ZstdDecoder::new()?)))
         } else {
             Decoder::Plain(output)
@@ -209,7 +208,7 @@ impl<S: Sink> Write for Decompressor<S> {
 
 impl<S: Sink> Sink for Decompressor<S> {
     fn restart(&mut self) -> io::Result<()> {
-        // Dropped first: it may still have something to write.
+        // Drop the old decoder first, because it may still write something.
         self.decoder = Decoder::Unknown(Vec::new());
         self.failure = None;
         let mut measured = self.output.lock();
@@ -225,7 +224,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    /// Keeps all.
+    /// Keeps everything.
     #[derive(Debug, Default)]
     struct Memory(Vec<u8>);
 
@@ -256,7 +255,7 @@ mod tests {
         zstd::encode_all(bytes, 3).expect("memory")
     }
 
-    /// Feeds `bytes` in pieces, after some that turn out to be wrong.
+    /// Feeds `bytes` in pieces, after some that were discarded by a restart.
     fn decompress(bytes: &[u8], piece: usize) -> Result<Decompressed<Memory>, Error> {
         let mut layer = Decompressor::new(Memory::default(), Algorithm::Sha256);
         layer.write_all(&bytes[..bytes.len() / 2]).expect("memory");
@@ -307,7 +306,7 @@ mod tests {
         }
     }
 
-    /// Takes so many bytes, and then no more.
+    /// Takes this many bytes, and then no more.
     struct Full(usize);
 
     impl Write for Full {
@@ -327,7 +326,7 @@ mod tests {
         }
     }
 
-    // What a decoder still holds, it writes at the end.
+    // A decoder writes what it still holds at the end.
     #[test]
     fn a_full_disk_is_no_broken_layer() {
         let text: Vec<u8> = (0..40_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();

@@ -1,4 +1,4 @@
-//! Hashing beside what produces the bytes, on a thread of its own.
+//! Hashes bytes on a separate thread, while they are produced.
 
 use std::panic;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -8,30 +8,30 @@ use bytes::{Bytes, BytesMut};
 
 use crate::oci::digest::Hasher;
 
-/// How many pieces wait at most.
+/// How many pieces may wait at once.
 const WAITING: usize = 4;
-/// How many bytes are gathered into a piece: what is handed over byte by byte
-/// would cost more than it saves.
+/// How many bytes are collected into a piece. Passing them on byte by byte would cost
+/// more than it saves.
 const PIECE: usize = 128 << 10;
 
-/// A hash that is computed while its bytes go elsewhere too. Dropped, it is
-/// forgotten.
+/// A hash that is computed while its bytes also go elsewhere. If it is dropped, the
+/// hash is discarded.
 #[derive(Debug)]
 pub struct HashThread {
     before: Hasher,
     gathered: BytesMut,
-    /// There is no thread before there are bytes for it.
+    /// The thread, which is started when there are bytes for it.
     running: Option<(SyncSender<Bytes>, JoinHandle<Hasher>)>,
 }
 
 impl HashThread {
-    /// Goes on with `before`.
+    /// Continues the hash `before`.
     #[must_use]
     pub fn new(before: Hasher) -> Self {
         Self { before, gathered: BytesMut::new(), running: None }
     }
 
-    /// Forgets all that was added.
+    /// Discards everything that was added.
     pub fn restart(&mut self) {
         self.gathered.clear();
         self.running = None;
@@ -51,7 +51,7 @@ impl HashThread {
         self.send(bytes);
     }
 
-    /// Waits until all is hashed.
+    /// Waits until everything is hashed.
     #[must_use]
     pub fn finish(mut self) -> Hasher {
         self.hand_over();
@@ -72,7 +72,7 @@ impl HashThread {
 
     fn send(&mut self, bytes: Bytes) {
         let (pieces, _) = self.running.get_or_insert_with(|| start(self.before.clone()));
-        // The thread takes all; where it panicked, the end says so.
+        // The thread takes everything; if it panicked, `finish` panics too.
         let _ = pieces.send(bytes);
     }
 }

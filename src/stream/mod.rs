@@ -1,6 +1,7 @@
-//! Bytes on their way: where they go, what hashes and decompresses them.
+//! Streams of bytes: where they go, and what hashes and decompresses them.
 
 pub mod decompress;
 pub mod hash_thread;
+pub mod readable;
 pub mod sink;
 pub mod tar;

@@ -1,4 +1,4 @@
-//! Where a blob goes while it arrives.
+//! Destinations for a blob while it arrives.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
@@ -11,24 +11,24 @@ use crate::fs::{self, OutputFile};
 use crate::oci::digest::{self, Digest, Hasher};
 use crate::stream::hash_thread::HashThread;
 
-/// How much of a file is copied at once, in bytes.
+/// How many bytes of a file to copy at once.
 const PIECE: usize = 64 << 10;
-/// How much is written before the disk is asked to take it, in bytes.
+/// How many bytes to write before the disk is asked to store them.
 const DIRTY: usize = 32 << 20;
 
-/// Takes a blob piece by piece, and can begin anew: a piece that broke off or
-/// was wrong is sent again.
+/// Takes a blob piece by piece, and can start over if the blob has to be sent again
+/// because the transfer broke off or was wrong.
 pub trait Sink: Write + Send {
-    /// Forgets all that was written.
+    /// Discards everything that was written.
     fn restart(&mut self) -> io::Result<()>;
 
-    /// The file behind it, if it holds the blob and nothing else.
+    /// Returns the underlying file, if it contains the blob and nothing else.
     fn whole_file(&mut self) -> Option<&mut File> {
         None
     }
 
-    /// Something for another thread to write to, at the place where this stands.
-    /// Flushed, it is done with. This must not be written to meanwhile.
+    /// Returns a writer for another thread, starting at the current position. Flush it
+    /// when done, and don't write to the sink meanwhile.
     fn writer(&mut self) -> io::Result<Option<Box<dyn Write + Send>>> {
         Ok(None)
     }
@@ -37,8 +37,8 @@ pub trait Sink: Write + Send {
 impl Sink for File {
     fn restart(&mut self) -> io::Result<()> {
         self.seek(SeekFrom::Start(0))?;
-        // ext4 sends a file that was ever truncated to the disk when it is closed,
-        // also where there was nothing in it.
+        // ext4 writes a file to the disk on close if it was ever truncated, even if it
+        // was empty.
         if self.metadata()?.len() > 0 { self.set_len(0) } else { Ok(()) }
     }
 
@@ -51,7 +51,7 @@ impl Sink for File {
     }
 }
 
-/// Writes to a file from another thread. Failures say which file it is.
+/// Writes to a file from another thread. Errors say which file it is.
 pub(crate) struct Located<W, F> {
     pub(crate) inner: W,
     pub(crate) failure: F,
@@ -67,11 +67,11 @@ impl<W: Write, F: Fn(io::Error) -> io::Error> Write for Located<W, F> {
     }
 }
 
-/// A file that goes to the disk while more is written, so that there is less to
+/// A file that is synced to the disk while more is written, so that there is less to
 /// wait for at the end.
 struct SyncedFile {
     file: File,
-    /// How many bytes were written since it was last sent there.
+    /// How many bytes were written since the last sync began.
     dirty: usize,
     sync: Option<JoinHandle<io::Result<()>>>,
 }
@@ -89,11 +89,11 @@ impl Write for SyncedFile {
         Ok(count)
     }
 
-    /// The system tells of a failure once, to whoever asks first: it must not get
-    /// lost.
+    /// Waits for the sync. The system reports a write error only once, to whoever asks
+    /// first, so it must not get lost.
     fn flush(&mut self) -> io::Result<()> {
         let Some(sync) = self.sync.take() else { return Ok(()) };
-        sync.join().map_err(|_| io::Error::other("writing to the disk panicked"))?
+        sync.join().map_err(|_| io::Error::other("the thread that writes to the disk panicked"))?
     }
 }
 
@@ -128,26 +128,26 @@ impl Sink for OutputFile {
     }
 }
 
-/// A part of a file, from one position on. Several may be written at once.
+/// A part of a file that begins at some position. Several parts may be written at once.
 #[derive(Debug)]
 pub struct Region<'a> {
     file: &'a File,
-    /// Where the file will be, for messages.
+    /// The path that the file will have, for messages.
     path: &'a Path,
     start: u64,
     length: u64,
-    /// Where something else begins.
+    /// How many bytes fit before something else begins.
     limit: Option<u64>,
 }
 
 impl<'a> Region<'a> {
-    /// The part of `file`, which will be at `path`, that begins at `start`.
+    /// The part of `file` that begins at `start`. The file will be at `path`.
     #[must_use]
     pub const fn new(file: &'a File, path: &'a Path, start: u64) -> Self {
         Self { file, path, start, length: 0, limit: None }
     }
 
-    /// A part of `limit` bytes, and no more.
+    /// Like [`Region::new`], but for at most `limit` bytes.
     #[must_use]
     pub const fn bounded(file: &'a File, path: &'a Path, start: u64, limit: u64) -> Self {
         Self { file, path, start, length: 0, limit: Some(limit) }
@@ -180,18 +180,18 @@ impl Sink for Region<'_> {
     }
 }
 
-/// Hashes, and keeps nothing: a blob as a part of something larger.
+/// Hashes a blob as a part of something larger, and keeps nothing.
 #[derive(Debug)]
 pub struct HashSink(HashThread);
 
 impl HashSink {
-    /// Goes on with the hash of what stands before the blob.
+    /// Continues the hash of what comes before the blob.
     #[must_use]
     pub fn new(before: Hasher) -> Self {
         Self(HashThread::new(before))
     }
 
-    /// The hash of what stands before, and of the blob.
+    /// Returns the hash of what comes before the blob and of the blob.
     #[must_use]
     pub fn into_hasher(self) -> Hasher {
         self.0.finish()
@@ -216,7 +216,7 @@ impl Sink for HashSink {
     }
 }
 
-/// Counts, and keeps nothing.
+/// Discards everything.
 #[derive(Debug, Default)]
 pub struct NullSink;
 
@@ -236,22 +236,22 @@ impl Sink for NullSink {
     }
 }
 
-/// Why a blob on disk was not copied.
+/// Why a blob on disk could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// It can't be read.
+    /// The blob can't be read.
     #[error(transparent)]
     Read(fs::Error),
-    /// It can't be written where it is to go.
+    /// The copy can't be written.
     #[error("failed to write a copy of `{}`", path.display())]
     Write {
-        /// What was copied.
+        /// The path of the blob.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },
-    /// It has another digest or size.
+    /// The blob has another digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
 }
@@ -266,7 +266,7 @@ impl Diagnose for CopyError {
     }
 }
 
-/// Copies a blob of any size from a file into `sink`, verified.
+/// Copies a blob of any size from a file into `sink`, and verifies it.
 pub fn copy_blob(
     path: &Path,
     digest: &Digest,

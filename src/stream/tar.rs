@@ -3,7 +3,7 @@
 //!
 //! The format is chosen for each entry: USTAR if everything fits, else PAX, else GNU.
 
-/// Headers and contents fill whole blocks of so many bytes.
+/// The block size in bytes. Headers and contents are padded to whole blocks.
 const BLOCK: usize = 512;
 /// The end of an archive: two empty blocks. Go adds nothing to fill a record of tape.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
@@ -171,7 +171,7 @@ impl<'a> Header<'a> {
 #[must_use]
 pub const fn padding(size: u64) -> usize {
     let block = BLOCK as u64;
-    // Less than a block.
+    // The result is less than a block.
     #[allow(clippy::cast_possible_truncation)]
     let padding = ((block - size % block) % block) as usize;
     padding

@@ -1,5 +1,5 @@
-//! What changed between two lockfiles, as data: for people, for programs, and for
-//! the body of a pull request.
+//! What changed between two lockfiles, as data: for people, for programs, and for the
+//! text of a pull request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,20 +19,20 @@ const KEYED: [&str; 4] = ["Env", "Labels", "ExposedPorts", "Volumes"];
 const VERSION: &str = "org.opencontainers.image.version";
 const REVISION: &str = "org.opencontainers.image.revision";
 const SOURCE: &str = "org.opencontainers.image.source";
-/// Hosts that show `SOURCE/compare/OLD...NEW`.
+/// Hosts that have a page `SOURCE/compare/OLD...NEW`.
 const COMPARING_HOSTS: [&str; 3] = ["github.com", "gitlab.com", "codeberg.org"];
 
-/// Something before and after; `None` where there was or is nothing.
+/// A value before and after. `None` means that there was or is none.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Change<T> {
-    /// What it was.
+    /// The old value.
     pub old: Option<T>,
-    /// What it is.
+    /// The new value.
     pub new: Option<T>,
 }
 
 impl<T: PartialEq> Change<T> {
-    /// The change from one to the other, if there is one.
+    /// Returns the change from `old` to `new`, if they differ.
     fn between(old: Option<T>, new: Option<T>) -> Option<Self> {
         (old != new).then_some(Self { old, new })
     }
@@ -41,60 +41,60 @@ impl<T: PartialEq> Change<T> {
 /// What changed between two lockfiles.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
-    /// The references, where they differ.
+    /// The references, if they differ.
     pub reference: Option<Change<String>>,
-    /// Platforms that the new one alone has.
+    /// Platforms that only the new lockfile has.
     pub gained: Vec<Platform>,
-    /// Platforms that the old one alone had.
+    /// Platforms that only the old lockfile has.
     pub lost: Vec<Platform>,
-    /// The platforms that both have, those without a change left out.
+    /// The platforms that both have and whose images changed.
     pub platforms: Vec<PlatformDifference>,
 }
 
-/// What changed of one platform's image.
+/// What changed in the image of one platform.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlatformDifference {
-    /// The platform; unknown of plain manifests.
+    /// The platform, if known: plain manifests don't have one.
     pub platform: Option<Platform>,
     /// The digest of the manifest.
     pub manifest: Option<Change<Digest>>,
     /// The digest of the config.
     pub config_digest: Option<Change<Digest>>,
-    /// The version that labels or annotations tell.
+    /// The version in the labels or annotations.
     pub version: Option<Change<String>>,
-    /// The revision of its source.
+    /// The source revision.
     pub revision: Option<Change<String>>,
-    /// A page that shows what changed in the source.
+    /// The URL of a page that shows what changed in the source.
     pub compare: Option<String>,
-    /// When it was made.
+    /// When the image was created.
     pub created: Option<Change<String>>,
-    /// Its layers.
+    /// The layers.
     pub layers: LayersDifference,
     /// Environment variables, by name.
     pub env: BTreeMap<String, Change<String>>,
     /// Labels, by key.
     pub labels: BTreeMap<String, Change<String>>,
-    /// Ports that are exposed.
+    /// Exposed ports.
     pub exposed_ports: SetDifference,
     /// Volumes.
     pub volumes: SetDifference,
-    /// All else of how it is run: `Entrypoint`, `Cmd`, `User` and so on.
+    /// Everything else in the run configuration: `Entrypoint`, `Cmd`, `User` and so on.
     pub config: BTreeMap<String, Change<Value>>,
 }
 
-/// What changed of an image's layers.
+/// What changed in the layers of an image.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LayersDifference {
-    /// How many are the same.
+    /// How many layers are the same.
     pub kept: usize,
-    /// The new ones, base first, each once.
+    /// The new layers, base first, each once.
     pub added: Vec<Blob>,
-    /// Those that are gone.
+    /// The layers that are gone, each once.
     pub removed: Vec<Blob>,
-    /// How many bytes of layers are to be downloaded.
+    /// How many bytes of layers have to be downloaded.
     pub download: u64,
-    /// Whether those that are in both come in another order, or more often.
+    /// Whether the layers in both are in a different order or are repeated differently.
     pub reordered: bool,
 }
 
@@ -103,25 +103,25 @@ pub struct LayersDifference {
 pub struct Blob {
     /// Its digest.
     pub digest: Digest,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
 }
 
-/// What came and went.
+/// What was added and removed.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct SetDifference {
-    /// What came.
+    /// What was added.
     pub added: BTreeSet<String>,
-    /// What went.
+    /// What was removed.
     pub removed: BTreeSet<String>,
 }
 
 impl Difference {
-    /// What changed from `old` to `new`.
+    /// Returns what changed from `old` to `new`.
     #[must_use]
     pub fn between(old: &Lockfile, new: &Lockfile) -> Self {
         let reference = |lockfile: &Lockfile| lockfile.location().map(Location::to_string);
-        // Where one side is a plain manifest, its platform is taken to be the other's.
+        // If one side is a plain manifest, it is assumed to be for the platform of the other.
         let is_plain = |lockfile: &Lockfile| lockfile.platforms().is_empty();
         let knows = !(is_plain(old) || is_plain(new)) || old.entries().len() != new.entries().len();
         let (old_entries, new_entries) = (by_platform(old, knows), by_platform(new, knows));
@@ -156,7 +156,8 @@ impl Difference {
     }
 }
 
-/// Entries by their platforms, which a plain manifest does not know.
+/// Returns the entries by platform. Unless `knows` is set, the platform is `None`,
+/// because a plain manifest doesn't have one.
 fn by_platform(lockfile: &Lockfile, knows: bool) -> BTreeMap<Option<Platform>, &Entry> {
     let platform = |entry: &Entry| entry.pin().filter(|_| knows).map(|pin| pin.platform.clone());
     lockfile.entries().iter().map(|entry| (platform(entry), entry)).collect()
@@ -249,7 +250,7 @@ impl SetDifference {
     }
 }
 
-/// What differs between two maps, by key.
+/// Returns the differences between two maps, by key.
 fn changes<T: Clone + PartialEq>(
     old: &BTreeMap<String, T>,
     new: &BTreeMap<String, T>,
@@ -268,7 +269,7 @@ fn run_config(entry: &Entry) -> Map<String, Value> {
     config.cloned().unwrap_or_default()
 }
 
-/// `Env` by name.
+/// Returns the variables in `Env`, by name.
 fn variables(config: &Map<String, Value>) -> BTreeMap<String, String> {
     let lines = config.get("Env").and_then(Value::as_array).into_iter().flatten();
     lines
@@ -284,13 +285,13 @@ fn labels(entry: &Entry) -> BTreeMap<String, String> {
     labels.filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect()
 }
 
-/// What a label says, or else an annotation of the manifest.
+/// Returns the value of a label, or else of the manifest's annotation.
 fn label(entry: &Entry, key: &str) -> Option<String> {
     let annotations = entry.manifest().object().get("annotations").and_then(Value::as_object);
     labels(entry).remove(key).or_else(|| text(annotations?.get(key)?))
 }
 
-/// What is left of the config: one value for each key, nothing for `null`.
+/// Returns the rest of the config: all keys that are not in `KEYED`, without `null` values.
 fn others(config: Map<String, Value>) -> BTreeMap<String, Value> {
     let is_other =
         |(key, value): &(String, Value)| !KEYED.contains(&key.as_str()) && !value.is_null();
@@ -305,8 +306,8 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// The page that compares two revisions, where the source's host has one. What a
-/// label says is not believed further than that.
+/// Returns the page that compares two revisions, if the source is on a host that has
+/// one. Labels are not trusted beyond that.
 fn compare_page(old: &str, new: &str, revision: &Change<String>) -> Option<String> {
     let is_revision = |text: &&String| {
         (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())

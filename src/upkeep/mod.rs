@@ -1,4 +1,4 @@
-//! Lockfiles over time: brought up to date, verified, and compared.
+//! Maintains lockfiles: updates, verifies and compares them.
 
 pub mod difference;
 pub mod tag_version;

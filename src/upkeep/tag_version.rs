@@ -1,20 +1,21 @@
-//! Tags that are versions, and the newest that one may move to.
+//! Tags that are versions, and the newest version that a tag may move to.
 //!
-//! Such a tag is `[v]NUMBER[.NUMBER…][-PRE-RELEASE][SUFFIX]`. The suffix says which
-//! kind of image it is (`-slim`, `-alpine3.19`), so it stays; how many numbers
-//! there are does not matter: `3.19` may become `3.19.4`, and that `3.20`.
+//! Such a tag has the form `[v]NUMBER[.NUMBER…][-PRE-RELEASE][SUFFIX]`. The suffix says
+//! which kind of image it is (`-slim`, `-alpine3.19`), so it stays the same. The number
+//! of parts may change, though not from several to one: `3.19` may become `3.19.4`,
+//! which may become `3.20`.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// From this number on, the first one is a year (`2024.1`) or a build.
+/// From this value on, the first number is a year (`2024.1`) or a build number.
 const YEAR_LIKE: u64 = 1000;
-/// From this number on, any is a day (`20240329`) or a build.
+/// From this value on, any number is a date (`20240329`) or a build number.
 const DATE_LIKE: u64 = 10_000;
-/// What a pre-release is called, longest first where one begins another.
+/// The names of pre-releases. If one is a prefix of another, the longer one comes first.
 const PRE_RELEASES: [&str; 8] = ["alpha", "beta", "dev", "pre", "rc", "a", "b", "m"];
-/// Those that need a number: `-dev` alone is a kind of image.
+/// The names that need a number: `-dev` alone is a kind of image.
 const NUMBERED: [&str; 5] = ["dev", "pre", "a", "b", "m"];
 
 /// How far a tag may move.
@@ -24,7 +25,7 @@ pub enum Bump {
     Patch,
     /// The first number stays: `3.19` to `3.20`.
     Minor,
-    /// To whatever is newest.
+    /// No number stays: to the newest version.
     Major,
 }
 
@@ -44,12 +45,12 @@ pub struct TagVersion {
     tag: String,
     prefix: String,
     numbers: Vec<u64>,
-    /// What it comes before: its name and number, in lower case.
+    /// The name of the pre-release, in lower case, and its number.
     pre_release: Option<(String, u64)>,
     suffix: String,
 }
 
-/// The tag is no version.
+/// The error for a tag that is not a version.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoVersion;
 
@@ -90,7 +91,7 @@ impl fmt::Display for TagVersion {
     }
 }
 
-/// `-rc.1-slim` → `rc`, 1 and `-slim`.
+/// Splits off a pre-release: `-rc.1-slim` → `rc`, 1 and `-slim`.
 fn pre_release(text: &str) -> Option<(String, u64, &str)> {
     let named = text.strip_prefix(['-', '_', '.']).unwrap_or(text);
     let is_apart = named.len() < text.len();
@@ -112,15 +113,15 @@ fn pre_release(text: &str) -> Option<(String, u64, &str)> {
 }
 
 impl TagVersion {
-    /// The newest of `tags` that this one may move to, if there is a newer one.
-    /// A pre-release is one only if `pre_releases` are wanted.
+    /// Returns the newest of `tags` that this one may move to, if there is a newer one.
+    /// Pre-releases are considered only if `pre_releases` is set.
     #[must_use]
     pub fn newest(&self, tags: &[String], bump: Bump, pre_releases: bool) -> Option<Self> {
         tags.iter()
             .filter_map(|tag| tag.parse::<Self>().ok())
             .filter(|other| self.may_become(other, bump, pre_releases))
             .filter(|other| self.order(other) == Ordering::Less)
-            // Of two spellings of one version, the one most like this.
+            // If a version has two spellings, take the one most like this tag.
             .max_by(|a, b| {
                 let unlike = |other: &Self| other.numbers.len().abs_diff(self.numbers.len());
                 a.order(b).then(unlike(b).cmp(&unlike(a)))
@@ -140,7 +141,8 @@ impl TagVersion {
             && (is_version(other) || !is_version(self))
     }
 
-    /// By the numbers, missing ones zero; a pre-release comes before its release.
+    /// Compares by the numbers, with missing ones as zero. A pre-release comes before
+    /// its release.
     fn order(&self, other: &Self) -> Ordering {
         let length = self.numbers.len().max(other.numbers.len());
         let padded = |version: &Self| {

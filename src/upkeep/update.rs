@@ -1,9 +1,8 @@
-//! Lockfiles brought up to date: what each tag leads to now, and what of that is
-//! new.
+//! Updates lockfiles: finds out what each tag points to now, and what is new about it.
 //!
-//! A tag is asked for by HEAD, which no registry counts as a pull, and once for
-//! all lockfiles that lock it. Only where its digest moved is anything fetched,
-//! and of images only those whose own manifest changed.
+//! A tag is looked up with HEAD, which no registry counts as a pull, and only once for
+//! all lockfiles that lock it. Anything else is fetched only if the tag's digest
+//! changed, and then only the images whose own manifest changed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,36 +24,36 @@ use crate::source::{self, Locked};
 use crate::store::StoreDirectory;
 use crate::upkeep::tag_version::{Bump, TagVersion};
 
-/// How many references are looked at at once, whatever their hosts are.
+/// How many references to look up at once, whatever their hosts are.
 const CONCURRENCY: usize = 64;
 
-/// Why a lockfile could not be brought up to date.
+/// Why a lockfile could not be updated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The registry does not tell where its tag leads, or lists no tags.
+    /// The registry does not say what the tag points to, or does not list its tags.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// A config that it pins can't be had.
+    /// A config that the lockfile pins is not available.
     #[error(transparent)]
     Source(#[from] source::Error),
-    /// What the tag leads to is no image for one of its platforms.
+    /// The tag does not point to an image for one of the lockfile's platforms.
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
-    /// A config that it pins is not one of its image.
+    /// A config that the lockfile pins does not belong to its image.
     #[error(transparent)]
     Image(#[from] image::Error),
-    /// Platforms that it locks are no longer there.
+    /// Platforms that the lockfile locks are no longer there.
     #[error("`{reference}` no longer has {}", platform::list(lost))]
     Lost {
-        /// What was looked at.
+        /// The reference that was looked up.
         reference: String,
-        /// The platforms.
+        /// The platforms that are missing.
         lost: Vec<Platform>,
     },
-    /// One of several lockfiles of the same image: it failed for all.
+    /// The update failed for all lockfiles of the same image, of which this is one.
     #[error(transparent)]
     Shared(Arc<Self>),
-    /// It does not say what it locks.
+    /// The lockfile does not say what it locks.
     #[error("it does not say which image it locks")]
     Nameless,
 }
@@ -79,70 +78,72 @@ impl Diagnose for Error {
             Self::Source(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Shared(error) => error.hint(),
-            Self::Lost { .. } => Some(
-                "wait for the image to be complete, or pass `--platforms-lost=drop`".to_owned(),
-            ),
-            Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
+            Self::Lost { .. } => {
+                Some("wait until the image is complete, or pass `--platforms-lost=drop`".to_owned())
+            }
+            Self::Nameless => Some("recreate it with `n2c lock`".to_owned()),
         }
     }
 }
 
-/// What became of a lockfile.
+/// The result for one lockfile.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is what its reference leads to.
+    /// It matches what its reference points to.
     Fresh,
-    /// Its reference has no tag, so nothing can move.
+    /// Its reference has no tag, so nothing can change.
     Pinned,
-    /// The index moved, and the images of all its platforms are the same.
+    /// The index changed, but the images of all its platforms are the same. Contains
+    /// the new lockfile.
     IndexMoved(Box<Lockfile>),
-    /// Something in it changed.
+    /// Something in it changed. Contains the new lockfile.
     Stale(Box<Lockfile>),
-    /// There is no telling.
+    /// It could not be checked.
     Failed(Box<Error>),
 }
 
-/// What is done about platforms that are no longer there.
+/// What to do about platforms that are no longer there.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum PlatformsLost {
-    /// The lockfile stays as it is, and that is an error.
+    /// Leave the lockfile as it is, and return an error.
     #[default]
     Fail,
-    /// The lockfile loses them too.
+    /// Remove them from the lockfile too.
     Drop,
 }
 
-/// To which tag a lockfile may move.
+/// Which tags a lockfile may move to.
 #[derive(Clone, Copy, Debug)]
 pub struct TagPolicy {
-    /// How far.
+    /// How far it may move.
     pub bump: Bump,
-    /// Whether to versions that are not released yet.
+    /// Whether it may move to pre-releases.
     pub pre_releases: bool,
 }
 
-/// Brings lockfiles up to date.
+/// Updates lockfiles.
 pub struct Updater<'a> {
     client: &'a Client,
     observer: &'a dyn Observer,
-    /// How many requests go to one host at once.
+    /// How many references of one host are looked up at once.
     jobs: usize,
-    /// Whether tags move too.
+    /// Which tags lockfiles may move to. If it is `None`, they keep their tags.
     pub tags: Option<TagPolicy>,
-    /// What is done about platforms that are no longer there.
+    /// What to do about platforms that are no longer there.
     pub platforms_lost: PlatformsLost,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl<'a> Updater<'a> {
-    /// At most `jobs` references of one registry are looked at at once.
+    /// Creates an updater that looks up at most `jobs` references of one registry at once.
     #[must_use]
     pub fn new(client: &'a Client, observer: &'a dyn Observer, jobs: usize) -> Self {
         let (tags, platforms_lost, hosts) = (None, PlatformsLost::default(), Mutex::default());
         Self { client, observer, jobs, tags, platforms_lost, hosts }
     }
 
-    /// What each lockfile is now, by what its tag leads to. In their order.
+    /// Updates each lockfile to what its tag points to now. Returns the outcomes in the
+    /// order of `lockfiles`.
     pub async fn update(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
         let by_tag = |location: &Location| {
             let location = location.unpinned();
@@ -152,10 +153,11 @@ impl<'a> Updater<'a> {
         self.in_groups(lockfiles, by_tag, update).await
     }
 
-    /// Makes the rest of lockfiles match the references that stand in them. The
-    /// digest there is what counts; that a tag leads elsewhere is said. All that they
-    /// say is compared: their manifests by the digests that they pin, and the rest
-    /// with their configs, from `store` or fetched. In their order.
+    /// Makes each lockfile match the reference in it. The digest of the reference is
+    /// what counts; if its tag points elsewhere, that is only reported. Everything in
+    /// the lockfile is compared: manifests by the digests that it pins, and the rest
+    /// with the configs, from `store` or fetched. Returns the outcomes in the order of
+    /// `lockfiles`.
     pub async fn refresh(&self, lockfiles: &[&Lockfile], store: &StoreDirectory) -> Vec<Outcome> {
         let by_reference = |location: &Location| Ok(location.clone());
         let refresh =
@@ -163,8 +165,8 @@ impl<'a> Updater<'a> {
         self.in_groups(lockfiles, by_reference, refresh).await
     }
 
-    /// Works on the lockfiles of one location together, on several locations at
-    /// once, and gives back what became of each lockfile, in their order.
+    /// Handles the lockfiles of one location together, and several locations at once.
+    /// Returns the outcomes in the order of `lockfiles`.
     async fn in_groups(
         &self,
         lockfiles: &[&Lockfile],
@@ -210,11 +212,11 @@ impl<'a> Updater<'a> {
         {
             match self.client.tag_digest(reference).await {
                 Ok(now) if now == *digest => {}
-                Ok(now) => self.note(&format!("the tag of `{reference}` leads to `{now}` now")),
+                Ok(now) => self.note(&format!("the tag of `{reference}` now points to `{now}`")),
                 Err(error) => self.note(&crate::error_chain(&error)),
             }
         }
-        // What is proved needs no request; one resolution serves all others.
+        // A proved lockfile needs no request. All others share one resolution.
         let resolution: OnceCell<Resolution<'_>> = OnceCell::new();
         let mut configs = HashMap::new();
         let mut outcomes = Vec::new();
@@ -224,7 +226,7 @@ impl<'a> Updater<'a> {
                 self.proved(fresh, store, &mut configs).await
             };
             outcomes.push(match relocked.await {
-                // What is in another order than the registry has it is put right.
+                // If only the order differs from the registry's, restore it.
                 Ok(fresh) => match compare(lockfile, fresh.clone()) {
                     Outcome::Fresh if fresh.to_text() != lockfile.to_text() => {
                         Outcome::Stale(Box::new(fresh))
@@ -274,10 +276,10 @@ impl<'a> Updater<'a> {
         Ok(outcomes)
     }
 
-    /// The reference with the newest tag that it may move to.
+    /// Returns the reference with the newest tag that it may move to.
     async fn bumped(&self, reference: &Reference, policy: TagPolicy) -> Result<Reference, Error> {
         let Some(Ok(version)) = reference.tag().map(str::parse::<TagVersion>) else {
-            self.note(&format!("the tag of `{reference}` is no version, and stays"));
+            self.note(&format!("the tag of `{reference}` is not a version, so it stays"));
             return Ok(reference.clone());
         };
         let tags = self.client.tags(reference.repository()).await?;
@@ -286,14 +288,14 @@ impl<'a> Updater<'a> {
         Ok(newest.unwrap_or_else(|| reference.clone()))
     }
 
-    /// The lockfile that its own reference leads to.
+    /// Locks what the lockfile's own reference points to.
     async fn relock<'r>(
         &'r self,
         lockfile: &Lockfile,
         location: &Location,
         resolution: &OnceCell<Resolution<'r>>,
     ) -> Result<Lockfile, Error> {
-        // Without an index the reference is the manifest's own.
+        // Without an index, the reference has the digest of the manifest itself.
         if let (Location::Registry(reference), [entry]) = (location, lockfile.entries())
             && let Some(pin) = entry.pin()
             && reference.digest() == Some(&pin.manifest)
@@ -303,12 +305,12 @@ impl<'a> Updater<'a> {
         }
         let open = || Resolution::open(location, self.client, self.observer);
         let resolution = resolution.get_or_try_init(open).await?;
-        // What can't be proved from the file itself is locked anew.
+        // Entries that the file itself can't prove are locked again.
         let is_trusted = Entry::is_proved;
         self.lock_from(lockfile, resolution, is_trusted).await
     }
 
-    /// The lockfile with what the configs that it pins say.
+    /// Returns the lockfile with its data from the configs that it pins.
     async fn proved(
         &self,
         lockfile: Lockfile,
@@ -325,7 +327,7 @@ impl<'a> Updater<'a> {
             }
             let subject = format!("`{}`", lockfile.file());
             let config = configs[digest].clone();
-            // As many diff IDs as layers.
+            // This checks that there are as many diff IDs as layers.
             let image = Image::new(&subject, entry.manifest().clone(), config)?;
             let pin = entry.pin().ok_or(Error::Nameless)?;
             let proved = entry.with_config(image.config());
@@ -338,7 +340,7 @@ impl<'a> Updater<'a> {
         Ok(lockfile.with(location, entries))
     }
 
-    /// A lockfile of the same platforms, from what was found.
+    /// Locks the platforms of `lockfile` again, from `resolution`.
     async fn lock_from(
         &self,
         lockfile: &Lockfile,
@@ -381,14 +383,14 @@ impl<'a> Updater<'a> {
     }
 }
 
-/// What `fresh` changes of `lockfile`.
+/// Compares `lockfile` with `fresh`.
 fn compare(lockfile: &Lockfile, fresh: Lockfile) -> Outcome {
     let is_same = lockfile.has_same_entries(&fresh);
     if is_same && lockfile.location() == fresh.location() {
         return Outcome::Fresh;
     }
     let unpinned = |lockfile: &Lockfile| lockfile.location().map(Location::unpinned);
-    // A reference without a digest is not the index's that moved.
+    // If the old reference had no digest, adding one doesn't mean that the index moved.
     let was_pinned = unpinned(lockfile).as_ref() != lockfile.location();
     if is_same && was_pinned && unpinned(lockfile) == unpinned(&fresh) {
         Outcome::IndexMoved(Box::new(fresh))

@@ -1,7 +1,8 @@
-//! Is all that a lockfile pins still served, and is it what it says?
+//! Checks whether everything that a lockfile pins is still served, and is what the
+//! lockfile says.
 //!
-//! Index, manifest and config are fetched, so that an edited lockfile is caught;
-//! of layers it is asked whether they are there, and nothing is transferred.
+//! Index, manifest and config are fetched, so that an edited lockfile is caught. Layers
+//! are only checked for existence; none is transferred.
 
 use std::path::PathBuf;
 
@@ -22,36 +23,36 @@ use crate::registry::{self, Client};
 use crate::resolve::{self, Resolution};
 use crate::store::StoreDirectory;
 
-/// Why something is not as the lockfile says.
+/// Why something does not match the lockfile.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not served, or there is no telling.
+    /// It is not served, or the registry could not be asked.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// The index can't be looked into.
+    /// The index can't be resolved.
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
-    /// What is served is no manifest.
+    /// What is served is not a valid manifest.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
-    /// What is served is no config.
+    /// What is served is not a valid config.
     #[error(transparent)]
     Image(#[from] image::Error),
-    /// What is in the store is not what its path says.
+    /// The content in the store does not match its digest.
     #[error(transparent)]
     Digest(#[from] digest::Error),
-    /// The lockfile says something else than what is served.
-    #[error("the lockfile has {what} than {truth}")]
+    /// The lockfile does not match what it pins.
+    #[error("the lockfile has {what} from {truth}")]
     Edited {
-        /// What differs: "other layers".
+        /// What differs: "different layers".
         what: &'static str,
         /// What it differs from: "the manifest that it pins".
         truth: &'static str,
     },
-    /// It was locked from a layout on disk.
-    #[error("it was locked from a layout on disk, and only registries are asked")]
+    /// The image was locked from an OCI layout on disk.
+    #[error("it was locked from a layout on disk, and only registries can be asked")]
     Layout,
-    /// It does not say what it locks.
+    /// The lockfile does not say what it locks.
     #[error("it does not say which image it locks")]
     Nameless,
 }
@@ -76,34 +77,34 @@ impl Diagnose for Error {
             Self::Manifest(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Digest(error) => error.hint(),
-            Self::Edited { .. } => Some("lock it anew with `n2c lock`".to_owned()),
+            Self::Edited { .. } => Some("lock it again with `n2c lock`".to_owned()),
             Self::Layout => None,
-            Self::Nameless => Some("make it anew with `n2c lock`".to_owned()),
+            Self::Nameless => Some("recreate it with `n2c lock`".to_owned()),
         }
     }
 }
 
-/// What was found out about one thing that a lockfile pins.
+/// The result of checking one thing that a lockfile pins.
 #[derive(Debug)]
 pub struct Check {
-    /// What it is: `reference`, `manifest`, `config`, `layer 1`.
+    /// What was checked: `reference`, `manifest`, `config`, `layer 1`.
     pub subject: String,
-    /// Its digest, where it has one.
+    /// Its digest, if it has one.
     pub digest: Option<Digest>,
-    /// Of which platform it is a part.
+    /// The platform that it belongs to.
     pub platform: Option<Platform>,
-    /// Whether it is as the lockfile says.
+    /// Whether it matches the lockfile.
     pub verdict: Verdict,
 }
 
-/// Whether something is as a lockfile says.
+/// Whether something matches a lockfile.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It was seen, and is.
+    /// It was checked and matches.
     Proved,
-    /// It was not seen.
+    /// It was not checked.
     Unchecked,
-    /// It is not, or there is no telling.
+    /// It does not match, or could not be checked.
     Failed(Error),
 }
 
@@ -114,7 +115,7 @@ impl From<Result<(), Error>> for Verdict {
 }
 
 impl Check {
-    /// What is wrong with it.
+    /// Returns what is wrong with it, if anything.
     #[must_use]
     pub const fn failure(&self) -> Option<&Error> {
         match &self.verdict {
@@ -124,7 +125,7 @@ impl Check {
     }
 }
 
-/// Asks the registry for all that `lockfile` pins, `jobs` at once.
+/// Checks everything that `lockfile` pins with the registry, `jobs` layers at once.
 pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Check> {
     let Some(Location::Registry(reference)) = lockfile.location() else {
         return vec![Check {
@@ -146,13 +147,13 @@ pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Ch
     }];
     let entries = stream::iter(lockfile.entries())
         .map(|entry| verify_entry(entry, reference, client, jobs))
-        // One after another: the layers of each are asked for at once.
+        // One entry after another: the layers of each are checked concurrently.
         .buffered(1);
     checks.extend(entries.collect::<Vec<_>>().await.into_iter().flatten());
     checks
 }
 
-/// What can be said of a lockfile from itself, and from what is in the store.
+/// Checks a lockfile as far as the file itself and the content of the store allow.
 #[must_use]
 pub fn offline(lockfile: &Lockfile, store: &StoreDirectory) -> Vec<Check> {
     let reference = lockfile.location().and_then(Location::reference);
@@ -164,7 +165,7 @@ pub fn offline(lockfile: &Lockfile, store: &StoreDirectory) -> Vec<Check> {
     };
     let is_layout = matches!(lockfile.location(), Some(Location::OciLayout(_)));
     let has_digest = is_layout || reference.is_some_and(|reference| reference.digest().is_some());
-    // Where it leads, nobody was asked.
+    // No registry was asked what the reference points to.
     let named = if has_digest { Verdict::Unchecked } else { Verdict::Failed(Error::Nameless) };
     let mut checks = vec![check(None, "reference", named)];
     for entry in lockfile.entries() {
@@ -182,7 +183,8 @@ pub fn offline(lockfile: &Lockfile, store: &StoreDirectory) -> Vec<Check> {
     checks
 }
 
-/// Whether the config in the store, if it is there, is what the lockfile says.
+/// Checks whether the config in the store matches the lockfile. Returns `None` if it is
+/// not there.
 fn stored_config(entry: &Entry, store: &StoreDirectory) -> Option<Result<(), Error>> {
     let descriptor = entry.manifest().config();
     let path = PathBuf::from(String::from(store.blob_path(&descriptor.digest)));
@@ -195,15 +197,15 @@ fn stored_config(entry: &Entry, store: &StoreDirectory) -> Option<Result<(), Err
     Some(compare())
 }
 
-/// Whether a lockfile has the config that it pins.
+/// Checks whether a lockfile matches the config that it pins.
 fn compare_config(entry: &Entry, config: &ImageConfig) -> Result<(), Error> {
     if entry.has_config(config) {
         return Ok(());
     }
-    Err(Error::Edited { what: "another config", truth: "the one that it pins" })
+    Err(Error::Edited { what: "a different config", truth: "the one that it pins" })
 }
 
-/// Whether the config is for the platform that the entry stands for.
+/// Checks whether the config is for the platform of the entry.
 fn platform_fits(pin: &Pin) -> Result<(), Error> {
     let text = |key: &str| pin.image.get(key).and_then(Value::as_str).unwrap_or_default();
     let built = Platform::served(text("os"), text("architecture"), text("variant"));
@@ -212,14 +214,14 @@ fn platform_fits(pin: &Pin) -> Result<(), Error> {
             if built.os() != pin.platform.os()
                 || built.architecture() != pin.platform.architecture() =>
         {
-            Err(Error::Edited { what: "another platform", truth: "its own config" })
+            Err(Error::Edited { what: "a different platform", truth: "its own config" })
         }
-        // A config may name none; then whoever locked it did.
+        // A config may name no platform. Then whoever locked it chose one.
         _ => Ok(()),
     }
 }
 
-/// The index is still there, and leads to the locked manifests.
+/// Checks that the index is still there and leads to the locked manifests.
 async fn verify_reference(
     lockfile: &Lockfile,
     reference: &Reference,
@@ -231,8 +233,8 @@ async fn verify_reference(
         let Some(pin) = entry.pin() else { return Err(Error::Nameless) };
         if resolution.digest_for(&pin.platform).await? != pin.manifest {
             return Err(Error::Edited {
-                what: "another manifest",
-                truth: "its reference leads to",
+                what: "a different manifest",
+                truth: "the one that its reference points to",
             });
         }
     }
@@ -289,7 +291,7 @@ async fn verify_manifest(
     let subject = format!("manifest `{pinned}`");
     match Document::parse(&subject, served.raw, served.content_type.as_deref())? {
         Document::Manifest(manifest) if manifest.has_same_blobs(entry.manifest()) => Ok(()),
-        _ => Err(Error::Edited { what: "other layers", truth: "the manifest that it pins" }),
+        _ => Err(Error::Edited { what: "different layers", truth: "the manifest that it pins" }),
     }
 }
 
@@ -298,7 +300,7 @@ async fn verify_config(entry: &Entry, reference: &Reference, client: &Client) ->
     let raw = client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?;
     let subject = format!("`{reference}`");
     let config = ImageConfig::parse(&subject, &raw)?;
-    // As many diff IDs as layers.
+    // This checks that there are as many diff IDs as layers.
     let image = Image::new(&subject, entry.manifest().clone(), config)?;
     compare_config(entry, image.config())
 }

@@ -1,13 +1,12 @@
-//! The floors of the house: a folder may use those below it only, so that data flows
-//! one way. A change here is a change of the design. It is written nowhere else.
-
-#![allow(missing_docs)]
+//! The library's modules, in layers called floors: a module may use only modules on lower
+//! floors, so that data flows one way. The order is defined only here; changing it changes
+//! the design.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// From the foundations to the roof: the rooms of each floor. A room uses what is on
-/// the floors below it, and no other room of its own.
+/// The top-level modules, called rooms, of each floor, from bottom to top. A room may use
+/// rooms on lower floors, but no other room on its own floor.
 const FLOORS: [&[&str]; 9] = [
     &["cleanup", "error", "text"],
     &["fs", "json"],
@@ -24,12 +23,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).expect("a folder of the sources") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() { files.extend(crate::files(&path)) } else { files.push(path) }
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
     }
     files
 }
 
-/// The modules of this crate that a source names, without its tests.
+/// The top-level modules of this crate that a source file uses outside its tests.
 fn uses(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let mut found = BTreeSet::new();
@@ -51,7 +50,7 @@ fn uses(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The room that a source is in: its folder below `src`, or the file itself.
+/// The room of a source file: its folder below `src`, or the file itself.
 fn room(source: &Path, file: &Path) -> String {
     let relative = file.strip_prefix(source).expect("a file of the sources");
     let first = relative.iter().next().map(Path::new).and_then(Path::file_stem);
@@ -59,25 +58,25 @@ fn room(source: &Path, file: &Path) -> String {
 }
 
 #[test]
-fn rooms_use_only_what_is_below_them() {
+fn rooms_use_only_rooms_below_them() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let floor = |room: &str| FLOORS.iter().position(|rooms| rooms.contains(&room));
     let mut checked = 0;
     for file in files(&source) {
         let own = room(&source, &file);
-        // The program is above the library, and sees it from outside.
+        // The program is above the library, and uses it from outside.
         if ["cli", "main", "lib"].contains(&own.as_str()) {
             continue;
         }
-        let height = floor(&own).unwrap_or_else(|| panic!("`{own}` is on no floor of this test"));
+        let height = floor(&own).unwrap_or_else(|| panic!("`{own}` is missing from `FLOORS`"));
         for used in uses(&std::fs::read_to_string(&file).expect("a source")) {
-            // What the crate's root passes on.
+            // The crate root re-exports this function.
             let used = if used == "error_chain" { "error".to_owned() } else { used };
             if used == own {
                 continue;
             }
             let theirs =
-                floor(&used).unwrap_or_else(|| panic!("`{used}`, used in {own}, is no room"));
+                floor(&used).unwrap_or_else(|| panic!("`{used}`, used in `{own}`, is not a room"));
             assert!(theirs < height, "{}: `{used}` is not below `{own}`", file.display());
             checked += 1;
         }
@@ -101,7 +100,7 @@ fn only_the_registry_uses_the_network_and_only_the_report_prints() {
         );
         let prints =
             ["println!", "eprint", "stdout()", "stderr()"].iter().any(|call| text.contains(call));
-        // Standard streams, as files that somebody named.
+        // This opens standard streams that were named as output files.
         let hands_out = relative.ends_with("fs/output.rs");
         assert!(
             !prints || hands_out || relative.starts_with("cli/report"),
@@ -111,7 +110,7 @@ fn only_the_registry_uses_the_network_and_only_the_report_prints() {
     }
 }
 
-/// The modules of the crate, by their paths: `registry::auth::token` → its file.
+/// The files of the crate's modules, by module path, such as `registry::auth::token`.
 fn modules(source: &Path) -> BTreeMap<String, PathBuf> {
     let path = |file: &PathBuf| {
         let relative = file.strip_prefix(source).expect("a file of the sources");
@@ -125,7 +124,7 @@ fn modules(source: &Path) -> BTreeMap<String, PathBuf> {
     files(source).into_iter().map(|file| (path(&file), file)).collect()
 }
 
-/// The modules that the `use` lines of `module` name, the innermost of each.
+/// The modules that the `use` lines of `module` import from: the innermost of each path.
 fn imports(module: &str, text: &str, modules: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let mut found = BTreeSet::new();
@@ -145,7 +144,7 @@ fn imports(module: &str, text: &str, modules: &BTreeMap<String, PathBuf>) -> BTr
                 _ => continue,
             }
             while parts.first() == Some(&"super") {
-                // A `mod.rs` is its folder.
+                // This is right for a `mod.rs` too: its module path is its folder's.
                 base.pop();
                 parts.remove(0);
             }
@@ -161,7 +160,7 @@ fn imports(module: &str, text: &str, modules: &BTreeMap<String, PathBuf>) -> BTr
     found
 }
 
-/// Follows imports from `module`, and fails where they lead back.
+/// Follows imports from `module`, and panics if they form a circle.
 fn walk<'a>(
     module: &'a str,
     graph: &'a BTreeMap<String, BTreeSet<String>>,
@@ -169,14 +168,14 @@ fn walk<'a>(
     done: &mut BTreeSet<&'a str>,
 ) {
     if let Some(start) = way.iter().position(|earlier| *earlier == module) {
-        panic!("an import circle: {} → {module}", way[start..].join(" → "));
+        panic!("circular imports: {} → {module}", way[start..].join(" → "));
     }
     if done.contains(module) {
         return;
     }
     way.push(module);
     for used in graph.get(module).into_iter().flatten() {
-        // A folder's own file ties its parts together; they may use what it has.
+        // A `mod.rs` uses the modules in its folder, and they may use what it defines.
         if !module.starts_with(&format!("{used}::")) {
             walk(used, graph, way, done);
         }

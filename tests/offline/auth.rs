@@ -1,10 +1,6 @@
-//! Credentials: which are found, how they are used, and where they never go.
-//! A registry in memory plays the odd ones; the real ones are in
+//! Credentials: which ones are found, how they are used, and where they are never sent.
+//! An in-memory registry imitates odd registries; tests with real ones are in
 //! `real_registries.rs`.
-
-#![allow(missing_docs)]
-
-mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -14,9 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use support::images::{Blob, Image};
-use support::program::{Run, command, n2c_in};
-use support::registry::{Call, Registry, Reply};
+use crate::support::images::{Blob, Image};
+use crate::support::program::{Run, command, n2c_in};
+use crate::support::registry::{Call, Registry, Reply};
 
 const PASSWORD: &str = "open-sesame";
 
@@ -24,8 +20,8 @@ fn basic(user: &str, password: &str) -> String {
     STANDARD.encode(format!("{user}:{password}"))
 }
 
-/// A registry with an image `app:1` and a blob, closed to all but what `lets_in`
-/// lets in; others get the challenge.
+/// A registry with an image `app:1` and a blob. Requests that `lets_in` rejects get a 401
+/// with the challenge, in which `HOST` is replaced by the registry's address.
 fn closed(
     challenge: impl Into<String>,
     lets_in: impl Fn(&Call) -> bool + Send + Sync + 'static,
@@ -71,7 +67,7 @@ fn fetch_with(registry: &Registry, blob: &Blob, entry: &Value) -> Run {
     run
 }
 
-// The per-layer path, demand row 1; protocol rule 21
+// One request for each layer; protocol rule 21
 #[test]
 fn rule_21_basic_works_for_every_command() {
     let (registry, blob) = wants_basic();
@@ -89,7 +85,7 @@ fn rule_21_basic_works_for_every_command() {
     }
     assert_eq!(fetch(directory.path(), &registry, &blob, &["--authfile", "auth.json"]).code, 0);
     fetch(directory.path(), &registry, &blob, &[]).error(5);
-    // The first request is refused; those after it carry the password at once.
+    // The first request is refused; the later ones send the password right away.
     let before = registry.calls().len();
     n2c_in(directory.path(), &["lock", &reference, "--arch", "amd64", "--authfile", "auth.json"]);
     assert_eq!(registry.calls().len() - before, 3);
@@ -97,7 +93,7 @@ fn rule_21_basic_works_for_every_command() {
 
 // protocol rule 22
 #[test]
-fn rule_22_the_default_files_are_asked_in_order() {
+fn rule_22_the_default_files_are_read_in_order() {
     let (registry, blob) = wants_basic();
     let right = json!({ "auths": { registry.host(): { "auth": basic("bob", PASSWORD) } } });
     let wrong = json!({ "auths": { registry.host(): { "auth": basic("bob", "wrong") } } });
@@ -118,7 +114,7 @@ fn rule_22_the_default_files_are_asked_in_order() {
             .expect("a run");
         assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    // Below HOME, with the variables there but empty, as in a sandbox.
+    // Below HOME, with the variables set but empty, as in a sandbox.
     for place in [".config/containers/auth.json", ".docker/config.json"] {
         let directory = tempfile::tempdir().expect("a directory");
         write(&directory.path().join(place), &right);
@@ -132,14 +128,13 @@ fn rule_22_the_default_files_are_asked_in_order() {
             .expect("a run");
         assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    // A named file is the only one.
+    // If a file is named, no other file is read.
     let directory = tempfile::tempdir().expect("a directory");
     write(&directory.path().join(".docker/config.json"), &right);
     write(&directory.path().join("empty.json"), &json!({}));
     fetch(directory.path(), &registry, &blob, &["--authfile", "empty.json"]).error(5);
 }
 
-// demand row 29
 #[test]
 fn a_named_file_must_be_usable_and_a_default_one_need_not_be() {
     let registry = Registry::start();
@@ -154,12 +149,13 @@ fn a_named_file_must_be_usable_and_a_default_one_need_not_be() {
     let run = fetch(directory.path(), &registry, &blob, &["--authfile", "missing.json"]);
     assert!(run.error(1).contains("`missing.json`: No such file"), "{}", run.stderr);
 
-    // A default file that is a directory can't be read, also by root; the pull
-    // that needs no credential does not even look.
+    // A directory in place of a default file can't be read, even by root. A fetch that
+    // needs no credential doesn't even try.
     let unreadable = directory.path().join(".docker/config.json");
     std::fs::create_dir_all(&unreadable).expect("a folder");
     let run = fetch(directory.path(), &registry, &blob, &[]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    // "With no auth that is 3 requests; with a bearer token, 5."
     registry.want_token();
     let run = fetch(directory.path(), &registry, &blob, &[]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -168,7 +164,7 @@ fn a_named_file_must_be_usable_and_a_default_one_need_not_be() {
         "{}",
         run.stderr
     );
-    // What a parser says would quote the file.
+    // The parser's own message would quote the file.
     std::fs::remove_dir(&unreadable).expect("removed");
     std::fs::write(&unreadable, r#"{"auths":{"h":"open-sesame"}}"#).expect("written");
     let run = fetch(directory.path(), &registry, &blob, &[]);
@@ -188,10 +184,10 @@ fn a_wrong_password_is_named_but_not_shown() {
         !run.stderr.contains("wrong-password")
             && !run.stderr.contains(&basic("bob", "wrong-password"))
     );
-    assert_eq!(registry.calls().len(), 2, "a refusal was tried again");
+    assert_eq!(registry.calls().len(), 2, "the refused request was retried");
 }
 
-// protocol rule 30: a server may repeat what it was told
+// protocol rule 30: a server may repeat what it was sent
 #[test]
 fn rule_30_a_server_that_repeats_the_password_is_not_quoted() {
     let registry = Registry::start();
@@ -212,7 +208,7 @@ fn rule_30_a_server_that_repeats_the_password_is_not_quoted() {
 
 // protocol rule 14
 #[test]
-fn rule_14_a_password_goes_to_the_token_service_alone() {
+fn rule_14_a_password_is_sent_only_to_the_token_service() {
     let challenge =
         r#"Bearer realm="http://HOST/token?extra=1",service="reg",scope="repository:app:pull""#;
     let (registry, blob) = closed(challenge, |call| {
@@ -271,7 +267,7 @@ fn rule_16_an_identity_token_is_posted_or_used_as_a_password() {
 }
 
 #[test]
-fn a_registry_token_is_the_bearer_token() {
+fn a_registry_token_is_used_as_the_bearer_token() {
     let (registry, blob) = closed(r#"Bearer realm="http://HOST/token""#, |call| {
         call.header("authorization") == Some("Bearer ready")
     });
@@ -296,7 +292,7 @@ fn rule_9_challenges_of_all_kinds_are_answered() {
         let run = fetch_with(&registry, &blob, &json!({ "username": "bob", "password": PASSWORD }));
         assert_eq!(run.code, 0, "{challenge}: {}", run.stderr);
     }
-    // Bearer goes before Basic, wherever it stands; without a service too.
+    // Bearer is preferred to Basic in any order, and works without a service.
     let challenge = r#"Basic realm="x", bearer realm="http://HOST/token""#;
     let (registry, blob) = closed(challenge, |call| {
         call.header("authorization")
@@ -306,9 +302,9 @@ fn rule_9_challenges_of_all_kinds_are_answered() {
     assert_eq!(run.code, 0, "{}", run.stderr);
 }
 
-// protocol rule 8: gcr.io's refusal has no challenge; zot's root answers 200
+// protocol rule 8: gcr.io's 401 has no challenge; zot's API root answers 200
 #[test]
-fn rule_8_the_root_is_asked_only_where_the_refusal_says_nothing() {
+fn rule_8_the_root_is_asked_only_if_the_401_has_no_challenge() {
     for status in [401, 200] {
         let registry = Registry::start();
         let blob = Blob::new("x", "y");
@@ -353,7 +349,7 @@ fn rule_11_a_known_token_service_is_asked_again() {
         if token != Some(&current) {
             return Some(Reply::new(401, "").with("www-authenticate", "Basic realm=\"harbor\""));
         }
-        // The manifest's token does not live to see the config.
+        // The token for the manifest expires before the config is requested.
         if call.target.contains("/manifests/") {
             valid.store(0, Ordering::SeqCst);
         }
@@ -367,10 +363,10 @@ fn rule_11_a_known_token_service_is_asked_again() {
 
 // protocol rules 17, 18 and 20
 #[test]
-fn rule_20_odd_answers_of_token_services_end_clearly() {
+fn rule_20_odd_answers_of_token_services_give_clear_errors() {
     for (status, body, code, expected) in [
-        (200, "{}", 7, "gave no token"),
-        (200, "<html>", 7, "gave no token"),
+        (200, "{}", 7, "returned no token"),
+        (200, "<html>", 7, "returned no token"),
         (404, "", 7, "HTTP 404"),
         (
             403,
@@ -392,7 +388,7 @@ fn rule_20_odd_answers_of_token_services_end_clearly() {
         let run = fetch_with(&registry, &blob, &json!({ "auth": basic("bob", PASSWORD) }));
         assert!(run.error(code).contains(expected), "{}", run.stderr);
     }
-    // A token that grants nothing: one renewed try, and then what it means.
+    // A token that grants nothing is renewed once; then the error explains what it means.
     let (registry, blob) = closed(r#"Bearer realm="http://HOST/token""#, |_| false);
     let run = fetch_with(&registry, &blob, &json!({}));
     assert!(run.error(5).contains("(no credentials)"), "{}", run.stderr);
@@ -400,7 +396,7 @@ fn rule_20_odd_answers_of_token_services_end_clearly() {
     assert_eq!(registry.calls().len(), 3);
 }
 
-/// A program `docker-credential-NAME` in `directory/bin`.
+/// Writes a program `docker-credential-NAME` to `directory/bin`.
 fn helper(directory: &Path, name: &str, script: &str) {
     let path = directory.join("bin").join(format!("docker-credential-{name}"));
     std::fs::create_dir_all(directory.join("bin")).expect("a folder");
@@ -427,11 +423,11 @@ fn fetch_with_helpers(directory: &Path, registry: &Registry, blob: &Blob, named:
 
 // protocol rules 25 and 26
 #[test]
-fn rule_26_helpers_are_asked() {
+fn rule_26_credential_helpers_are_used() {
     let (registry, blob) = wants_basic();
     for key in ["credHelpers", "credsStore"] {
         let directory = tempfile::tempdir().expect("a directory");
-        // It answers for this server only, and is told it on stdin without a newline.
+        // It answers only for this server, whose name it reads from stdin, without a newline.
         let answer = format!(r#"{{"ServerURL":"x","Username":"bob","Secret":"{PASSWORD}"}}"#);
         let script = format!(
             "[ \"$1\" = get ] || exit 9\nserver=$(cat; echo .)\n[ \"$server\" = '{}.' ] || \
@@ -441,7 +437,7 @@ fn rule_26_helpers_are_asked() {
         helper(directory.path(), "test", &script);
         let value =
             if key == "credsStore" { json!("test") } else { json!({ registry.host(): "test" }) };
-        // docker leaves an empty entry where a store has the password
+        // docker leaves an empty entry if a store has the password
         let file = json!({ key: value, "auths": { registry.host(): {} } });
         write(&directory.path().join("config.json"), &file);
         let run = fetch_with_helpers(directory.path(), &registry, &blob, true);
@@ -464,7 +460,7 @@ fn rule_26_helpers_that_fail_are_named() {
         let run = fetch_with_helpers(directory.path(), &registry, &blob, true);
         assert!(run.error(5).contains(expected), "{}", run.stderr);
         assert!(!run.stderr.contains(PASSWORD), "{}", run.stderr);
-        // in a default file it is a warning
+        // in a default file, a failing helper is only a warning
         write(&directory.path().join(".docker/config.json"), &file);
         let run = fetch_with_helpers(directory.path(), &registry, &blob, false);
         assert!(run.error(5).contains("(no credentials)"), "{}", run.stderr);
@@ -478,7 +474,7 @@ fn rule_26_helpers_that_fail_are_named() {
 }
 
 #[test]
-fn a_helper_that_hangs_is_given_up() {
+fn a_helper_that_hangs_times_out() {
     let (registry, blob) = wants_basic();
     let directory = tempfile::tempdir().expect("a directory");
     helper(directory.path(), "slow", "exec sleep 300");
@@ -488,7 +484,7 @@ fn a_helper_that_hangs_is_given_up() {
 }
 
 #[test]
-fn auth_show_names_all_but_the_secret() {
+fn auth_show_prints_everything_but_the_secret() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = json!({ "auths": {
         "https://index.docker.io/v1/": { "auth": basic("bob", PASSWORD) },
@@ -516,7 +512,7 @@ fn auth_show_names_all_but_the_secret() {
 }
 
 #[test]
-fn auth_export_carries_what_was_asked_for_and_nothing_else() {
+fn auth_export_writes_only_the_requested_credentials() {
     let (registry, blob) = wants_basic();
     let directory = tempfile::tempdir().expect("a directory");
     let file = json!({ "auths": {
@@ -533,17 +529,18 @@ fn auth_export_carries_what_was_asked_for_and_nothing_else() {
     assert!(!text.contains(&basic("eve", "other-secret")));
     let value: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(value["auths"].as_object().map(serde_json::Map::len), Some(1));
-    // and it works, alone
+    // and it works on its own
     std::fs::remove_dir_all(directory.path().join(".docker")).expect("removed");
     let run = fetch(directory.path(), &registry, &blob, &["--authfile", "auth.json"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    // what is not there is not exported, and no file is touched
+    // without credentials, nothing is exported, and the file isn't touched
     let run = n2c_in(directory.path(), &["auth", "export", "quay.io/a/b", "-o", "auth.json"]);
     assert!(run.error(4).contains("`quay.io/a/b`"), "{}", run.stderr);
     assert_eq!(std::fs::read_to_string(&path).expect("the file"), text);
 }
 
-/// A registry whose tokens are valid until `revoke` says otherwise of a request.
+/// Makes the registry require tokens. A token is valid until the next one is issued, or until
+/// `revoke` returns true for a request. `answer` may answer the requests that are let in.
 fn with_tokens_that_end(
     registry: &Registry,
     revoke: impl Fn(&Call, usize) -> bool + Send + Sync + 'static,
@@ -576,9 +573,8 @@ fn count_tokens(registry: &Registry) -> usize {
     registry.log().iter().filter(|line| line.starts_with("GET /token")).count()
 }
 
-// demand row 18
 #[test]
-fn a_token_that_ends_in_the_middle_of_a_download_is_renewed() {
+fn a_token_that_expires_during_a_download_is_renewed() {
     let registry = Registry::start();
     let blob = Blob::new("x", "0123456789".repeat(1000));
     registry.put_blob(&blob);
@@ -596,7 +592,7 @@ fn a_token_that_ends_in_the_middle_of_a_download_is_renewed() {
     assert_eq!(count_tokens(&registry), 2);
 }
 
-// One token for all who wait for it.
+// Requests that wait for a token share it.
 #[test]
 fn a_token_is_fetched_once_for_many_requests() {
     let registry = Registry::start();
@@ -611,8 +607,8 @@ fn a_token_is_fetched_once_for_many_requests() {
     for (platform, image) in platforms.iter().zip(&images) {
         registry.put_image("app", platform, image);
     }
-    registry.put_manifest("app", "1", &support::images::index(&entries));
-    // The token ends with the index; four manifests are then asked for at once.
+    registry.put_manifest("app", "1", &crate::support::images::index(&entries));
+    // The token expires with the index; then four manifests are requested at once.
     with_tokens_that_end(&registry, |call, _| call.target.ends_with("/manifests/1"), |_| None);
     let directory = tempfile::tempdir().expect("a directory");
     let run = n2c_in(directory.path(), &["lock", &registry.reference("app:1"), "--all-platforms"]);
@@ -620,7 +616,7 @@ fn a_token_is_fetched_once_for_many_requests() {
     assert_eq!(count_tokens(&registry), 2);
 }
 
-// protocol rules 28 and 59, CVE-2020-15157: whoever made the image named the URLs.
+// protocol rules 28 and 59, CVE-2020-15157: the image's author chose the URLs.
 #[test]
 fn rule_28_a_foreign_layer_is_fetched_without_a_credential() {
     let elsewhere = Registry::start();
@@ -652,7 +648,7 @@ fn rule_28_a_foreign_layer_is_fetched_without_a_credential() {
     let run = |arguments: &[&str]| {
         n2c_in(directory.path(), &[arguments, &["--authfile", "auth.json"]].concat())
     };
-    // What asks for no layer asks nobody else.
+    // A command that needs no layer contacts no other server.
     assert_eq!(run(&["lock", &reference, "--arch", "amd64", "-o", "lock.json"]).code, 0);
     assert_eq!(elsewhere.log(), Vec::<String>::new());
     let pull = ["pull", &reference, "dir:d", "--arch", "amd64"];
@@ -673,12 +669,12 @@ fn rule_28_a_foreign_layer_is_fetched_without_a_credential() {
     for call in elsewhere.calls() {
         assert_eq!(call.header("authorization"), None);
     }
-    // Other bytes are refused, whoever serves them.
+    // Wrong bytes are rejected, whoever serves them.
     elsewhere.hook(|_| Some(Reply::new(200, "something else")));
     assert_eq!(run(&["pull", &reference, "dir:e", "--arch", "amd64"]).code, 8);
 }
 
-// What a server was told, it may say again; a token is longer than a message.
+// A server may repeat what it was sent, and a token may be longer than a shown message.
 #[test]
 fn rule_30_a_long_token_is_not_quoted_either() {
     let token = "eyJhbGciOiJFUzI1NiJ9.".repeat(30);
@@ -722,7 +718,7 @@ fn rule_30_a_refresh_token_is_not_quoted_by_the_token_service() {
     assert!(error.contains("user `bob`") && !error.contains("refresh"), "{error}");
 }
 
-// protocol rule 28: a token in a form goes no further than the service it is for
+// protocol rule 28: a token in a form is sent only to its own token service
 #[test]
 fn rule_28_a_refresh_token_does_not_follow_a_redirect() {
     let (registry, elsewhere) = (Registry::start(), Registry::start());
@@ -740,14 +736,14 @@ fn rule_28_a_refresh_token_does_not_follow_a_redirect() {
     assert!(!elsewhere.calls().is_empty(), "the redirect was not followed at all");
     for call in elsewhere.calls() {
         assert_eq!((call.method.as_str(), call.header("authorization")), ("GET", None));
-        assert_eq!(call.header("content-length"), None, "a body came along");
+        assert_eq!(call.header("content-length"), None, "a body was sent along");
     }
 }
 
-// Only the registry itself is answered: not who it redirects to, be it for a blob
-// or for the root of the API.
+// Only the registry's own challenge is answered, not that of a server to which it
+// redirects, whether for a blob or for the API root.
 #[test]
-fn rule_27_a_redirects_target_gets_no_answer_to_its_challenge() {
+fn rule_27_the_challenge_of_a_redirects_target_is_not_answered() {
     for path in ["/blobs/", "/v2/"] {
         let (registry, elsewhere) = (Registry::start(), Registry::start());
         let location = format!("http://{}/evil", elsewhere.host());
@@ -772,14 +768,14 @@ fn rule_27_a_redirects_target_gets_no_answer_to_its_challenge() {
 }
 
 #[test]
-fn an_identity_token_is_no_password() {
+fn an_identity_token_is_not_used_as_a_basic_password() {
     let (registry, blob) = wants_basic();
     let entry = json!({ "auth": basic("bob", ""), "identitytoken": "refresh-me" });
     let run = fetch_with(&registry, &blob, &entry);
-    assert!(run.error(5).contains("wants a password"), "{}", run.stderr);
+    assert!(run.error(5).contains("requires a password"), "{}", run.stderr);
 }
 
-// The hint is a command that helps.
+// The hint must name the registry, not its token service.
 #[test]
 fn the_hint_names_the_registry_to_log_into() {
     let (registry, service) = (Registry::start(), Registry::start());

@@ -1,19 +1,15 @@
-//! What is wrong gives one clear line, the right exit code, and nothing else.
-
-#![allow(missing_docs)]
-
-mod support;
+//! Bad input gives one clear line, the right exit code, and nothing else.
 
 use std::fs::File;
 use std::process::Stdio;
 
 use serde_json::json;
 
+use crate::support::images::{self, Blob, Image};
+use crate::support::program::{command, n2c, n2c_in};
+use crate::support::registry::{Registry, Reply};
 use n2c::oci::digest::Digest;
 use n2c::oci::media_type::{OCI_CONFIG, OCI_MANIFEST};
-use support::images::{self, Blob, Image};
-use support::program::{command, n2c, n2c_in};
-use support::registry::{Registry, Reply};
 
 fn registry_with_image() -> (Registry, Image) {
     let registry = Registry::start();
@@ -22,9 +18,9 @@ fn registry_with_image() -> (Registry, Image) {
     (registry, image)
 }
 
-/// Locks `app:1` for amd64 from a registry that answers every request for a
-/// manifest with `body`.
-fn lock_of(body: &str, content_type: &str) -> support::program::Run {
+/// Locks `app:1` for amd64 from a registry that answers every manifest request
+/// with `body`.
+fn lock_of(body: &str, content_type: &str) -> crate::support::program::Run {
     let (registry, _) = registry_with_image();
     let (body, content_type) = (body.to_owned(), content_type.to_owned());
     registry.hook(move |call| {
@@ -44,7 +40,7 @@ fn usage_errors_exit_with_2() {
         ),
         (
             &["lock", "https://ghcr.io/a/b"],
-            "invalid image reference `https://ghcr.io/a/b`: a scheme does not belong there",
+            "invalid image reference `https://ghcr.io/a/b`: it must not have a scheme",
         ),
         (
             &["lock", "alpine@sha256:../../x"],
@@ -75,7 +71,7 @@ fn usage_errors_exit_with_2() {
         assert_eq!(run.error(2), expected);
         assert!(run.stderr.contains("\nhint: "), "no hint: {}", run.stderr);
     }
-    // clap's own
+    // clap's own errors
     assert_eq!(n2c(&["lock"]).code, 2);
     assert_eq!(n2c(&["lock", "a", "--platform", "linux/arm64", "--arch", "arm64"]).code, 2);
     assert_eq!(n2c(&["bogus"]).code, 2);
@@ -93,11 +89,11 @@ fn an_unknown_tag_exits_with_4() {
             registry.host()
         )
     );
-    assert_eq!(registry.calls().len(), 1, "a 404 was tried again");
+    assert_eq!(registry.calls().len(), 1, "a 404 was retried");
 }
 
 #[test]
-fn nobody_listening_exits_with_7() {
+fn a_refused_connection_exits_with_7() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = unused.local_addr().expect("an address");
     drop(unused);
@@ -106,7 +102,7 @@ fn nobody_listening_exits_with_7() {
 }
 
 #[test]
-fn what_is_no_image_exits_with_8() {
+fn anything_but_an_image_exits_with_8() {
     let digest = Digest::sha256(b"{}").to_string();
     let descriptor =
         |media_type: &str| json!({ "mediaType": media_type, "digest": digest, "size": 2 });
@@ -143,13 +139,13 @@ fn what_is_no_image_exits_with_8() {
 
 // protocol rule 35
 #[test]
-fn rule_35_a_manifest_has_a_largest_size() {
+fn rule_35_manifests_have_a_size_limit() {
     let (registry, _) = registry_with_image();
-    // announced
+    // with the size announced
     registry.hook(|_| Some(Reply::new(200, vec![b' '; 64 << 20])));
     let error = n2c(&["lock", &registry.reference("app:1")]).error(8).to_owned();
     assert!(error.ends_with("is larger than 4194304 bytes"), "{error}");
-    // and not announced
+    // and without
     registry.hook(|_| Some(Reply::endless(vec![b' '; 1 << 16])));
     let error = n2c(&["lock", &registry.reference("app:1")]).error(8).to_owned();
     assert!(error.ends_with("is larger than 4194304 bytes"), "{error}");
@@ -157,7 +153,7 @@ fn rule_35_a_manifest_has_a_largest_size() {
 
 // protocol rule 32
 #[test]
-fn rule_32_a_body_that_is_not_what_its_digest_says_is_refused() {
+fn rule_32_a_body_that_does_not_match_its_digest_is_rejected() {
     let registry = Registry::start();
     let (image, other) = (Image::new("linux/amd64", &["one"]), Image::new("linux/amd64", &["two"]));
     registry.put_image("app", "image", &image);
@@ -175,7 +171,7 @@ fn rule_32_a_body_that_is_not_what_its_digest_says_is_refused() {
     );
     assert!(error.contains(&other.manifest.digest().to_string()), "{error}");
 
-    // the config too, and its size before its hash (rule 40)
+    // the config too; its size is checked before its hash (rule 40)
     let wrong = [&image.config.bytes[..], b" "].concat();
     registry
         .hook(move |call| call.target.contains("/blobs/").then(|| Reply::new(200, wrong.clone())));
@@ -191,9 +187,9 @@ fn rule_32_a_body_that_is_not_what_its_digest_says_is_refused() {
     assert!(n2c(&["lock", &pinned, "--arch", "amd64"]).error(8).contains("digest mismatch"));
 }
 
-// protocol rule 32: a header that lies about a tag is of no account
+// protocol rule 32: a header with a wrong digest for a tag has no effect
 #[test]
-fn rule_32_the_digest_header_is_not_believed() {
+fn rule_32_the_digest_header_is_not_trusted() {
     let (registry, image) = registry_with_image();
     let body = image.manifest.bytes.clone();
     registry.hook(move |call| {
@@ -208,7 +204,7 @@ fn rule_32_the_digest_header_is_not_believed() {
 }
 
 #[test]
-fn layers_and_diff_ids_must_be_as_many() {
+fn there_must_be_as_many_diff_ids_as_layers() {
     let registry = Registry::start();
     let (layer, _) = images::layer("x");
     let config = json!({ "os": "linux", "architecture": "amd64", "rootfs": { "diff_ids": [] } });
@@ -218,7 +214,7 @@ fn layers_and_diff_ids_must_be_as_many() {
 }
 
 #[test]
-fn results_that_can_not_be_handed_over_are_errors() {
+fn results_that_can_not_be_written_are_errors() {
     let (registry, image) = registry_with_image();
     let reference = registry.reference("app:1");
     let directory = tempfile::tempdir().expect("a directory");
@@ -277,7 +273,7 @@ fn lockfiles_that_can_not_be_used_are_named() {
         (lock.replace("sha256:", "sha256:../../"), "invalid lockfile `lock.json`"),
         (lock.replace("\"diffIds\": [", "\"diffIds\": [\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\","), "it has 1 layers but 2 diff IDs"),
         (images::index(&[]).bytes.iter().map(|byte| char::from(*byte)).collect(), "is an index of several images"),
-        ("{}".to_owned(), "no container image"),
+        ("{}".to_owned(), "not a container image"),
         (String::new(), "invalid lockfile `lock.json`"),
     ] {
         let run = blobs(&text);
@@ -287,7 +283,7 @@ fn lockfiles_that_can_not_be_used_are_named() {
 }
 
 #[test]
-fn a_layout_that_is_none_is_named() {
+fn an_invalid_layout_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let run = n2c_in(directory.path(), &["lock", "oci:missing", "--arch", "amd64"]);
     assert!(run.error(4).starts_with("`missing` is not a readable OCI layout"), "{}", run.stderr);

@@ -1,20 +1,16 @@
-//! `n2c blob` against a registry in memory that breaks off, lies, and ends.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `n2c blob` against an in-memory registry that breaks off, lies, or never ends.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::images::Blob;
+use crate::support::program::{Run, n2c_in};
+use crate::support::registry::{Registry, Reply, ReplyBody};
 use n2c::oci::digest::Digest;
-use support::images::Blob;
-use support::program::{Run, n2c_in};
-use support::registry::{Registry, Reply, ReplyBody};
 
 const SIZE: usize = 3_000_000;
 
-/// A registry with one blob that does not repeat itself.
+/// A registry with one blob, whose content doesn't repeat.
 fn registry_with_blob() -> (Registry, Blob) {
     let registry = Registry::start();
     let bytes: Vec<u8> = (0..750_000_u32)
@@ -47,7 +43,7 @@ fn assert_nothing_left(directory: &Path) {
 }
 
 #[test]
-fn one_request_and_no_manifest() {
+fn a_blob_takes_one_request_and_no_manifest() {
     let (registry, blob) = registry_with_blob();
     let directory = tempfile::tempdir().expect("a directory");
     let run = fetch(directory.path(), &registry, &blob.digest(), &[]);
@@ -57,7 +53,7 @@ fn one_request_and_no_manifest() {
 }
 
 #[test]
-fn three_requests_with_a_token() {
+fn a_blob_takes_three_requests_with_a_token() {
     let (registry, blob) = registry_with_blob();
     registry.want_token();
     let directory = tempfile::tempdir().expect("a directory");
@@ -81,7 +77,7 @@ fn rule_60_an_empty_blob_is_a_blob() {
 
 // protocol rules 51 to 55: broken off at 30, 60 and 90 %
 #[test]
-fn rule_52_a_broken_download_goes_on_where_it_stopped() {
+fn rule_52_a_broken_download_resumes_where_it_stopped() {
     let (registry, blob) = registry_with_blob();
     let (bytes, tries) = (blob.bytes.clone(), AtomicUsize::new(0));
     registry.hook(move |call| {
@@ -89,7 +85,7 @@ fn rule_52_a_broken_download_goes_on_where_it_stopped() {
             None => 0,
             Some(range) => {
                 let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-                // a closed range, as some servers want it
+                // a closed range, which some servers need
                 assert_eq!(last.parse(), Ok(SIZE - 1), "{range}");
                 first.parse::<usize>().expect("a number")
             }
@@ -111,7 +107,7 @@ fn rule_52_a_broken_download_goes_on_where_it_stopped() {
     assert_eq!(resumed, [false, true, true, true]);
 }
 
-// protocol rule 53: a server that ignores the range, or answers another one
+// protocol rule 53: a server that ignores the range, or answers with another one
 #[test]
 fn rule_53_an_answer_to_another_range_is_not_appended() {
     for lie in ["ignored", "shifted", "short"] {
@@ -146,7 +142,7 @@ fn rule_53_an_answer_to_another_range_is_not_appended() {
 
 // protocol rule 56
 #[test]
-fn rule_56_more_or_less_than_the_size_is_refused() {
+fn rule_56_a_blob_of_the_wrong_size_is_rejected() {
     let (registry, blob) = registry_with_blob();
     let directory = tempfile::tempdir().expect("a directory");
     let digest = blob.digest();
@@ -155,7 +151,7 @@ fn rule_56_more_or_less_than_the_size_is_refused() {
         assert!(run.error(8).contains("size mismatch"), "{}", run.stderr);
         assert_nothing_left(directory.path());
     }
-    // without a Content-Length, and without an end
+    // an endless body without a Content-Length
     registry.hook(|_| Some(Reply::endless(vec![0; 1 << 16])));
     let run = fetch(directory.path(), &registry, &digest, &["--size", "100000"]);
     assert!(run.error(8).contains("size mismatch"), "{}", run.stderr);
@@ -163,7 +159,7 @@ fn rule_56_more_or_less_than_the_size_is_refused() {
 }
 
 #[test]
-fn other_bytes_are_refused_and_not_kept() {
+fn wrong_bytes_are_rejected_and_not_kept() {
     let (registry, blob) = registry_with_blob();
     let directory = tempfile::tempdir().expect("a directory");
     registry.hook(|_| Some(Reply::new(200, "<html>")));
@@ -203,7 +199,7 @@ fn rule_27_a_redirect_to_another_host_gets_no_credential() {
 
 // protocol rule 50
 #[test]
-fn rule_50_redirects_end() {
+fn rule_50_endless_redirects_are_an_error() {
     let (registry, blob) = registry_with_blob();
     registry.hook(|call| Some(Reply::new(302, "").with("location", call.target.clone())));
     let directory = tempfile::tempdir().expect("a directory");
@@ -214,7 +210,7 @@ fn rule_50_redirects_end() {
 
 // protocol rule 64
 #[test]
-fn rule_64_a_server_in_trouble_is_asked_again() {
+fn rule_64_a_request_is_retried_after_a_server_error() {
     let (registry, blob) = registry_with_blob();
     let tries = AtomicUsize::new(0);
     registry.hook(move |_| {
@@ -229,7 +225,7 @@ fn rule_64_a_server_in_trouble_is_asked_again() {
 
 // protocol rule 13
 #[test]
-fn rule_13_an_endless_401_ends() {
+fn rule_13_endless_401s_are_an_error() {
     let (registry, blob) = registry_with_blob();
     registry.want_token();
     let host = registry.host();
@@ -248,7 +244,7 @@ fn rule_13_an_endless_401_ends() {
     assert!(!run.stderr.contains("token-for"), "a token was shown: {}", run.stderr);
 }
 
-// protocol rule 61: sha512 is asked for, and verified, as sha512
+// protocol rule 61: a sha512 blob is requested and verified by its sha512 digest
 #[test]
 fn rule_61_a_blob_may_have_a_sha512_digest() {
     let digest = "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\

@@ -1,14 +1,10 @@
 //! `n2c demo`, the README's first command.
 
-#![allow(missing_docs)]
-
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
+use crate::support::program::{command, n2c};
 use rustix::process::{Pid, Signal, kill_process};
-use support::program::{command, n2c};
 
 #[test]
 fn every_step_is_run_and_shown() {
@@ -19,8 +15,7 @@ fn every_step_is_run_and_shown() {
         text.lines().filter_map(|line| line.strip_prefix("  $ n2c ")?.split(' ').next()).collect();
     let expected = ["inspect", "lock", "blobs", "blob", "blob", "blob", "image-from-manifest"];
     assert_eq!(commands, expected, "{text}");
-    // What the commands say of themselves holds: the requests are those of a lock, and
-    // then one for each blob.
+    // The demo shows the requests of a lock, and then one for each blob.
     let requests: Vec<&str> =
         text.lines().filter(|line| line.trim_start().starts_with("GET /v2/")).collect();
     let manifests = requests.iter().filter(|line| line.contains("/manifests/")).count();
@@ -30,12 +25,12 @@ fn every_step_is_run_and_shown() {
         text.contains("\"linux/arm64\"") && text.contains("\"layer-path\": \"store/"),
         "{text}"
     );
-    // No place of this machine.
+    // The output contains no path of this machine.
     assert!(!text.contains(&std::env::temp_dir().display().to_string()), "{text}");
 }
 
 #[test]
-fn nothing_is_left_behind_by_the_end_or_by_a_signal() {
+fn nothing_is_left_behind_at_the_end_or_after_a_signal() {
     let directory = tempfile::tempdir().expect("a directory");
     let start = || {
         let mut command = command(directory.path(), &["demo"]);
@@ -49,7 +44,7 @@ fn nothing_is_left_behind_by_the_end_or_by_a_signal() {
 
     let mut child = start();
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    // The first command is shown, and runs.
+    // Once the first command is shown, it is running.
     let is_command =
         |line: &std::io::Result<String>| line.as_ref().is_ok_and(|line| line.starts_with("  $ "));
     lines.find(is_command).expect("a command").expect("a line");
@@ -63,7 +58,7 @@ fn nothing_is_left_behind_by_the_end_or_by_a_signal() {
 }
 
 #[test]
-fn a_place_that_can_not_be_written_is_an_error() {
+fn an_unusable_temporary_directory_is_an_error() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut command = command(directory.path(), &["demo"]);
     let output = command.env("TMPDIR", directory.path().join("none")).output().expect("a run");

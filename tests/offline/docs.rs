@@ -1,14 +1,10 @@
-//! `docs/commands.md` is what the program says of itself. After a change of the command
-//! line, `N2C_WRITE_DOCS=1 cargo test --test docs` writes it anew.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `docs/commands.md` is generated from the program's help. After changing the command
+//! line, regenerate it with `N2C_WRITE_DOCS=1 cargo test --test offline docs`.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use support::program::n2c;
+use crate::support::program::n2c;
 
 const COMMANDS: [&str; 19] = [
     "lock",
@@ -33,7 +29,7 @@ const COMMANDS: [&str; 19] = [
 ];
 
 #[test]
-fn the_list_of_commands_is_what_the_program_says() {
+fn the_list_of_commands_matches_the_help() {
     let help = |arguments: &[&str]| {
         let run = n2c(&[arguments, &["-h"]].concat());
         let lines: Vec<&str> = run.text().lines().map(str::trim_end).collect();
@@ -51,12 +47,12 @@ fn the_list_of_commands_is_what_the_program_says() {
         std::fs::write(&path, &text).expect("written");
     }
     let written = std::fs::read_to_string(&path).expect("docs/commands.md");
-    assert!(written == text, "run `N2C_WRITE_DOCS=1 cargo test --test docs`");
-    // None is left out.
+    assert!(written == text, "run `N2C_WRITE_DOCS=1 cargo test --test offline docs`");
+    // No command is left out of `COMMANDS`.
     let listed = help(&[]);
     let listed = listed.lines().skip_while(|line| *line != "Commands:").skip(1);
     for line in listed.take_while(|line| line.starts_with("  ")) {
-        // A line that goes on is indented further.
+        // Continuation lines are indented further.
         if line.starts_with("   ") {
             continue;
         }
@@ -67,7 +63,7 @@ fn the_list_of_commands_is_what_the_program_says() {
 }
 
 #[test]
-fn links_in_the_documents_lead_somewhere() {
+fn links_in_the_documents_are_not_broken() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut checked = 0;
     let documents = std::fs::read_dir(root.join("docs"))
@@ -81,7 +77,7 @@ fn links_in_the_documents_lead_somewhere() {
             }
             let file = link.split('#').next().unwrap_or_default();
             let target = document.parent().expect("a folder").join(file);
-            assert!(target.exists(), "{}: `{link}` leads nowhere", document.display());
+            assert!(target.exists(), "{}: broken link `{link}`", document.display());
             checked += 1;
         }
     }

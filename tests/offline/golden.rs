@@ -1,15 +1,11 @@
-//! `n2c image-from-manifest` against what nix2container's own program wrote
-//! (`golden/README.md`).
-
-#![allow(missing_docs)]
-
-mod support;
+//! Compares `n2c image-from-manifest` and `image-from-dir` with what nix2container's own
+//! program wrote (`golden/README.md`).
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use support::program::{Run, n2c_in};
+use crate::support::program::{Run, n2c_in};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -19,7 +15,7 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a golden file")).expect("JSON")
 }
 
-/// Runs the command in a golden folder, as upstream's was run.
+/// Runs the command in a golden folder, as upstream's program was run.
 fn image_from_manifest(name: &str, more: &[&str]) -> (Run, Value) {
     let output = tempfile::NamedTempFile::new().expect("a file");
     let path = output.path().to_str().expect("a path");
@@ -59,7 +55,7 @@ fn every_field_that_upstream_fills_is_the_same() {
             for key in ["digest", "diff_ids", "mediatype", "layer-path"] {
                 assert_eq!(layer[key], theirs[key], "{name}, layer {index}, {key}");
             }
-            // What upstream leaves empty.
+            // Upstream leaves the size, and below the architecture and date, empty.
             assert_eq!(layer["size"], manifest["layers"][index]["size"], "{name}");
         }
         assert_eq!(ours["arch"], config["architecture"], "{name}");
@@ -68,7 +64,7 @@ fn every_field_that_upstream_fills_is_the_same() {
 }
 
 #[test]
-fn history_is_told_layer_by_layer() {
+fn each_layer_has_its_step_of_the_history() {
     let (_, image) = image_from_manifest("oci-gzip", &[]);
     let config = read(&folder(
         "oci-gzip/dir/4218a02c03eb02e45e5bc29b43fb643a4f2ebf94aa0f9c8ab403e75475cabbfb",
@@ -80,7 +76,7 @@ fn history_is_told_layer_by_layer() {
         .filter(|step| step["empty_layer"] != true)
         .collect();
     let layers = image["layers"].as_array().expect("layers");
-    assert_eq!(steps.len(), layers.len(), "this image no longer tests it");
+    assert_eq!(steps.len(), layers.len(), "this image no longer has one history step per layer");
     for (layer, step) in layers.iter().zip(steps) {
         assert_eq!(&layer["History"], step);
     }
@@ -96,7 +92,7 @@ fn rule_63_a_repeated_layer_stays_repeated() {
 }
 
 #[test]
-fn inherit_takes_over_what_is_asked_for() {
+fn inherit_copies_what_is_requested() {
     let config = read(&folder(
         "oci-gzip/dir/4218a02c03eb02e45e5bc29b43fb643a4f2ebf94aa0f9c8ab403e75475cabbfb",
     ));
@@ -123,7 +119,8 @@ fn a_non_distributable_layer_keeps_its_type() {
     );
 }
 
-/// A copy of a golden folder with one file changed.
+/// Runs the command in a copy of a golden folder with one file changed. It must not write
+/// anything.
 fn changed(name: &str, file: &str, change: impl Fn(&mut Value)) -> Run {
     let directory = tempfile::tempdir().expect("a directory");
     std::os::unix::fs::symlink(folder(name).join("dir"), directory.path().join("dir"))
@@ -144,7 +141,7 @@ fn changed(name: &str, file: &str, change: impl Fn(&mut Value)) -> Run {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused() {
+fn inconsistent_input_is_rejected() {
     let hex = "4de5e17e753838edfa6f02efbc5fbce1b124f0f20e4514799e27c5b8dba63bc1";
     for empty in [Value::Null, json!("")] {
         let run = changed("oci-gzip", "blobs.json", |blobs| {
@@ -171,9 +168,9 @@ fn what_does_not_fit_together_is_refused() {
     assert!(run.error(8).contains("invalid blob map"), "{}", run.stderr);
 }
 
-// Of a plain manifest, its config alone says what it is for.
+// For a plain manifest, only the config says which platform it is for.
 #[test]
-fn a_platform_that_was_asked_for_is_the_one_that_is_written() {
+fn a_requested_platform_must_be_the_images() {
     let directory = tempfile::tempdir().expect("a directory");
     let output = directory.path().join("out.json");
     let output = output.to_str().expect("a path");
@@ -190,9 +187,9 @@ fn a_platform_that_was_asked_for_is_the_one_that_is_written() {
     }
 }
 
-// Whoever reads the image.json believes its sizes.
+// Readers of image.json trust its sizes.
 #[test]
-fn a_layers_size_is_that_of_its_file() {
+fn a_layers_size_must_be_its_files() {
     let run =
         changed("oci-gzip", "manifest.json", |manifest| manifest["layers"][0]["size"] = json!(1));
     let error = run.error(8);
@@ -202,17 +199,17 @@ fn a_layers_size_is_that_of_its_file() {
     );
 }
 
-// Go's readers refuse the file where a field has another type.
+// Readers written in Go reject the file if a field has the wrong type.
 #[test]
-fn what_readers_would_refuse_is_put_right_and_said() {
+fn fields_that_readers_would_reject_are_fixed_with_a_warning() {
     let directory = tempfile::tempdir().expect("a directory");
-    let image = support::images::Image::new("windows/amd64", &["x"]);
+    let image = crate::support::images::Image::new("windows/amd64", &["x"]);
     let mut config: Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
     config["created"] = json!("yesterday");
     config["history"][0]["created"] = json!("long ago");
     config["config"]["Entrypoint"] = json!("/bin/sh");
     config["config"]["Labels"] = json!({ "build": 7 });
-    let image = support::images::Image::from_parts(&config, image.layers);
+    let image = crate::support::images::Image::from_parts(&config, image.layers);
     let (dir, blobs) = (directory.path().join("dir"), image.layers.iter().chain([&image.config]));
     std::fs::create_dir(&dir).expect("made");
     std::fs::write(dir.join("manifest.json"), &image.manifest.bytes).expect("written");
@@ -253,7 +250,7 @@ fn image_from_dir_agrees_with_upstream_too() {
                 assert_eq!(layer[key], theirs[key], "{name}, {key}");
             }
         }
-        // One code path: the same as from the manifest, where the paths are the same.
+        // Both commands share their code: the same layer paths give the same result.
         let (_, from_manifest) = image_from_manifest(name, &[]);
         assert_eq!(ours, from_manifest, "{name}");
     }
@@ -262,10 +259,10 @@ fn image_from_dir_agrees_with_upstream_too() {
     assert!(run.error(1).contains("`missing/manifest.json`"), "{}", run.stderr);
 }
 
-/// The digests under which Docker Hub served these manifests, and what of them
-/// is shared.
+/// The manifests still have the digests under which Docker Hub served them, and share one
+/// layer.
 #[test]
-fn manifests_of_public_images_are_kept_to_the_byte() {
+fn manifests_of_public_images_are_preserved_to_the_byte() {
     let lockfiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("lockfiles");
     let mut blobs = std::collections::BTreeSet::new();
     for (file, digest) in [
@@ -280,5 +277,5 @@ fn manifests_of_public_images_are_kept_to_the_byte() {
         assert_eq!(map.len(), 7, "a config and six layers");
         blobs.extend(map.into_iter().map(|(hex, _)| hex));
     }
-    assert_eq!(blobs.len(), 13, "they share Debian's layer, and nothing else");
+    assert_eq!(blobs.len(), 13, "they share only Debian's layer");
 }

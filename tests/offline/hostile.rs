@@ -1,9 +1,5 @@
-//! What servers, files and neighbours do that mean no good, or do not care: secrets
-//! that come back, answers that never end, a disk or a moment that is not what it was.
-
-#![allow(missing_docs)]
-
-mod support;
+//! Hostile or careless servers, files and other processes: secrets that are echoed, answers
+//! that never end, and files and limits that get in the way.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -17,14 +13,14 @@ use std::time::{Duration, Instant};
 use n2c::oci::digest::Digest;
 use serde_json::json;
 
-use support::images::{Blob, Image, index};
-use support::program::{Run, command, n2c, n2c_in, peak_memory};
-use support::registry::{Registry, Reply, ReplyBody};
+use crate::support::images::{Blob, Image, index};
+use crate::support::program::{Run, command, n2c, n2c_in, peak_memory};
+use crate::support::registry::{Registry, Reply, ReplyBody};
 
 const PASSWORD: &str = "kQ7-horse-battery";
 
-/// A server that does as it likes with each connection. It answers until the test
-/// program ends.
+/// Starts a server that calls `answer` with the number and stream of each connection, until
+/// the test program ends. Returns its address.
 fn server(answer: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -38,7 +34,7 @@ fn server(answer: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> String {
     address
 }
 
-/// The head of an HTTP request.
+/// Reads the head of an HTTP request.
 fn read_head(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
@@ -52,7 +48,7 @@ fn with_password(directory: &Path, host: &str, arguments: &[&str]) -> Run {
     with(PASSWORD, directory, host, arguments)
 }
 
-/// The same with any password.
+/// Like [`with_password`], but with any password.
 fn with(password: &str, directory: &Path, host: &str, arguments: &[&str]) -> Run {
     use base64::Engine as _;
     let auth = base64::engine::general_purpose::STANDARD.encode(format!("bob:{password}"));
@@ -65,7 +61,8 @@ fn wants_password() -> Reply {
     Reply::new(401, "").with("www-authenticate", "Basic realm=\"x\"".to_owned())
 }
 
-/// Whether text holds nothing that a server could act by.
+/// Checks that `text` contains no password, no characters that act on a terminal, and no
+/// overlong lines.
 #[track_caller]
 fn assert_harmless(text: &str) {
     assert!(!text.contains(PASSWORD), "{text}");
@@ -75,8 +72,8 @@ fn assert_harmless(text: &str) {
 }
 
 #[test]
-fn what_a_server_repeats_is_not_shown() {
-    // Quoted, some look other than they are.
+fn a_password_that_a_server_repeats_is_not_shown() {
+    // Some passwords look different when they are quoted.
     for password in [PASSWORD, "it's \"quoted\"\\ and long", "hörse-bättery-stäple"] {
         repeat(password);
     }
@@ -105,7 +102,7 @@ fn repeat(password: &'static str) {
     for body in bodies {
         let registry = Registry::start();
         let text = body.to_string();
-        // What a header can hold of it.
+        // Headers can hold only the ASCII part.
         let ascii = move |more: &str| {
             let text: String = password.chars().filter(char::is_ascii).collect();
             format!("{text}{more}{text}")
@@ -135,12 +132,13 @@ fn repeat(password: &'static str) {
                 ];
                 for form in forms {
                     let form = form.trim_matches('"');
-                    // Also where it was cut.
+                    // Not even in truncated text.
                     let beginning: String = form.chars().take(10).collect();
                     assert!(!text.contains(&beginning), "{text}");
                 }
             }
-            // There are images in the index, for nobody here.
+            // Only `inspect` of the index may succeed: it lists images, but none for this
+            // machine.
             let is_index = arguments[0] == "inspect" && body["manifests"].is_array();
             let is_shown = is_index && run.code == 0;
             assert_eq!(run.code == 0, is_shown, "{body}");
@@ -149,7 +147,7 @@ fn repeat(password: &'static str) {
 }
 
 #[test]
-fn a_redirect_names_no_secret() {
+fn a_failed_redirect_shows_no_secret() {
     let registry = Registry::start();
     let blob = Blob::new("x", "y");
     registry.hook(move |call| {
@@ -167,9 +165,9 @@ fn a_redirect_names_no_secret() {
     assert_harmless(&run.stderr);
 }
 
-// A row of a table, or a line of a report, is not to be made by a label.
+// A label must not be able to add a row to a table or a line to a report.
 #[test]
-fn a_label_makes_no_row() {
+fn a_label_can_not_forge_a_row() {
     let registry = Registry::start();
     let mut image = Image::new("linux/amd64", &["x"]);
     let mut config: serde_json::Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
@@ -185,7 +183,7 @@ fn a_label_makes_no_row() {
 }
 
 #[test]
-fn a_list_of_platforms_is_cut() {
+fn a_long_list_of_platforms_is_shortened() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     let entries: Vec<_> =
@@ -223,7 +221,7 @@ fn a_tls_alert_is_no_reason_to_send_a_password_in_plain() {
     assert!(plain.is_empty(), "{plain:?}");
 }
 
-// A warning that closes, a handshake that breaks off, a record that is cut.
+// A closing warning, a handshake that breaks off, and a truncated record.
 #[test]
 fn a_server_that_hangs_up_on_tls_gets_no_password_in_plain() {
     let records: [&[u8]; 3] =
@@ -251,7 +249,7 @@ fn a_server_that_hangs_up_on_tls_gets_no_password_in_plain() {
     }
 }
 
-// A foreign layer's URL leads out, and its redirect back in.
+// A foreign layer's URL leads to the internet, and a redirect leads back into this network.
 #[test]
 fn a_redirect_of_a_foreign_layer_does_not_lead_into_this_network() {
     let inside = Registry::start();
@@ -264,7 +262,7 @@ fn a_redirect_of_a_foreign_layer_does_not_lead_into_this_network() {
         let _ = stream.write_all(head.as_bytes());
     });
     let directory = tempfile::tempdir().expect("a directory");
-    // The registry's name is a public one, wherever it is.
+    // The registry has a public name, although it is on this machine.
     let settings =
         format!("[[registry]]\nprefix = \"public.test\"\nlocation = \"{}\"\n", registry.host());
     std::fs::write(directory.path().join("registries.conf"), settings).expect("written");
@@ -280,7 +278,7 @@ fn a_redirect_of_a_foreign_layer_does_not_lead_into_this_network() {
     assert_eq!(inside.log(), Vec::<String>::new());
 }
 
-// JSON is for programs: what acts on a terminal is escaped as JSON does it.
+// JSON is for programs: characters that act on a terminal are escaped in JSON's own way.
 #[test]
 fn reports_for_programs_stay_json() {
     let registry = Registry::start();
@@ -298,7 +296,7 @@ fn reports_for_programs_stay_json() {
     assert_eq!(n2c_in(directory.path(), &[&lock[..], &["a.json"]].concat()).code, 0);
     registry.put_image("app", "1", &image("new"));
     assert_eq!(n2c_in(directory.path(), &[&lock[..], &["b.json"]].concat()).code, 0);
-    // Some passwords are words.
+    // A password may be a word that the report contains.
     registry.hook(|call| call.header("authorization").is_none().then(wants_password));
     for arguments in [
         &["update", "a.json", "--check", "--json"][..],
@@ -323,7 +321,7 @@ fn reports_for_programs_stay_json() {
 }
 
 #[test]
-fn a_plain_registry_that_stumbles_is_asked_again_in_plain() {
+fn a_plain_registry_that_drops_connections_is_retried_in_plain() {
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
     let behind = registry.host();
@@ -350,7 +348,7 @@ fn a_plain_registry_that_stumbles_is_asked_again_in_plain() {
 }
 
 #[test]
-fn what_is_no_http_is_asked_for_once() {
+fn an_invalid_http_response_is_not_retried() {
     for reply in [
         "HTTP/1.1 200 OK\r\nbroken header\r\n\r\n".to_owned(),
         format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(5000)),
@@ -358,7 +356,7 @@ fn what_is_no_http_is_asked_for_once() {
         let count = Arc::new(Mutex::new(0));
         let counted = count.clone();
         let address = server(move |_, mut stream| {
-            // Also to a greeting in TLS, which may follow.
+            // A TLS handshake may follow. It gets the same reply, but isn't counted.
             let mut start = [0; 1024];
             let count = stream.read(&mut start).unwrap_or(0);
             *counted.lock().expect("no panic") += usize::from(start[..count].starts_with(b"GET"));
@@ -371,7 +369,7 @@ fn what_is_no_http_is_asked_for_once() {
 }
 
 #[test]
-fn a_proxy_that_is_not_there_is_named() {
+fn an_unreachable_proxy_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     for (variable, proxy) in [
         ("https_proxy", format!("http://bob:{PASSWORD}@127.0.0.1:1")),
@@ -398,9 +396,9 @@ fn a_proxy_that_is_not_there_is_named() {
     assert_harmless(&stderr);
 }
 
-// JSON of a few bytes may stand for a value of a hundred.
+// A few bytes of JSON may become a value of a hundred bytes in memory.
 #[test]
-fn documents_cost_no_more_memory_than_they_should() {
+fn large_documents_do_not_use_too_much_memory() {
     let directory = tempfile::tempdir().expect("a directory");
     let many = |mebibytes: usize| format!("[{}0]", "0,".repeat(mebibytes * 512 * 1024));
     let registry = Registry::start();
@@ -440,13 +438,13 @@ fn documents_cost_no_more_memory_than_they_should() {
 
 // `{ echo HEAD; n2c …; echo TAIL; } > file`
 #[test]
-fn stdout_is_written_where_it_stands() {
+fn output_is_written_at_the_current_position_of_stdout() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     registry.put_image("app", "1", &image);
     let blob = &image.layers[0];
     let directory = tempfile::tempdir().expect("a directory");
-    let program = support::program::binary();
+    let program = crate::support::program::binary();
     for output in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         let script = format!(
             "{{ echo HEAD; {} blob {} {} -o {output}; echo TAIL; }} > file",
@@ -460,7 +458,7 @@ fn stdout_is_written_where_it_stands() {
         let file = std::fs::read(directory.path().join("file")).expect("a file");
         assert_eq!(file, [b"HEAD\n", &blob.bytes[..], b"TAIL\n"].concat(), "{output}");
     }
-    // Any other that the shell opened, and a link to one.
+    // Any other descriptor that the shell opened, and a link to stdout.
     std::os::unix::fs::symlink("/dev/stdout", directory.path().join("link")).expect("linked");
     for (output, number) in [("/dev/fd/3", 3), ("/proc/self/fd/7", 7), ("link", 1)] {
         let script = format!(
@@ -486,7 +484,7 @@ fn stdout_is_written_where_it_stands() {
     let whole = archive("-", Stdio::piped());
     assert!(whole.status.success() && whole.stdout.len() > 1024);
     assert_eq!(archive("/dev/stdout", Stdio::piped()).stdout, whole.stdout);
-    // A socket has no path that could be opened.
+    // A socket can't be opened by a path.
     let (mine, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets");
     let reader = std::thread::spawn(move || {
         let (mut mine, mut bytes) = (mine, Vec::new());
@@ -498,7 +496,7 @@ fn stdout_is_written_where_it_stands() {
 }
 
 #[test]
-fn many_pulls_into_one_directory_are_one_after_the_other() {
+fn concurrent_pulls_into_one_directory_take_turns() {
     let registry = Registry::start();
     let images = ["a", "b"].map(|text| Image::new("linux/amd64", &[text, "both", &text.repeat(9)]));
     for (image, tag) in images.iter().zip(["a", "b"]) {
@@ -533,7 +531,7 @@ fn many_pulls_into_one_directory_are_one_after_the_other() {
 }
 
 #[test]
-fn an_archive_that_came_first_stays() {
+fn an_archive_that_appears_during_a_pull_is_kept() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     registry.put_image("app", "1", &image);
@@ -556,7 +554,7 @@ fn an_archive_that_came_first_stays() {
         std::fs::remove_file(path).expect("removed");
     }
     assert_eq!(std::fs::read_dir(&directory).expect("listed").count(), 0);
-    // A link that leads nowhere is seen before anything is asked for.
+    // A dangling link is noticed before any request.
     registry.hook(|_| None);
     std::os::unix::fs::symlink("nowhere", directory.path().join("a.tar")).expect("linked");
     let asked = registry.log().len();
@@ -564,7 +562,7 @@ fn an_archive_that_came_first_stays() {
     n2c_in(directory.path(), &pull).error(1);
     assert_eq!(registry.log().len(), asked);
     std::fs::remove_file(directory.path().join("a.tar")).expect("removed");
-    // What `mktemp` made is there to be filled, by one.
+    // An empty file, as `mktemp` makes it, may be filled, but only by one run.
     std::fs::write(directory.path().join("a.tar"), "").expect("written");
     let runs: Vec<_> = (0..8)
         .map(|_| command(directory.path(), &pull).stderr(Stdio::null()).spawn().expect("a run"))
@@ -573,7 +571,7 @@ fn an_archive_that_came_first_stays() {
     assert_eq!(codes.filter(|code| *code == Some(0)).count(), 1);
 }
 
-/// Starts a run that waits for a blob which never ends.
+/// Starts a run, and returns once it waits for a blob that never ends.
 fn stalled(registry: &Registry, directory: &Path, arguments: &[&str]) -> std::process::Child {
     registry.hook(|call| {
         call.target.contains("/blobs/").then(|| Reply {
@@ -592,13 +590,13 @@ fn stalled(registry: &Registry, directory: &Path, arguments: &[&str]) -> std::pr
 fn wait_until(is_so: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < Duration::from_secs(20), "it never came");
+        assert!(started.elapsed() < Duration::from_secs(20), "timed out");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn what_is_killed_leaves_nothing() {
+fn a_killed_run_leaves_no_partial_file() {
     let image = Image::new("linux/amd64", &["x"]);
     let digest = image.layers[0].digest().to_string();
     for arguments in [
@@ -616,7 +614,7 @@ fn what_is_killed_leaves_nothing() {
             arguments.iter().map(|word| word.replace("REPOSITORY", &repository)).collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut child = stalled(&registry, directory.path(), &arguments);
-        // Some of it is written.
+        // Wait until some bytes are written.
         std::thread::sleep(Duration::from_millis(50));
         child.kill().expect("killed");
         child.wait().expect("an end");
@@ -624,14 +622,14 @@ fn what_is_killed_leaves_nothing() {
         let find = find.args([".", "-type", "f", "-size", "+0"]).current_dir(&directory);
         let left = find.output().expect("find");
         let left = String::from_utf8_lossy(&left.stdout).into_owned();
-        // A layout may have its marker already.
+        // A layout may already have its marker file.
         let left: Vec<&str> = left.lines().filter(|line| !line.ends_with("oci-layout")).collect();
         assert!(left.is_empty(), "{arguments:?}: {left:?}");
     }
 }
 
 #[test]
-fn a_signal_ends_whatever_waits() {
+fn a_signal_ends_a_waiting_run() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     registry.put_image("app", "1", &image);
@@ -645,7 +643,7 @@ fn a_signal_ends_whatever_waits() {
     let digest = large.digest().to_string();
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         for arguments in [
-            // Nobody ever writes to the one, or reads from the other.
+            // Nobody ever writes to the pipe, or reads the blob from stdout.
             &["lock", &reference, "--authfile=pipe"][..],
             &["prefetch", "pipe"],
             &["blob", &repository, &digest, "-o", "-"],
@@ -656,7 +654,7 @@ fn a_signal_ends_whatever_waits() {
                 .spawn()
                 .expect("a run");
             std::thread::sleep(Duration::from_millis(400));
-            assert!(child.try_wait().expect("a child").is_none(), "{arguments:?} does not wait");
+            assert!(child.try_wait().expect("a child").is_none(), "{arguments:?} ended too early");
             let started = Instant::now();
             let id = child.id().to_string();
             Command::new("kill").args(["-s", signal, &id]).status().expect("kill");
@@ -665,7 +663,7 @@ fn a_signal_ends_whatever_waits() {
             assert!(started.elapsed() < Duration::from_secs(10));
         }
     }
-    // A second one is not to be waited for.
+    // A second signal ends the run at once.
     let mut child = command(directory.path(), &["lock", &reference, "--authfile=pipe"])
         .stderr(Stdio::piped())
         .spawn()
@@ -678,18 +676,18 @@ fn a_signal_ends_whatever_waits() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(child.wait().expect("an end").code(), Some(130));
-    // The first alone would have had a second of grace.
+    // After the first signal alone, the run would have had a second to clean up.
     assert!(started.elapsed() < Duration::from_millis(800), "{:?}", started.elapsed());
 }
 
-// 120 layers that are here before the config is, and few descriptors.
+// 120 layers arrive before the config, and there are few file descriptors.
 #[test]
-fn layers_that_wait_do_not_take_all_descriptors() {
+fn waiting_layers_do_not_use_up_all_file_descriptors() {
     let texts: Vec<String> = (0..120).map(|n| format!("layer {n}")).collect();
     let image = Image::new("linux/amd64", &texts.iter().map(String::as_str).collect::<Vec<_>>());
     let registry = Registry::start();
     registry.put_image("app", "1", &image);
-    // While it is waited for, the layers arrive.
+    // The config is refused twice; meanwhile, the layers arrive.
     let (config, refusals) = (image.config.digest().to_string(), AtomicUsize::new(0));
     registry.hook(move |call| {
         let is_config = call.target.ends_with(&config);
@@ -698,13 +696,13 @@ fn layers_that_wait_do_not_take_all_descriptors() {
     let directory = tempfile::tempdir().expect("a directory");
     let script = format!(
         "ulimit -n 128; exec {} pull {} dir:d --arch=amd64",
-        support::program::binary().display(),
+        crate::support::program::binary().display(),
         registry.reference("app:1")
     );
     let output = Command::new("sh").args(["-c", &script]).current_dir(&directory).output();
     let output = output.expect("a shell");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // The system's own words, where there are really too few.
+    // If there are really too few, the system's own message is shown.
     let script = script.replace("128", "12").replace("dir:d", "dir:e");
     let output = Command::new("sh").args(["-c", &script]).current_dir(&directory).output();
     let stderr = String::from_utf8_lossy(&output.expect("a shell").stderr).into_owned();
@@ -712,7 +710,7 @@ fn layers_that_wait_do_not_take_all_descriptors() {
 }
 
 #[test]
-fn a_full_temporary_directory_is_named() {
+fn a_missing_temporary_directory_is_named() {
     let registry = Registry::start();
     let blob = Blob::new("x", "some bytes");
     registry.put_blob(&blob);

@@ -1,20 +1,16 @@
-//! `n2c lock` and `n2c inspect` against a registry in memory: what is chosen,
-//! what is asked for, what is written.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `n2c lock` and `n2c inspect` against an in-memory registry: what they choose,
+//! request and write.
 
 use serde_json::{Value, json};
 
+use crate::support::images::{self, Blob, Image};
+use crate::support::program::{n2c, n2c_in};
+use crate::support::registry::{Registry, Reply};
 use n2c::formats::lockfile::Lockfile;
 use n2c::oci::digest::Digest;
-use support::images::{self, Blob, Image};
-use support::program::{n2c, n2c_in};
-use support::registry::{Registry, Reply};
 
-/// A registry with the tag `app:1`: an index of these platforms, each with an
-/// image of one layer, and the attestations that buildx adds.
+/// A registry with the tag `app:1`: an index with a one-layer image for each of these
+/// platforms, and the attestations that buildx adds.
 fn registry_with(platforms: &[&str]) -> (Registry, Vec<Image>, Blob) {
     let registry = Registry::start();
     let mut entries = Vec::new();
@@ -38,7 +34,7 @@ fn digest_of_manifest(lock: &Value) -> String {
 }
 
 #[test]
-fn a_lockfile_is_the_manifest_and_what_it_locks() {
+fn a_lockfile_is_the_manifest_and_what_was_locked() {
     let (registry, all, index) = registry_with(&["linux/amd64", "linux/arm64/v8"]);
     let run = n2c(&["lock", &registry.reference("app:1"), "--arch", "aarch64"]);
     let image = &all[1];
@@ -73,7 +69,7 @@ fn a_lockfile_is_the_manifest_and_what_it_locks() {
 }
 
 #[test]
-fn what_a_lockfile_says_survives_reading_and_writing() {
+fn a_lockfile_survives_reading_and_writing() {
     let (registry, ..) = registry_with(&["linux/amd64", "linux/arm64"]);
     let reference = registry.reference("app:1");
     for arguments in
@@ -85,9 +81,8 @@ fn what_a_lockfile_says_survives_reading_and_writing() {
     }
 }
 
-// "With no auth that is 3 requests; with a bearer token, 5."
 #[test]
-fn a_default_is_said_once() {
+fn the_default_platform_is_reported_only_once() {
     let (registry, _, _) = registry_with(&["linux/amd64", "linux/arm64/v8"]);
     let image = registry.reference("app:1");
     let directory = tempfile::tempdir().expect("a directory");
@@ -108,7 +103,7 @@ fn a_default_is_said_once() {
 }
 
 #[test]
-fn no_layer_is_asked_for() {
+fn lock_requests_no_layer() {
     let (registry, all, _) = registry_with(&["linux/amd64"]);
     let reference = registry.reference("app:1");
     assert_eq!(n2c(&["lock", &reference, "--arch", "amd64"]).code, 0);
@@ -144,7 +139,7 @@ fn rule_31_all_manifest_types_are_accepted() {
 }
 
 #[test]
-fn raw_is_what_the_registry_serves() {
+fn raw_prints_what_the_registry_serves() {
     let (registry, all, _) = registry_with(&["linux/amd64", "linux/arm64"]);
     let run = n2c(&["lock", "--raw", &registry.reference("app:1"), "--arch", "arm64"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -249,7 +244,7 @@ fn rule_45_another_architecture_is_never_taken() {
 }
 
 #[test]
-fn an_image_without_index_is_checked_too() {
+fn the_platform_of_an_image_without_an_index_is_checked_too() {
     let registry = Registry::start();
     let image = Image::new("linux/arm64", &["one"]);
     registry.put_image("app", "1", &image);
@@ -265,9 +260,9 @@ fn an_image_without_index_is_checked_too() {
     assert!(all["n2c"]["platforms"]["linux/arm64"].is_object());
 }
 
-// What `n2c hash --arch arm64` prints is pulled on any machine.
+// The digest that `n2c hash --arch arm64` prints can be pulled on any machine.
 #[test]
-fn a_single_image_by_its_digest_is_taken_as_it_is() {
+fn a_single_image_pinned_by_digest_is_used_whatever_its_platform() {
     let registry = Registry::start();
     let image = Image::new("linux/s390x", &["one"]);
     registry.put_image("app", "1", &image);
@@ -283,7 +278,7 @@ fn a_single_image_by_its_digest_is_taken_as_it_is() {
     }
     let hash = n2c(&["hash", &tagged, "--arch=s390x"]);
     assert_eq!(n2c(&["hash", &pinned]).text(), hash.text());
-    // Whoever asks for another gets none, and a tag is no promise.
+    // Asking for another platform is an error. So is a tag: it doesn't pin this image.
     for arguments in [
         &["lock", &pinned, "--arch=amd64"][..],
         &["pull", &pinned, "dir:x", "--arch=amd64"],
@@ -294,9 +289,9 @@ fn a_single_image_by_its_digest_is_taken_as_it_is() {
     }
 }
 
-// As `crane append --oci-empty-base` and nix2container's own transport make them.
+// `crane append --oci-empty-base` and nix2container's own transport make such images.
 #[test]
-fn an_image_that_names_no_platform_is_taken_where_nothing_else_is_there() {
+fn an_image_without_a_platform_is_used_if_it_is_the_only_one() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["one"]);
     let mut config: Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
@@ -326,7 +321,7 @@ fn an_image_that_names_no_platform_is_taken_where_nothing_else_is_there() {
     assert!(run.code == 0 && run.stderr.contains("names no platform"), "{}", run.stderr);
     let run = n2c(&["lock", &registry.reference("app:1"), "--all-platforms"]);
     assert!(run.error(4).contains("does not say which platform"), "{}", run.stderr);
-    // Beside one that does, it is nobody's.
+    // Next to an image that names its platform, it matches no platform.
     let amd64 = Image::new("linux/amd64", &["two"]);
     registry.put_image("app", "two", &amd64);
     let both = images::index(&[image.manifest.descriptor(), amd64.manifest.descriptor()]);
@@ -339,7 +334,7 @@ fn an_image_that_names_no_platform_is_taken_where_nothing_else_is_there() {
 }
 
 #[test]
-fn the_hint_names_the_best_variant_there_is() {
+fn the_hint_names_the_best_available_variant() {
     let (registry, ..) = registry_with(&["linux/amd64", "linux/arm/v5", "linux/arm/v6"]);
     let run = n2c(&["lock", &registry.reference("app:1"), "--platform=linux/arm/v4"]);
     run.error(4);
@@ -370,7 +365,7 @@ fn rule_37_nested_indexes_are_followed() {
     let lock = n2c(&["lock", &reference, "--arch", "arm64"]).json();
     assert_eq!(digest_of_manifest(&lock), arm.manifest.digest().to_string());
     assert_eq!(registry.log().len(), 4);
-    // What the outer index names itself is taken without a look inside.
+    // If the outer index lists the platform, the inner index isn't fetched.
     n2c(&["lock", &reference, "--arch", "amd64"]).json();
     assert_eq!(registry.log().len(), 7);
     let run = n2c(&["lock", &reference, "--arch", "s390x"]);
@@ -395,7 +390,7 @@ fn rule_37_nesting_has_a_limit() {
 
 // protocol rules 39 and 47
 #[test]
-fn rule_47_an_entry_without_platform_is_asked_for_its_config() {
+fn rule_47_an_entry_without_platform_gets_it_from_its_config() {
     let registry = Registry::start();
     let (arm, amd) = (Image::new("linux/arm64", &["arm"]), Image::new("linux/amd64", &["amd"]));
     registry.put_image("app", "arm", &arm);
@@ -418,14 +413,14 @@ fn rule_47_an_entry_without_platform_is_asked_for_its_config() {
 
 // protocol rule 38
 #[test]
-fn rule_38_an_index_of_attestations_only_has_no_image() {
+fn rule_38_an_index_with_only_attestations_has_no_image() {
     let registry = Registry::start();
     let (attestation, entry) = images::attestation(&Image::new("linux/amd64", &["x"]));
     registry.put_image("app", "a", &attestation);
     registry.put_manifest("app", "1", &images::index(&[entry]));
     let reference = registry.reference("app:1");
     assert!(n2c(&["lock", &reference, "--arch", "amd64"]).error(4).ends_with("available: none"));
-    assert!(n2c(&["lock", &reference, "--all-platforms"]).error(4).contains("holds no image"));
+    assert!(n2c(&["lock", &reference, "--all-platforms"]).error(4).contains("contains no image"));
 }
 
 #[test]
@@ -448,7 +443,7 @@ fn annotations_and_unknown_fields_are_kept() {
 }
 
 #[test]
-fn an_output_file_is_replaced_only_by_a_whole_one() {
+fn an_output_file_is_replaced_only_by_a_complete_one() {
     let (registry, ..) = registry_with(&["linux/amd64"]);
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("lock.json");
@@ -466,7 +461,7 @@ fn an_output_file_is_replaced_only_by_a_whole_one() {
 }
 
 #[test]
-fn the_default_platform_is_said() {
+fn the_default_platform_is_reported() {
     let (registry, ..) = registry_with(&["linux/amd64", "linux/arm64"]);
     let reference = registry.reference("app:1");
     let run = n2c(&["lock", &reference]);
@@ -477,7 +472,7 @@ fn the_default_platform_is_said() {
 }
 
 #[test]
-fn inspect_shows_what_there_is() {
+fn inspect_shows_platforms_layers_and_config() {
     let (registry, all, index) = registry_with(&["linux/amd64", "linux/arm64/v8"]);
     let reference = registry.reference("app:1");
     let json = n2c(&["inspect", "--json", &reference, "--arch", "arm64"]).json();
@@ -516,7 +511,7 @@ fn inspect_shows_what_there_is() {
 
 // A server must not write to the user's terminal.
 #[test]
-fn escape_sequences_of_a_server_are_not_printed() {
+fn escape_sequences_from_a_server_are_not_printed() {
     let registry = Registry::start();
     let config = json!({
         "os": "linux", "architecture": "amd64", "rootfs": { "diff_ids": [] },

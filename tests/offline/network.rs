@@ -1,9 +1,5 @@
 //! Bad networks, odd servers, rate limits and mirrors.
 
-#![allow(missing_docs)]
-
-mod support;
-
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,15 +9,15 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::support::images::{Blob, Image};
+use crate::support::program::{command, n2c, n2c_in, peak_memory};
+use crate::support::registry::{Registry, Reply, ReplyBody};
 use n2c::observer::Silent;
 use n2c::oci::digest::{Algorithm, Digest, Hasher};
 use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client, ClientOptions, Error, RetryPolicy};
-use support::images::{Blob, Image};
-use support::program::{command, n2c, n2c_in, peak_memory};
-use support::registry::{Registry, Reply, ReplyBody};
 
-/// A client that is quick to give up.
+/// A client that gives up quickly.
 fn quick_client() -> Client {
     let retry = RetryPolicy {
         attempts: 5,
@@ -61,16 +57,16 @@ fn numbers(count: u32) -> Vec<u8> {
 }
 
 /// The first byte that a request asks for.
-fn first_byte(call: &support::registry::Call) -> usize {
+fn first_byte(call: &crate::support::registry::Call) -> usize {
     let range = call.header("range").and_then(|range| range.strip_prefix("bytes="));
     range
         .and_then(|range| range.split('-').next())
         .map_or(0, |first| first.parse().expect("a number"))
 }
 
-// demand row 24: no byte for a while is a failure, which is tried again
+// A download that stalls has failed, and is retried
 #[test]
-fn a_server_that_stalls_is_left_and_asked_again() {
+fn a_stalled_download_is_retried() {
     let (registry, blob) = registry_with(numbers(10_000));
     let (bytes, tries) = (blob.bytes.clone(), AtomicUsize::new(0));
     registry.hook(move |_| {
@@ -90,11 +86,11 @@ fn a_server_that_stalls_is_left_and_asked_again() {
     assert!(error.to_string().ends_with("after 5 attempts"), "{error}");
 }
 
-// rule 55: no server keeps this busy for ever
+// rule 55: no server can keep a download going forever
 #[test]
-fn rule_55_progress_that_is_none_ends() {
+fn rule_55_a_download_without_real_progress_ends() {
     let (registry, blob) = registry_with(numbers(100_000));
-    // Ranges are ignored, and it breaks now here, now there.
+    // The server ignores ranges, and breaks off at two places in turn.
     let (bytes, tries) = (blob.bytes.clone(), AtomicUsize::new(0));
     registry.hook(move |_| {
         let end = [100_000, 150_000][tries.fetch_add(1, Ordering::SeqCst) % 2];
@@ -103,7 +99,7 @@ fn rule_55_progress_that_is_none_ends() {
     download(&registry, &blob, None).expect_err("never whole");
     assert!(registry.calls().len() <= 6, "{} requests", registry.calls().len());
 
-    // One byte each time.
+    // The server sends one byte each time.
     let (registry, blob) = registry_with(numbers(1000));
     let bytes = blob.bytes.clone();
     registry.hook(move |call| {
@@ -124,7 +120,7 @@ fn rule_55_progress_that_is_none_ends() {
     assert!(registry.calls().len() <= 6, "{} requests", registry.calls().len());
 }
 
-// rule 55: a wrong piece is found out, and all is fetched once more
+// rule 55: a wrong piece is noticed, and the whole blob is fetched once more
 #[test]
 fn rule_55_a_wrong_piece_costs_one_restart() {
     for always in [false, true] {
@@ -143,9 +139,9 @@ fn rule_55_a_wrong_piece_costs_one_restart() {
 
 // rule 54
 #[test]
-fn rule_54_nothing_is_asked_for_when_all_is_there() {
+fn rule_54_nothing_is_requested_once_all_bytes_are_here() {
     let (registry, blob) = registry_with(numbers(5000));
-    // All bytes and no proper end, of a length that was not announced.
+    // All bytes arrive, but without an announced length or a proper end.
     let bytes = blob.bytes.clone();
     registry.hook(move |call| {
         Some(if first_byte(call) == 0 {
@@ -155,7 +151,7 @@ fn rule_54_nothing_is_asked_for_when_all_is_there() {
                 body: ReplyBody::Broken(bytes.clone().into()),
             }
         } else {
-            // As distribution does it: a length that is not that of its body.
+            // Like distribution, with a length that isn't the body's.
             Reply::broken(416, "no", bytes.len())
                 .with("content-range", format!("bytes */{}", bytes.len()))
         })
@@ -189,9 +185,9 @@ fn hostile_numbers_do_no_harm() {
     let _ = download(&registry, &blob, None);
 }
 
-// rule 57: the label on a gzip layer may be true, or mean the layer itself
+// rule 57: `Content-Encoding: gzip` may be meant, or may just describe the layer itself
 #[test]
-fn rule_57_content_encoding_is_what_the_digest_says() {
+fn rule_57_the_digest_decides_what_content_encoding_means() {
     let text = numbers(5000);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&text).expect("memory is written");
@@ -209,14 +205,14 @@ fn rule_57_content_encoding_is_what_the_digest_says() {
             }
         }
     }
-    // A bomb: what it decodes to is not what was asked for, and has an end.
+    // A decompression bomb isn't the requested blob, and ends in an error.
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(&vec![0; 50 << 20]).expect("memory is written");
     let bomb = gzip.finish().expect("memory is written");
     let (registry, blob) = registry_with("small");
     registry.hook(move |_| Some(Reply::new(200, bomb.clone()).with("content-encoding", "gzip")));
-    download(&registry, &blob, Some(5)).expect_err("not what was asked for");
-    // A manifest by tag has no digest to tell.
+    download(&registry, &blob, Some(5)).expect_err("not the requested blob");
+    // For a manifest fetched by tag, there is no digest that could decide.
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     registry.put_image("app", "1", &image);
@@ -234,7 +230,7 @@ fn rule_57_content_encoding_is_what_the_digest_says() {
 
 // rules 51 and 64
 #[test]
-fn rule_51_an_expired_redirect_is_asked_for_again_at_the_registry() {
+fn rule_51_an_expired_redirect_is_requested_again_from_the_registry() {
     let (registry, blob) = registry_with(numbers(100));
     let store = Registry::start();
     store.put_blob(&blob);
@@ -253,9 +249,9 @@ fn rule_51_an_expired_redirect_is_asked_for_again_at_the_registry() {
     assert_eq!(registry.calls().len(), 3);
 }
 
-// rule 65, both forms
+// rule 65: both forms of `Retry-After`
 #[test]
-fn rule_65_the_server_says_when_to_come_back() {
+fn rule_65_the_server_decides_when_to_retry() {
     let in_seconds = || "1".to_owned();
     let as_a_date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3));
     for retry_after in [in_seconds as fn() -> String, as_a_date] {
@@ -270,18 +266,18 @@ fn rule_65_the_server_says_when_to_come_back() {
         let run = n2c(&["blob", &repository, &digest, "-o", "out"]);
         assert_eq!(run.code, 0, "{}", run.stderr);
         assert!(started.elapsed() >= Duration::from_secs(1), "it did not wait");
-        assert!(run.stderr.contains("HTTP 503"), "nothing was said: {}", run.stderr);
+        assert!(run.stderr.contains("HTTP 503"), "no warning was shown: {}", run.stderr);
     }
 }
 
-// rules 64, 67: no try is burnt on a limit
+// rules 64, 67: no retry is wasted on a pull limit
 #[test]
-fn rule_67_a_pull_limit_is_final_and_says_what_to_do() {
+fn rule_67_a_pull_limit_is_final_and_gives_a_hint() {
     let toomany = "You have reached your unauthenticated pull rate limit.";
     for (reply, hint) in [
-        (("", "", toomany), "no pulls are left"),
-        (("ratelimit-remaining", "0;w=21600", "slow down"), "no pulls are left"),
-        (("retry-after", "3600", "slow down"), "asks to wait 3600 s"),
+        (("", "", toomany), "no pulls left on"),
+        (("ratelimit-remaining", "0;w=21600", "slow down"), "no pulls left on"),
+        (("retry-after", "3600", "slow down"), "asks you to wait 3600 s"),
     ] {
         let (registry, _) = registry_with("bytes");
         let (name, value, message) = reply;
@@ -296,7 +292,7 @@ fn rule_67_a_pull_limit_is_final_and_says_what_to_do() {
     }
 }
 
-// A limit by the second, whatever it is called, is over in a second.
+// A limit per second is over in a second, whatever the message calls it.
 #[test]
 fn a_short_limit_is_waited_for() {
     let (registry, blob) = registry_with("bytes");
@@ -310,7 +306,7 @@ fn a_short_limit_is_waited_for() {
         })
     });
     let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
-    // Repeated, an option for more words says no more.
+    // Repeating `-v` is allowed, and has no further effect.
     let run = n2c(&["blob", &repository, &digest, "-o", "out", "-vv", "-v"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(registry.calls().len(), 2);
@@ -336,7 +332,7 @@ fn rate_limits_are_shown_when_asked_for() {
 }
 
 #[test]
-fn no_cookie_is_kept() {
+fn cookies_are_not_kept() {
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
     let tries = AtomicUsize::new(0);
@@ -360,7 +356,7 @@ fn no_cookie_is_kept() {
 fn a_gigabyte_costs_neither_memory_nor_transfer() {
     const PIECE: u64 = 1 << 20;
     const PIECES: u64 = 1 << 10;
-    /// A megabyte that says which one it is.
+    /// A mebibyte that begins with its number.
     fn piece(number: u64) -> Bytes {
         let length = usize::try_from(PIECE).expect("a small number");
         let mut bytes = vec![0x5a; length];
@@ -380,7 +376,7 @@ fn a_gigabyte_costs_neither_memory_nor_transfer() {
             [3, 6, 9].get(tries.fetch_add(1, Ordering::SeqCst)).map(|tenth| PIECES * tenth / 10);
         let counter = counter.clone();
         let pieces = (first / PIECE..cut.unwrap_or(PIECES)).map(move |number| {
-            // A connection may have broken within a piece.
+            // The connection may have broken within a piece.
             let skipped =
                 usize::try_from(first.saturating_sub(number * PIECE)).expect("a small number");
             let piece = piece(number).slice(skipped..);
@@ -410,7 +406,7 @@ fn a_gigabyte_costs_neither_memory_nor_transfer() {
     assert!((1..24 << 10).contains(&peak), "{peak} KiB of memory");
 }
 
-/// A registry with an image, and a mirror that holds it below `hub/`.
+/// A registry with an image, and a mirror that has the image below `hub/`.
 fn registry_and_mirror() -> (Registry, Registry, Image) {
     let (registry, mirror) = (Registry::start(), Registry::start());
     let image = Image::new("linux/amd64", &["one"]);
@@ -419,9 +415,8 @@ fn registry_and_mirror() -> (Registry, Registry, Image) {
     (registry, mirror, image)
 }
 
-// demand row 27
 #[test]
-fn a_mirror_goes_first_and_the_lock_does_not_tell() {
+fn a_mirror_is_tried_first_and_does_not_change_the_lockfile() {
     let (registry, mirror, _) = registry_and_mirror();
     let reference = registry.reference("team/app:1");
     let plain = n2c(&["lock", &reference, "--arch", "amd64"]).text().to_owned();
@@ -439,7 +434,7 @@ fn a_mirror_goes_first_and_the_lock_does_not_tell() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), plain);
     assert_eq!(registry.calls().len(), asked, "the registry was asked too");
 
-    // What the mirror lacks, or lies about, comes from the registry.
+    // If the mirror lacks something or lies about it, it comes from the registry.
     for reply in [Reply::new(404, ""), Reply::new(200, "<html>"), Reply::new(403, "")] {
         let (status, reply) = (reply.status, std::sync::Mutex::new(Some(reply)));
         mirror.hook(move |call| {
@@ -460,7 +455,7 @@ fn a_mirror_goes_first_and_the_lock_does_not_tell() {
 
 // rule 28: a mirror is another registry, with credentials of its own
 #[test]
-fn rule_28_a_mirror_gets_no_credential_of_the_registry() {
+fn rule_28_a_mirror_does_not_get_the_registrys_credentials() {
     let (registry, mirror, image) = registry_and_mirror();
     let secret = "dXNlcjpzZXNhbWU=";
     registry.hook(move |call| {
@@ -482,7 +477,7 @@ fn rule_28_a_mirror_gets_no_credential_of_the_registry() {
 }
 
 #[test]
-fn when_all_fail_each_is_named() {
+fn if_registry_and_mirror_fail_both_are_named() {
     let (registry, mirror, _) = registry_and_mirror();
     registry.hook(|_| Some(Reply::error(404, "MANIFEST_UNKNOWN", "gone")));
     mirror.hook(|_| Some(Reply::error(403, "DENIED", "not you")));
@@ -523,17 +518,20 @@ fn rule_75_registries_conf_is_read() {
 }
 
 #[test]
-fn explain_tells_how_an_answer_came_about() {
+fn explain_shows_how_the_result_was_reached() {
     let registry = Registry::start();
     let (arm, amd) = (Image::new("linux/arm64", &["arm"]), Image::new("linux/amd64", &["amd"]));
     registry.put_image("app", "arm", &arm);
     registry.put_image("app", "amd", &amd);
-    let (attestation, entry) = support::images::attestation(&amd);
+    let (attestation, entry) = crate::support::images::attestation(&amd);
     registry.put_image("app", "attestation", &attestation);
-    let inner = support::images::index(&[arm.manifest.entry("linux/arm64")]);
+    let inner = crate::support::images::index(&[arm.manifest.entry("linux/arm64")]);
     registry.put_manifest("app", "inner", &inner);
-    let index =
-        support::images::index(&[amd.manifest.entry("linux/amd64"), inner.descriptor(), entry]);
+    let index = crate::support::images::index(&[
+        amd.manifest.entry("linux/amd64"),
+        inner.descriptor(),
+        entry,
+    ]);
     registry.put_manifest("app", "1", &index);
     registry.want_token();
     let arguments = ["inspect", &registry.reference("app:1"), "--arch", "arm64", "--explain"];
@@ -550,14 +548,15 @@ fn explain_tells_how_an_answer_came_about() {
         told,
         [
             (1, false, "does not run on linux/arm64"),
-            (1, false, "an index, looked into"),
+            (1, false, "an index, searched"),
             (2, true, "fits exactly"),
-            (1, false, "no image: attestation-manifest"),
+            (1, false, "not an image: attestation-manifest"),
         ]
     );
     assert_eq!(json["explanation"]["credentials"][0]["origin"], serde_json::Value::Null);
-    // What is said to be taken is what is taken.
-    let twice = support::images::index(&[inner.descriptor(), arm.manifest.entry("linux/arm64")]);
+    // Exactly one entry is marked as taken, even if the image is listed twice.
+    let twice =
+        crate::support::images::index(&[inner.descriptor(), arm.manifest.entry("linux/arm64")]);
     registry.put_manifest("app", "2", &twice);
     let other = ["inspect", &registry.reference("app:2"), "--arch", "arm64", "--explain", "--json"];
     let other = n2c(&other).json();
@@ -577,7 +576,7 @@ fn explain_tells_how_an_answer_came_about() {
 }
 
 #[test]
-fn rule_70_warnings_are_passed_on_once() {
+fn rule_70_warnings_are_shown_once() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     registry.put_image("app", "1", &image);
@@ -591,7 +590,7 @@ fn rule_70_warnings_are_passed_on_once() {
     assert_eq!(run.stderr.matches("this goes away in May").count(), 1, "{}", run.stderr);
 }
 
-// The status decides, whatever the body is.
+// The status decides, whatever the body says.
 #[test]
 fn rule_42_an_error_may_be_a_page() {
     let registry = Registry::start();
@@ -602,14 +601,14 @@ fn rule_42_an_error_may_be_a_page() {
         let run = n2c(&["lock", &registry.reference("app:1")]);
         assert!(run.error(code).contains(&format!("HTTP {status}")), "{}", run.stderr);
     }
-    // Harbor and Red Hat have another code for what is not there.
+    // Harbor and Red Hat use another error code for missing repositories.
     registry.hook(|_| Some(Reply::error(404, "UNKNOWN", "repository app not found")));
     assert!(
         n2c(&["lock", &registry.reference("app:1")]).error(4).contains("repository app not found")
     );
 }
 
-// A server that forgets ranges between two answers.
+// A server that stops supporting ranges between two answers.
 #[test]
 fn rule_54_a_refused_range_is_not_the_end() {
     for size in [None, Some(20_000)] {
@@ -624,9 +623,9 @@ fn rule_54_a_refused_range_is_not_the_end() {
     }
 }
 
-// A mirror that is down costs its tries once.
+// A mirror that is down is retried for one request only.
 #[test]
-fn a_dead_mirror_is_asked_no_more() {
+fn a_dead_mirror_is_not_tried_again() {
     let (registry, mirror, _) = registry_and_mirror();
     mirror.hook(|_| Some(Reply::new(503, "")));
     let option = format!("{}=http://{}/hub", registry.host(), mirror.host());
@@ -636,7 +635,7 @@ fn a_dead_mirror_is_asked_no_more() {
     assert_eq!(mirror.calls().len(), 2, "{:?}", mirror.log());
 }
 
-// What an option says counts more than a file.
+// An option takes precedence over a configuration file.
 #[test]
 fn tls_verify_overrules_an_insecure_registry() {
     let (registry, _, image) = registry_and_mirror();

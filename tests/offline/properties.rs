@@ -1,7 +1,5 @@
-//! Parsers of what others write: they neither panic nor run away, and what is
-//! accepted is written back the same.
-
-#![allow(missing_docs)]
+//! Parsers of untrusted input: they neither panic nor run forever, and what they accept is
+//! written back unchanged.
 
 use std::path::Path;
 
@@ -17,7 +15,7 @@ use n2c::registry::credentials::AuthFile;
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Text out of what references are made of.
+/// Text made of the parts and characters of references.
 fn reference_like() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-zA-Z0-9./:@_\\[\\]-]{0,60}",
@@ -91,7 +89,7 @@ proptest! {
         if let Ok(reference) = text.parse::<Reference>() {
             let shown = reference.to_string();
             prop_assert_eq!(shown.parse::<Reference>().expect("its own text"), reference.clone());
-            // What may become part of a URL or of a Nix expression.
+            // These may become part of a URL or of a Nix expression.
             let path = reference.repository().path();
             prop_assert!(!path.contains("..") && !path.starts_with('/') && !path.contains("//"), "{}", path);
             prop_assert!(shown.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./:@_[]-".contains(&byte)), "{}", shown);
@@ -116,16 +114,16 @@ proptest! {
         }
     }
 
-    // Normalising what a server names gives something that can be asked for.
+    // A platform that a server names can, once normalised, be requested.
     #[test]
-    fn served_platforms_can_be_asked_for(os in "\\PC{0,8}", architecture in "\\PC{0,8}", variant in "\\PC{0,4}") {
+    fn served_platforms_can_be_requested(os in "\\PC{0,8}", architecture in "\\PC{0,8}", variant in "\\PC{0,4}") {
         if let Some(platform) = Platform::served(&os, &architecture, &variant) {
             prop_assert_eq!(platform.to_string().parse::<Platform>().expect("its own text"), platform);
         }
     }
 
     #[test]
-    fn challenges_end(lines in prop::collection::vec("[ -~\u{e9}\t]{0,80}", 0..3)) {
+    fn parsing_challenges_ends(lines in prop::collection::vec("[ -~\u{e9}\t]{0,80}", 0..3)) {
         let challenges = Challenge::parse_all(lines.iter().map(String::as_str));
         let length: usize = lines.iter().map(String::len).sum();
         prop_assert!(challenges.len() <= length);

@@ -1,9 +1,5 @@
-//! `n2c pull` and `n2c hash` where something is wrong: the destination, the layers,
-//! the network, or the end of the process.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `n2c pull` and `n2c hash` when something goes wrong: with the destination, the layers,
+//! the network, or the process itself.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,9 +13,9 @@ use flate2::write::GzEncoder;
 use n2c::oci::digest::{Algorithm, Digest, Hasher};
 use serde_json::json;
 
-use support::images::{Blob, Image};
-use support::program::{Run, command, n2c_in, peak_memory};
-use support::registry::{Registry, Reply};
+use crate::support::images::{Blob, Image};
+use crate::support::program::{Run, command, n2c_in, peak_memory};
+use crate::support::registry::{Registry, Reply};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const MIB: usize = 1 << 20;
@@ -60,7 +56,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_not_ours_is_left_alone() {
+fn other_files_are_left_alone() {
     let registry = registry_with(&Image::new("linux/amd64", &["one"]));
     let directory = tempfile::tempdir().expect("a directory");
     let home = directory.path().join("home");
@@ -77,7 +73,7 @@ fn what_is_not_ours_is_left_alone() {
         for name in ["home", "home/letter"] {
             let run = pull(&format!("{transport}:{name}"));
             assert!(
-                run.error(1).contains("exists, and archives are not added to"),
+                run.error(1).contains("exists, and n2c can't add to an archive"),
                 "{}",
                 run.stderr
             );
@@ -89,7 +85,7 @@ fn what_is_not_ours_is_left_alone() {
         assert_eq!(run.code, 0, "{}", run.stderr);
         std::fs::remove_file(directory.path().join("empty")).expect("removed");
     }
-    // skopeo's own folder within.
+    // A directory with skopeo's version file, but also with a folder.
     std::fs::create_dir(home.join("inner")).expect("a folder");
     std::fs::write(home.join("version"), "Directory Transport Version: 1.1\n").expect("written");
     pull("dir:home").error(1);
@@ -113,7 +109,7 @@ fn what_is_not_ours_is_left_alone() {
 }
 
 #[test]
-fn a_colon_in_a_path_is_part_of_it_where_no_name_follows() {
+fn a_colon_belongs_to_the_path_if_no_name_may_follow() {
     let registry = registry_with(&Image::new("linux/amd64", &["one"]));
     let directory = tempfile::tempdir().expect("a directory");
     assert_eq!(pull(directory.path(), &registry, "dir:a:b").code, 0);
@@ -123,7 +119,7 @@ fn a_colon_in_a_path_is_part_of_it_where_no_name_follows() {
 }
 
 #[test]
-fn one_line_each_tells_of_it_in_a_pipe() {
+fn in_a_pipe_each_blob_is_reported_on_a_line() {
     let image = Image::new("linux/amd64", &["one", "two", "one"]);
     let registry = registry_with(&image);
     let directory = tempfile::tempdir().expect("a directory");
@@ -135,13 +131,13 @@ fn one_line_each_tells_of_it_in_a_pipe() {
     for destination in ["dir:d", "oci:o"] {
         let run = pull(directory.path(), &registry, destination);
         assert_eq!((lines(&run, "fetched"), lines(&run, "kept")), (3, 0), "{}", run.stderr);
-        // All is there: no blob is asked for again.
+        // Everything is there: no blob but the config is requested again.
         let asked = registry.log().len();
         let run = pull(directory.path(), &registry, destination);
         assert_eq!((lines(&run, "fetched"), lines(&run, "kept")), (0, 3), "{}", run.stderr);
         let log = registry.log().split_off(asked);
         assert_eq!(log.iter().filter(|line| line.contains("/blobs/")).count(), 1, "{log:?}");
-        // What was changed since is fetched again.
+        // A file that was changed since is fetched again.
         let blob = image.layers[1].digest();
         let path = match destination {
             "dir:d" => directory.path().join("d").join(blob.hex()),
@@ -155,7 +151,7 @@ fn one_line_each_tells_of_it_in_a_pipe() {
 }
 
 #[test]
-fn a_layer_that_is_not_its_diff_id_is_noticed() {
+fn a_layer_that_does_not_match_its_diff_id_is_rejected() {
     let layer = Blob::new(GZIP, gzip(b"one thing"));
     let wrong = image(vec![layer], &[Digest::sha256(b"another")]);
     let registry = registry_with(&wrong);
@@ -166,12 +162,12 @@ fn a_layer_that_is_not_its_diff_id_is_noticed() {
     let arguments = ["hash", &registry.reference("app:1"), "--for=dockerTools", "--arch=amd64"];
     assert!(n2c_in(directory.path(), &arguments).error(8).contains("wrong content of layer"));
     assert_eq!(names(directory.path()), [""; 0]);
-    // Who keeps it compressed keeps it as it is, as skopeo does.
+    // A destination that stores layers compressed accepts it, as skopeo does.
     assert_eq!(pull(directory.path(), &registry, "dir:d").code, 0);
 }
 
 #[test]
-fn gzip_that_is_cut_off_or_followed_by_garbage_is_refused() {
+fn gzip_that_is_truncated_or_followed_by_garbage_is_rejected() {
     let whole = gzip(&[7; 5000]);
     let diff_id = Digest::sha256(&[7; 5000]);
     for bytes in [[&whole, &b"garbage"[..]].concat(), whole[..whole.len() - 3].to_vec()] {
@@ -182,7 +178,7 @@ fn gzip_that_is_cut_off_or_followed_by_garbage_is_refused() {
         assert!(run.error(8).contains("failed to decompress layer"), "{}", run.stderr);
         assert_eq!(names(directory.path()), [""; 0]);
     }
-    // What a registry serves instead is told as such, not as broken gzip.
+    // Wrong bytes from the registry are reported as wrong, not as broken gzip.
     let image = image(vec![Blob::new(GZIP, whole.clone())], &[diff_id]);
     let registry = registry_with(&image);
     let path = format!("/blobs/{}", image.layers[0].digest());
@@ -194,7 +190,7 @@ fn gzip_that_is_cut_off_or_followed_by_garbage_is_refused() {
     assert!(run.error(8).contains("digest mismatch"), "{}", run.stderr);
 }
 
-/// A gzip layer of so many MiB of zeros, and their digest.
+/// A gzip layer of this many MiB of zeros, and the digest of the zeros.
 fn zeros(mebibytes: usize) -> (Blob, Digest) {
     let (mut encoder, mut hasher) =
         (GzEncoder::new(Vec::new(), Compression::best()), Hasher::new(Algorithm::Sha256));
@@ -207,7 +203,7 @@ fn zeros(mebibytes: usize) -> (Blob, Digest) {
 }
 
 #[test]
-fn a_bomb_costs_no_memory_and_its_diff_id_decides() {
+fn a_decompression_bomb_costs_no_memory_and_its_diff_id_decides() {
     let (layer, diff_id) = zeros(1024);
     assert!(layer.bytes.len() < 2 * MIB, "a bomb is small");
     let directory = tempfile::tempdir().expect("a directory");
@@ -239,8 +235,8 @@ fn a_large_image_costs_no_memory() {
 }
 
 #[test]
-fn a_size_that_the_end_of_a_layer_tells_wrong_costs_one_more_fetch() {
-    // Two members: the last four bytes tell of the second alone.
+fn a_wrong_size_at_the_end_of_a_layer_costs_one_more_fetch() {
+    // Two gzip members: the last four bytes give the size of the second only.
     let layer = Blob::new(GZIP, [gzip(b"first"), gzip(b"second one")].concat());
     let diff_id = Digest::sha256(b"firstsecond one");
     let members = image(vec![layer], &[diff_id]);
@@ -261,7 +257,7 @@ fn a_size_that_the_end_of_a_layer_tells_wrong_costs_one_more_fetch() {
         let bytes = std::fs::read(directory.path().join(format!("{fetches}.tar"))).expect("read");
         assert_eq!(hash.json()["hash"], Digest::sha256(&bytes).to_sri());
     }
-    // A registry that serves no parts: the size comes from a fetch of its own.
+    // A registry that doesn't serve ranges: a separate fetch finds the size.
     let image = Image::new("linux/amd64", &["whole"]);
     let registry = registry_with(&image);
     let reference = registry.reference("app:1");
@@ -278,7 +274,7 @@ fn a_size_that_the_end_of_a_layer_tells_wrong_costs_one_more_fetch() {
 
 #[test]
 fn a_broken_connection_in_a_layer_harms_no_archive() {
-    // Bytes that do not compress, so that a cut is in the middle of something.
+    // Bytes that don't compress, so that a cut falls in the middle of data.
     let noise: Vec<u8> = (0..200_000_u32)
         .flat_map(|n| Digest::sha256(&n.to_le_bytes()).hex().as_bytes()[..8].to_vec())
         .collect();
@@ -296,7 +292,7 @@ fn a_broken_connection_in_a_layer_harms_no_archive() {
         let is_layer = call.target.ends_with(&layer.digest().to_string());
         let half = layer.bytes.len() / 2;
         match tries.fetch_add(usize::from(is_layer), std::sync::atomic::Ordering::SeqCst) {
-            // A piece, then a piece with other bytes, and at last the truth.
+            // A right piece, then a wrong one, and finally the right bytes.
             0 if is_layer => {
                 Some(Reply::broken(200, layer.bytes[..half].to_vec(), layer.bytes.len()))
             }
@@ -312,7 +308,7 @@ fn a_broken_connection_in_a_layer_harms_no_archive() {
 }
 
 #[test]
-fn what_is_killed_goes_on_and_leaves_nothing_half() {
+fn an_interrupted_pull_resumes_and_leaves_no_partial_image() {
     let layers: Vec<Vec<u8>> = (0..4_u8).map(|n| vec![n; 3 * MIB]).collect();
     let diff_ids: Vec<Digest> = layers.iter().map(|bytes| Digest::sha256(bytes)).collect();
     let plain = "application/vnd.oci.image.layer.v1.tar";
@@ -324,7 +320,9 @@ fn what_is_killed_goes_on_and_leaves_nothing_half() {
     registry.hook(move |call| {
         call.target.ends_with(&last.digest().to_string()).then(|| {
             Reply {
-                body: support::registry::ReplyBody::Stalled(last.bytes[..MIB].to_vec().into()),
+                body: crate::support::registry::ReplyBody::Stalled(
+                    last.bytes[..MIB].to_vec().into(),
+                ),
                 ..Reply::new(200, "")
             }
             .with("content-length", last.bytes.len().to_string())
@@ -354,13 +352,13 @@ fn what_is_killed_goes_on_and_leaves_nothing_half() {
         }
         let left = names(directory.path()).into_iter().filter(|name| name.starts_with(".n2c-"));
         let left: Vec<String> = left.collect();
-        // What only `kill -9` leaves is of no use, and says whose it is.
+        // Only `kill -9` leaves a temporary file, whose name shows that it is n2c's.
         assert!(signal == "KILL" || left.is_empty(), "{left:?} after {signal}");
         for name in left {
             std::fs::remove_file(directory.path().join(name)).expect("removed");
         }
     }
-    // Three layers of four are here; the last alone is asked for.
+    // Three of four layers are here; only the last is requested.
     registry.hook(|_| None);
     for destination in ["dir:d", "oci:o"] {
         let asked = registry.log().len();
@@ -377,7 +375,7 @@ fn what_is_killed_goes_on_and_leaves_nothing_half() {
 
 #[test]
 #[ignore = "needs root for a small file system; run `tests/run`"]
-fn a_full_disk_and_a_place_that_is_not_mine_are_errors() {
+fn a_full_disk_is_an_error() {
     let bytes = vec![0x5a; 4 * MIB];
     let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", bytes.clone());
     let registry = registry_with(&image(vec![layer], &[Digest::sha256(&bytes)]));
@@ -389,13 +387,13 @@ fn a_full_disk_and_a_place_that_is_not_mine_are_errors() {
         .expect("a mode");
     let reference = registry.reference("app:1");
     for transport in ["dir", "oci", "oci-archive", "docker-archive"] {
-        // All in a mount namespace of its own, which ends with it.
+        // Everything runs in its own mount namespace, which disappears at the end.
         let script = format!(
             "mount -t tmpfs -o size=2m,mode=0777 none {0} && \"$0\" pull {reference} {transport}:{0}/x --arch amd64; \
              code=$?; ls -A {0} >&2; exit $code",
             place.display()
         );
-        let program = support::program::binary();
+        let program = crate::support::program::binary();
         let output =
             Command::new("unshare").args(["-m", "sh", "-c", &script]).arg(&program).output();
         let output = output.expect("unshare");
@@ -406,13 +404,13 @@ fn a_full_disk_and_a_place_that_is_not_mine_are_errors() {
     }
 }
 
-/// Every way to get at an image's bytes.
+/// A destination for each transport.
 const DESTINATIONS: [&str; 4] = ["dir:d", "oci:o", "oci-archive:o.tar", "docker-archive:d.tar"];
 
-/// How many ways there are: the four transports, and both hashes.
+/// The number of ways to read an image: the four transports, and both hashes.
 const WAYS: usize = DESTINATIONS.len() + 2;
 
-/// Runs what reads an image in one of these ways.
+/// Reads the image in one of these ways.
 fn one_way(registry: &Registry, way: usize) -> Run {
     let directory = tempfile::tempdir().expect("a directory");
     if let Some(destination) = DESTINATIONS.get(way) {
@@ -427,7 +425,7 @@ fn all_ways(registry: &Registry) -> Vec<Run> {
     (0..WAYS).map(|way| one_way(registry, way)).collect()
 }
 
-/// Answers for a layer, whatever else the registry has.
+/// Makes the registry answer requests for this layer with `reply`.
 fn serve_layer(
     registry: &Registry,
     digest: &Digest,
@@ -438,7 +436,7 @@ fn serve_layer(
 }
 
 #[test]
-fn a_size_that_lies_is_refused_in_every_way() {
+fn a_wrong_size_is_rejected_in_every_way() {
     let text = [9; 4000];
     for (claimed, is_encoded) in [(9000, false), (3000, false), (3000, true), (9000, true)] {
         let layer = Blob::new(GZIP, gzip(&text));
@@ -450,10 +448,10 @@ fn a_size_that_lies_is_refused_in_every_way() {
         image.manifest.bytes = manifest.replace(&size, &format!("\"size\":{claimed}")).into();
         let registry = registry_with(&image);
         let bytes = layer.bytes.clone();
-        // In pieces, so that no header tells of the length.
+        // In pieces, so that no header gives the length.
         serve_layer(&registry, &layer.digest(), move || {
             let pieces = Box::new(std::iter::once(bytes.clone().into()));
-            let body = support::registry::ReplyBody::Pieces { pieces, broken: false };
+            let body = crate::support::registry::ReplyBody::Pieces { pieces, broken: false };
             let reply = Reply { body, ..Reply::new(200, "") };
             if is_encoded { reply.with("content-encoding", "gzip") } else { reply }
         });
@@ -464,7 +462,7 @@ fn a_size_that_lies_is_refused_in_every_way() {
 }
 
 #[test]
-fn sizes_that_no_file_has_are_refused() {
+fn impossible_sizes_are_rejected() {
     for size in [u64::MAX, 1 << 63, i64::MAX.unsigned_abs()] {
         let layer = Blob::new(GZIP, gzip(b"x"));
         let actual = format!("\"size\":{}", layer.bytes.len());
@@ -479,7 +477,7 @@ fn sizes_that_no_file_has_are_refused() {
 }
 
 #[test]
-fn rule_57_what_is_encoded_for_the_way_arrives_in_every_way() {
+fn rule_57_content_encoding_is_decoded_in_every_way() {
     let text = [7; 9000];
     let layer = Blob::new(GZIP, gzip(&text));
     let registry = registry_with(&image(vec![layer.clone()], &[Digest::sha256(&text)]));
@@ -494,9 +492,9 @@ fn rule_57_what_is_encoded_for_the_way_arrives_in_every_way() {
 }
 
 #[test]
-fn pieces_that_were_wrong_leave_no_trace() {
-    // Two members; in the first try the second one is another, and brings more
-    // bytes than there are in the end, or is no gzip at all.
+fn wrong_pieces_leave_no_trace() {
+    // Two gzip members. In the first attempt, the second one is wrong: it decompresses to
+    // more bytes than the right one, or is no gzip at all.
     let bytes = [gzip(&[1; 100]), gzip(&[3; 200])].concat();
     let text = [vec![1; 100], vec![3; 200]].concat();
     let layer = Blob::new(GZIP, bytes.clone());
@@ -536,7 +534,7 @@ fn pieces_that_were_wrong_leave_no_trace() {
 }
 
 #[test]
-fn a_pull_that_fails_leaves_the_image_that_was_there() {
+fn a_failed_pull_keeps_the_existing_image() {
     let old = Image::new("linux/amd64", &["one", "two"]);
     let registry = registry_with(&old);
     let directory = tempfile::tempdir().expect("a directory");
@@ -552,7 +550,7 @@ fn a_pull_that_fails_leaves_the_image_that_was_there() {
     assert_eq!(manifest, old.manifest.bytes);
     registry.hook(|_| None);
     assert_eq!(pull(directory.path(), &registry, "dir:d").code, 0);
-    assert_eq!(names(&directory.path().join("d")).len(), 5, "what is left over goes");
+    assert_eq!(names(&directory.path().join("d")).len(), 5, "leftover files are removed");
     // A directory of another version may hold anything.
     std::fs::write(directory.path().join("d/version"), "Directory Transport Version: 2.0\n")
         .expect("written");
@@ -574,7 +572,7 @@ fn layers_do_not_wait_for_the_config() {
             if call.target.contains("/blobs/") && !is_config {
                 asked.fetch_add(1, Ordering::Relaxed);
             }
-            // Not one of them is left in the middle.
+            // The config is served only after all layers were requested.
             (is_config && asked.load(Ordering::Relaxed) < 100).then(|| Reply::new(503, ""))
         });
         let directory = tempfile::tempdir().expect("a directory");
@@ -589,7 +587,7 @@ fn layers_do_not_wait_for_the_config() {
 }
 
 #[test]
-fn an_image_that_is_the_wrong_one_leaves_nothing() {
+fn a_wrong_image_leaves_nothing_behind() {
     let registry = registry_with(&Image::new("linux/amd64", &["one", "two"]));
     let layer = Blob::new(GZIP, gzip(b"layer"));
     let uneven = image(vec![layer.clone()], &[]);
@@ -602,8 +600,8 @@ fn an_image_that_is_the_wrong_one_leaves_nothing() {
     pull("app:1", "linux/arm64").error(4);
     pull("uneven:1", "linux/amd64").error(8);
     assert_eq!(names(directory.path()), [""; 0]);
-    // One that is there stays as it is, also when the layers were faster. What a
-    // pull that was killed left is no image.
+    // An existing image stays as it is, even if the layers arrive before the config. The
+    // leftover of a killed pull doesn't count as an image.
     std::fs::create_dir_all(directory.path().join("a/b")).expect("a folder");
     std::fs::write(directory.path().join("a/b/.n2c-1.tmp"), "").expect("written");
     assert_eq!(pull("app:1", "linux/amd64").code, 0);
@@ -650,7 +648,7 @@ fn links_in_a_destination_are_not_followed() {
 }
 
 #[test]
-fn a_layout_keeps_the_images_of_all_who_pull_into_it() {
+fn a_layout_keeps_all_images_of_concurrent_pulls() {
     let registry = Registry::start();
     for tag in 0..6 {
         registry.put_image(
@@ -686,11 +684,11 @@ fn a_layout_keeps_the_images_of_all_who_pull_into_it() {
 }
 
 #[test]
-fn a_layout_with_wrong_bytes_is_found_out() {
+fn wrong_bytes_in_a_layout_are_rejected() {
     let image = Image::new("linux/amd64", &["one"]);
     let directory = tempfile::tempdir().expect("a directory");
     let layout = directory.path().join("layout");
-    support::images::write_layout(
+    crate::support::images::write_layout(
         &layout,
         &[("1", &image.manifest)],
         &[&image.config, &image.layers[0]],
@@ -701,24 +699,24 @@ fn a_layout_with_wrong_bytes_is_found_out() {
         let run = n2c_in(directory.path(), &["pull", "oci:layout:1", destination, "--arch=amd64"]);
         assert!(run.error(8).contains("digest mismatch"), "{}", run.stderr);
     }
-    // A layout whose name has a colon, by its path.
+    // A layout whose path contains a colon.
     let odd = directory.path().join("a:b");
-    support::images::write_layout(
+    crate::support::images::write_layout(
         &odd,
         &[("1", &image.manifest)],
         &[&image.config, &image.layers[0]],
     );
     let run = n2c_in(directory.path(), &["image-from-dir", "out.json", "a:b"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    // What skopeo reads and n2c does not.
+    // Sources that `n2c lock` doesn't read.
     for source in ["dir:layout", "docker-archive:x.tar", "lock:x.json"] {
         let run = n2c_in(directory.path(), &["lock", source]);
-        assert!(run.error(2).contains("is not read from here"), "{}", run.stderr);
+        assert!(run.error(2).contains("n2c doesn't read images from"), "{}", run.stderr);
     }
 }
 
 #[test]
-fn a_layouts_index_says_what_it_is() {
+fn a_layouts_index_has_a_media_type() {
     let registry = registry_with(&Image::new("linux/amd64", &["one"]));
     let directory = tempfile::tempdir().expect("a directory");
     assert_eq!(pull(directory.path(), &registry, "oci:o:1").code, 0);
@@ -727,9 +725,9 @@ fn a_layouts_index_says_what_it_is() {
     assert_eq!(index["mediaType"], n2c::oci::media_type::OCI_INDEX);
 }
 
-// As skopeo, which takes no default for it.
+// Like skopeo, which doesn't assume a default tag here.
 #[test]
-fn a_further_name_has_a_tag() {
+fn an_additional_tag_needs_a_name_and_a_tag() {
     let registry = registry_with(&Image::new("linux/amd64", &["one"]));
     let directory = tempfile::tempdir().expect("a directory");
     let reference = registry.reference("app:1");
@@ -744,12 +742,12 @@ fn a_further_name_has_a_tag() {
     assert_eq!(pull("host:5000/b:2").code, 0);
 }
 
-// util-linux's `script` gives it a terminal.
+// util-linux's `script` gives n2c a terminal.
 #[test]
-fn a_pull_on_a_terminal_ends_with_a_word() {
+fn a_pull_on_a_terminal_ends_with_a_summary() {
     let registry = registry_with(&Image::new("linux/amd64", &["one", "two"]));
     let directory = tempfile::tempdir().expect("a directory");
-    let program = support::program::binary();
+    let program = crate::support::program::binary();
     let pull = |more: &str| {
         let reference = registry.reference("app:1");
         let line = format!("{} pull {reference} dir:d --arch=amd64 {more}", program.display());
@@ -784,7 +782,7 @@ fn a_lockfile_is_pulled_as_it_was_locked() {
     let digest = |blob: &Blob| blob.digest().to_string();
     let other = Digest::sha256(b"other").to_string();
     for (from, destinations) in [
-        // Another layer is not the manifest's, another diff ID not the config's.
+        // A changed layer contradicts the manifest, a changed diff ID the config.
         (digest(&image.layers[1]), &["dir:x", "oci:x", "oci-archive:x"][..]),
         (diff_id_of("two"), &DESTINATIONS[..]),
     ] {
@@ -794,7 +792,7 @@ fn a_lockfile_is_pulled_as_it_was_locked() {
             let run = n2c(&["pull", "lock:b.json", destination]);
             assert!([1, 8].contains(&run.code), "{destination}: {}", run.stderr);
             assert!(
-                run.error(run.code).contains("is not what its manifest and config say")
+                run.error(run.code).contains("does not match its manifest and config")
                     || run.stderr.contains("is not empty")
                     || run.stderr.contains("exists"),
                 "{}",
@@ -803,8 +801,8 @@ fn a_lockfile_is_pulled_as_it_was_locked() {
         }
     }
     let run = n2c(&["pull", "lock:b.json", "docker-archive:y.tar"]);
-    assert!(run.error(8).contains("is not what its manifest and config say"), "{}", run.stderr);
-    // One that was locked from a layout.
+    assert!(run.error(8).contains("does not match its manifest and config"), "{}", run.stderr);
+    // A lockfile that was made from a layout.
     n2c(&["pull", &reference, "oci:layout:1", "--arch=amd64"]);
     n2c(&["lock", "oci:layout:1", "--arch=amd64", "-o", "l.json"]).text();
     assert_eq!(n2c(&["pull", "lock:l.json", "docker-archive:z.tar"]).code, 0);
@@ -813,11 +811,11 @@ fn a_lockfile_is_pulled_as_it_was_locked() {
 
 /// The diff ID of a layer of [`Image::new`].
 fn diff_id_of(text: &str) -> String {
-    support::images::layer(text).1.to_string()
+    crate::support::images::layer(text).1.to_string()
 }
 
 #[test]
-fn what_the_store_holds_is_verified_too() {
+fn blobs_from_the_store_are_verified_too() {
     let image = Image::new("linux/amd64", &["one"]);
     let registry = registry_with(&image);
     registry.put_image("app", &image.manifest.digest().to_string(), &image);
@@ -839,7 +837,7 @@ fn what_the_store_holds_is_verified_too() {
         [("layer", &image.layers[0]), ("config", &image.config), ("manifest", &image.manifest)]
     {
         let path = store_directory.blob_path(&blob.digest()).to_string();
-        // The right number of bytes, and valid JSON.
+        // Wrong bytes, but valid JSON of the right size.
         let wrong = format!("{{}}{}", " ".repeat(blob.bytes.len() - 2));
         std::fs::write(&path, wrong).expect("written");
         let (code, stderr) = pull("dir:d");
@@ -847,7 +845,7 @@ fn what_the_store_holds_is_verified_too() {
         assert!(stderr.contains("digest mismatch"), "{name}: {stderr}");
         std::fs::write(&path, &blob.bytes).expect("written");
     }
-    // All is there: nobody is asked.
+    // Everything is there: nothing is requested.
     let asked = registry.log().len();
     assert_eq!(pull("dir:d").0, Some(0));
     assert_eq!(registry.log().len(), asked);
@@ -856,7 +854,7 @@ fn what_the_store_holds_is_verified_too() {
 #[test]
 fn hash_names_the_platforms_own_manifest() {
     let all = ["linux/amd64", "linux/arm64"].map(|platform| Image::new(platform, &[platform]));
-    let index = support::images::index(&[
+    let index = crate::support::images::index(&[
         all[0].manifest.entry("linux/amd64"),
         all[1].manifest.entry("linux/arm64"),
     ]);

@@ -1,8 +1,4 @@
-//! Mistakes that were made once.
-
-#![allow(missing_docs)]
-
-mod support;
+//! Regression tests for bugs that n2c once had.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -10,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use support::images::{self, Blob, Image, write_layout};
-use support::program::{command, n2c, n2c_in};
-use support::registry::{Registry, Reply, ReplyBody};
+use crate::support::images::{self, Blob, Image, write_layout};
+use crate::support::program::{command, n2c, n2c_in};
+use crate::support::registry::{Registry, Reply, ReplyBody};
 
-// An index may say of an image what its config's type is.
+// An index entry of an image may have its config's media type as artifact type.
 #[test]
-fn an_artifact_type_that_is_an_images_is_no_artifact() {
+fn an_entry_with_an_images_artifact_type_is_an_image() {
     for artifact_type in ["application/vnd.oci.image.config.v1+json", ""] {
         let registry = Registry::start();
         let image = Image::new("linux/amd64", &["x"]);
@@ -29,9 +25,9 @@ fn an_artifact_type_that_is_an_images_is_no_artifact() {
     }
 }
 
-// The limit is also for what a layout does not state the size of.
+// The size limit also applies to files whose size the layout doesn't state.
 #[test]
-fn layouts_have_the_limits_of_registries() {
+fn layouts_have_the_same_limits_as_registries() {
     let directory = tempfile::tempdir().expect("a directory");
     let huge = Blob::new("x", vec![b' '; 5 << 20]);
     write_layout(directory.path(), &[("huge", &huge)], &[]);
@@ -48,9 +44,9 @@ fn layouts_have_the_limits_of_registries() {
     );
 }
 
-// A failed command writes nothing to stdout, by whatever name.
+// A failed command writes nothing to stdout, whatever stdout is called.
 #[test]
-fn stdout_gets_what_is_verified_or_nothing() {
+fn stdout_gets_verified_bytes_or_nothing() {
     let registry = Registry::start();
     let blob = Blob::new("x", "the right bytes");
     registry.put_blob(&blob);
@@ -63,7 +59,7 @@ fn stdout_gets_what_is_verified_or_nothing() {
     for output in ["-", "/dev/stdout"] {
         n2c(&["blob", &repository, &digest, "-o", output]).error(8);
     }
-    // What was in a file that stdout is appended to stays there.
+    // If the shell appends stdout to a file, the file keeps its earlier content.
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("all.txt");
     std::fs::write(&path, "before\n").expect("written");
@@ -78,7 +74,7 @@ fn stdout_gets_what_is_verified_or_nothing() {
     assert!(text.starts_with("before\n{\n"), "{text}");
 }
 
-// What n2c writes, n2c reads.
+// n2c can read what it writes.
 #[test]
 fn odd_platforms_of_an_index_do_not_get_into_a_lockfile() {
     let registry = Registry::start();
@@ -101,7 +97,7 @@ fn odd_platforms_of_an_index_do_not_get_into_a_lockfile() {
     }
 }
 
-// What is missing of an index matters to who needs it.
+// A missing part of an index is an error only if it is needed.
 #[test]
 fn a_missing_part_of_an_index_does_not_hide_the_rest() {
     let registry = Registry::start();
@@ -119,11 +115,11 @@ fn a_missing_part_of_an_index_does_not_hide_the_rest() {
             .error(4)
             .contains(&absent.digest().to_string())
     );
-    assert!(n2c(&["lock", &reference, "--all-platforms"]).error(4).contains("is not there"));
+    assert!(n2c(&["lock", &reference, "--all-platforms"]).error(4).contains("is missing"));
 }
 
 #[test]
-fn the_architecture_is_said_wherever_it_was_not_named() {
+fn the_architecture_is_reported_unless_it_was_given() {
     let registry = Registry::start();
     let host = n2c::oci::platform::Platform::host().to_string();
     registry.put_image("app", "1", &Image::new(&host, &["x"]));
@@ -132,7 +128,7 @@ fn the_architecture_is_said_wherever_it_was_not_named() {
         let run = n2c(arguments);
         assert!(run.stderr.contains(&format!("`{host}`")), "{arguments:?}: {}", run.stderr);
     }
-    // A variant is of an architecture.
+    // `--variant` needs an architecture.
     assert_eq!(n2c(&["lock", &reference, "--variant", "v7"]).code, 2);
 }
 
@@ -143,7 +139,7 @@ fn a_hint_leaves_the_tag_as_it_is() {
     assert!(run.stderr.contains("hint: try `quay.io/a/foo:RC1`"), "{}", run.stderr);
 }
 
-// A job that is cancelled leaves nothing behind.
+// A cancelled job leaves nothing behind.
 #[test]
 fn a_signal_leaves_no_temporary_file() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
@@ -172,7 +168,7 @@ fn a_signal_leaves_no_temporary_file() {
     }
 }
 
-// Killed, it can tidy nothing; but no file of the result's name is there.
+// A killed n2c can't clean up, but it leaves the output file unchanged.
 #[test]
 fn a_kill_leaves_the_old_file_as_it_was() {
     let registry = Registry::start();
@@ -198,9 +194,9 @@ fn a_kill_leaves_the_old_file_as_it_was() {
     assert_eq!(std::fs::read_to_string(directory.path().join("out")).expect("read"), "old");
 }
 
-// A folder in memory is no terminal.
+// Files in `/dev/shm` are ordinary files, unlike others below `/dev`.
 #[test]
-fn a_file_in_shared_memory_is_replaced_as_any_other() {
+fn a_file_in_shared_memory_is_replaced_like_any_other() {
     let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));

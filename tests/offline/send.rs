@@ -1,7 +1,5 @@
-//! What this library gives back to wait for can be waited for on any thread: a server
-//! that uses it runs on several. That this compiles is the test.
-
-#![allow(missing_docs)]
+//! The library's futures can be awaited on any thread: a server that uses the library runs
+//! on several. The test is that this compiles.
 
 use n2c::formats::lockfile::Entry;
 use n2c::observer::Observer;
@@ -35,7 +33,7 @@ fn futures_are_send(parts: &Parts<'_>, blob: &BlobRequest<'_>, sink: &mut dyn Si
 }
 
 #[test]
-fn a_client_is_shared_by_threads() {
+fn a_client_can_be_shared_by_threads() {
     fn is_shared<T: Send + Sync>() {}
     is_shared::<Client>();
     is_shared::<Resolution<'_>>();

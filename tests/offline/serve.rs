@@ -1,9 +1,5 @@
-//! The registry in this program: what the distribution specification asks of one that is
-//! read-only, and what it must not do.
-
-#![allow(missing_docs)]
-
-mod support;
+//! The registry in this program: what the distribution specification requires of a
+//! read-only registry, and what it must not do.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -20,9 +16,9 @@ use n2c::oci::media_type;
 use n2c::serve::{Catalog, Content, Registry};
 use serde_json::{Value, json};
 
-use support::images::{self, Image};
-use support::program::n2c_in;
-use support::tools;
+use crate::support::images::{self, Image};
+use crate::support::program::n2c_in;
+use crate::support::tools;
 
 struct Silent;
 
@@ -34,7 +30,7 @@ fn start(catalog: Catalog) -> Registry {
     Registry::start(catalog, Arc::new(Silent)).expect("a registry")
 }
 
-/// An answer, as it came over the wire.
+/// An answer as it came over the wire.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -47,7 +43,8 @@ impl Answer {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// The code of the one error in a body of the specification's shape.
+    /// The code of the error in the body, which must be a single one in the specification's
+    /// format.
     #[track_caller]
     fn code(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/json"));
@@ -58,7 +55,7 @@ impl Answer {
     }
 }
 
-/// Sends exactly this request line, which no client would leave as it is.
+/// Sends exactly this request line, which an HTTP client would normalise.
 fn ask(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
@@ -67,7 +64,7 @@ fn ask(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]
     let request = format!("{method} {target} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = Vec::new();
-    // One that is broken off is an answer too.
+    // An answer that breaks off is an answer too.
     let _ = stream.read_to_end(&mut answer);
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
     let head = String::from_utf8(answer[..end].to_vec()).expect("a head of text");
@@ -81,7 +78,8 @@ fn ask(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]
     }
 }
 
-/// A layout with an index for two platforms, and one of both alone.
+/// Writes a layout with an index for two platforms, tagged `1.0`, and the image for one of
+/// them, tagged `arm`. Returns both.
 fn layout(directory: &Path) -> (images::Blob, Image) {
     let arm = Image::new("linux/arm64/v8", &["a base", "arm"]);
     let amd = Image::new("linux/amd64", &["a base", "amd"]);
@@ -104,7 +102,7 @@ fn served(directory: &Path) -> Registry {
 }
 
 #[test]
-fn manifests_are_found_by_tag_and_by_digest_and_head_says_what_get_does() {
+fn manifests_are_found_by_tag_and_by_digest_and_head_agrees_with_get() {
     let directory = tempfile::tempdir().expect("a directory");
     let (index, arm) = layout(directory.path());
     let registry = served(directory.path());
@@ -133,7 +131,7 @@ fn manifests_are_found_by_tag_and_by_digest_and_head_says_what_get_does() {
 #[test]
 fn parts_of_blobs_are_served_from_memory_and_from_files() {
     let directory = tempfile::tempdir().expect("a directory");
-    // More than is read at once, and no multiple of it.
+    // More than is read at once, and not a multiple of that.
     let bytes: Vec<u8> = (0..300_001_u32).map(|number| (number % 251) as u8).collect();
     let file = directory.path().join("blob");
     std::fs::write(&file, &bytes).expect("a file");
@@ -169,7 +167,7 @@ fn parts_of_blobs_are_served_from_memory_and_from_files() {
         let beyond = get("bytes=300001-");
         assert_eq!((beyond.status, beyond.code().as_str()), (416, "RANGE_INVALID"), "{name}");
         assert_eq!(beyond.header("content-range"), Some("bytes */300001"));
-        // What is not understood is ignored (RFC 9110 section 14.2).
+        // A range that isn't understood is ignored (RFC 9110 section 14.2).
         assert_eq!(get("bytes=0-1,5-6").status, 200);
         let head = ask(registry.address(), "HEAD", &path, &[("range", "bytes=0-1")]);
         assert_eq!((head.status, head.header("content-length")), (200, Some("300001")));
@@ -177,7 +175,7 @@ fn parts_of_blobs_are_served_from_memory_and_from_files() {
 }
 
 #[test]
-fn a_file_that_became_shorter_is_not_made_up_for() {
+fn a_file_that_became_shorter_is_not_padded() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("blob");
     std::fs::write(&file, vec![1; 400_000]).expect("a file");
@@ -185,7 +183,7 @@ fn a_file_that_became_shorter_is_not_made_up_for() {
     let mut catalog = Catalog::new();
     let content = Content::file(&file).expect("a file");
     catalog.add_blob("a", digest.clone(), content).expect("a blob");
-    // A directory or a pipe would never be read to its end.
+    // A directory is rejected, as is a pipe, which could block when opened.
     assert!(Content::file(directory.path()).is_err());
     let registry = start(catalog);
     std::fs::write(&file, vec![1; 200_000]).expect("a file");
@@ -223,7 +221,7 @@ fn tags_come_in_order_and_in_pages() {
 }
 
 #[test]
-fn what_is_not_there_is_said_as_the_specification_has_it() {
+fn errors_follow_the_specification() {
     let directory = tempfile::tempdir().expect("a directory");
     let (index, arm) = layout(directory.path());
     let registry = served(directory.path());
@@ -233,13 +231,13 @@ fn what_is_not_there_is_said_as_the_specification_has_it() {
     for (target, status, code) in [
         (format!("/v2/team/app/manifests/{none}"), 404, "MANIFEST_UNKNOWN"),
         ("/v2/team/app/manifests/2.0".to_owned(), 404, "MANIFEST_UNKNOWN"),
-        // A layer is no manifest.
+        // A layer is not a manifest.
         (format!("/v2/team/app/manifests/{layer}"), 404, "MANIFEST_UNKNOWN"),
         (format!("/v2/team/app/blobs/{none}"), 404, "BLOB_UNKNOWN"),
         ("/v2/team/app/blobs/sha256:0".to_owned(), 400, "DIGEST_INVALID"),
         (format!("/v2/team/app/blobs/sha256:..%2f{}", layer.hex()), 400, "DIGEST_INVALID"),
         ("/v2/team/app/blobs/../../../../index.json".to_owned(), 404, "UNSUPPORTED"),
-        // Another name has nothing of this one.
+        // Another repository has none of this one's content.
         (format!("/v2/team/other/blobs/{layer}"), 404, "NAME_UNKNOWN"),
         (format!("/v2/team/../team/app/blobs/{layer}"), 404, "NAME_UNKNOWN"),
         (format!("/v2/team%2fapp/blobs/{layer}"), 404, "NAME_UNKNOWN"),
@@ -255,7 +253,7 @@ fn what_is_not_there_is_said_as_the_specification_has_it() {
 }
 
 #[test]
-fn nothing_is_taken() {
+fn pushes_deletions_and_invalid_names_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     layout(directory.path());
     let registry = served(directory.path());
@@ -279,7 +277,7 @@ fn nothing_is_taken() {
 }
 
 #[test]
-fn a_client_that_says_nothing_holds_nobody_up_and_the_end_is_one() {
+fn a_silent_client_blocks_nobody_and_a_dropped_registry_stops() {
     let directory = tempfile::tempdir().expect("a directory");
     layout(directory.path());
     let registry = served(directory.path());
@@ -306,7 +304,7 @@ impl Observer for Log {
 }
 
 #[test]
-fn an_observer_learns_of_each_request() {
+fn an_observer_sees_each_request() {
     let log = Arc::<Log>::default();
     let registry = Registry::start(Catalog::new(), log.clone()).expect("a registry");
     ask(registry.address(), "GET", "/v2/", &[]);
@@ -315,7 +313,7 @@ fn an_observer_learns_of_each_request() {
 }
 
 #[test]
-fn a_layout_that_is_served_is_pulled_as_it_is() {
+fn a_served_layout_is_pulled_unchanged() {
     let directory = tempfile::tempdir().expect("a directory");
     layout(&directory.path().join("layout"));
     let registry = served(&directory.path().join("layout"));
@@ -324,7 +322,9 @@ fn a_layout_that_is_served_is_pulled_as_it_is() {
     let lock = here(&["lock", &image, "--arch", "arm64"]).json();
     let local = here(&["lock", "oci:layout:1.0", "--arch", "arm64"]).json();
     assert_eq!(lock["layers"], local["layers"]);
-    assert_eq!(lock["n2c"]["config"], local["n2c"]["config"]);
+    assert!(lock["config"]["digest"].is_string(), "{lock}");
+    assert_eq!(lock["config"], local["config"]);
+    assert_eq!(lock["n2c"]["image"], local["n2c"]["image"]);
     here(&["pull", &image, "dir:served", "--arch", "arm64"]).text();
     here(&["pull", "oci:layout:1.0", "dir:local", "--arch", "arm64"]).text();
     assert_eq!(files(&directory.path().join("served")), files(&directory.path().join("local")));
@@ -342,7 +342,7 @@ fn skopeo_copies_all_of_an_index_and_lists_tags() {
     tools::skopeo(&["copy", "--all", "--src-tls-verify=false", &source, &copy]);
     let copied = files(&directory.path().join("copy"));
     assert_eq!(copied["manifest.json"], index.bytes);
-    // The version, the index, two manifests and configs, and three layers.
+    // The version, the index, two manifests, two configs and three layers.
     assert_eq!(copied.len(), 9, "{:?}", copied.keys());
     let tags = tools::skopeo(&["list-tags", "--tls-verify=false", &image]);
     let tags: Value = serde_json::from_slice(&tags).expect("JSON");

@@ -1,9 +1,5 @@
-//! Lockfiles that live: `update`, `refresh`, `diff` and `verify`, what they ask of a
-//! registry, and what they do when it does not answer as it should.
-
-#![allow(missing_docs)]
-
-mod support;
+//! Lockfiles over time: `update`, `refresh`, `diff` and `verify`, what they request from a
+//! registry, and what they do when it doesn't answer as it should.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -14,9 +10,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use support::images::{self, Blob, Image};
-use support::program::{Run, n2c_in};
-use support::registry::{Registry, Reply};
+use crate::support::images::{self, Blob, Image};
+use crate::support::program::{Run, n2c_in};
+use crate::support::registry::{Registry, Reply};
 
 /// A directory with lockfiles.
 struct Project(tempfile::TempDir);
@@ -46,7 +42,7 @@ impl Project {
         std::fs::read_to_string(self.path(file)).expect("a lockfile")
     }
 
-    /// Rewrites a part of a file.
+    /// Replaces a part of a file, which must be there.
     fn edit(&self, file: &str, from: &str, to: &str) {
         let text = self.read(file);
         assert!(text.contains(from), "no `{from}` in {text}");
@@ -54,7 +50,7 @@ impl Project {
     }
 }
 
-/// The lines of a report, each of which fits the schema.
+/// The lines of a report, each of which must match the schema.
 fn report(run: &Run) -> Vec<Value> {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/report.schema.json");
     let schema: Value =
@@ -139,7 +135,7 @@ fn a_hundred_fresh_lockfiles_cost_a_hundred_heads() {
 }
 
 #[test]
-fn one_image_in_several_lockfiles_is_asked_for_once() {
+fn an_image_in_several_lockfiles_is_requested_once() {
     let registry = Registry::start();
     let [amd64, arm64] = images_of("old");
     put_index(&registry, &[&amd64, &arm64], "");
@@ -164,20 +160,20 @@ fn one_image_in_several_lockfiles_is_asked_for_once() {
     let run = project.run(&["update", "--json"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(statuses(&run), ["updated"; 3]);
-    // An updated file is what a fresh lock is.
+    // An updated file equals a fresh lock.
     let updated = ["a.json", "b.json", "c.json"].map(|file| project.read(file));
     project.lock(&reference, "a.json", &AMD64);
     project.lock(&reference, "b.json", &["--platform", "linux/arm64"]);
     project.lock(&reference, "c.json", &["--all-platforms"]);
     assert_eq!(updated, ["a.json", "b.json", "c.json"].map(|file| project.read(file)));
     assert_eq!(statuses(&project.run(&["update", "--json"])), ["fresh"; 3]);
-    // For people.
+    // The report for people.
     let text = project.run(&["update", "lockfiles/a.json"]);
     assert!(text.text().starts_with("fresh        lockfiles/a.json  "), "{}", text.text());
 }
 
 #[test]
-fn an_index_that_moved_alone_is_told_as_that() {
+fn an_index_that_changed_without_its_image_is_reported_as_such() {
     let registry = Registry::start();
     let [amd64, arm64] = images_of("same");
     put_index(&registry, &[&amd64], "");
@@ -232,7 +228,7 @@ fn a_platform_that_disappeared_is_an_error() {
 }
 
 #[test]
-fn no_failure_is_ever_up_to_date() {
+fn a_failure_is_never_reported_as_up_to_date() {
     let project = Project::new();
     let registry = Registry::start();
     registry.put_image("good", "1", &Image::new("linux/amd64", &["good"]));
@@ -259,14 +255,14 @@ fn no_failure_is_ever_up_to_date() {
         assert_eq!(report(&run)[0]["error"]["kind"], kind);
         assert_eq!(report(&run)[0]["error"]["exitCode"], code);
     }
-    // What can be updated is, and the rest is as it was.
+    // Lockfiles that can be updated are; the others stay as they were.
     let run = project.run(&["update"]);
     assert_eq!(run.code, 6, "{}", run.stderr);
     assert!(run.stderr.contains("error: 1 of 2 lockfiles failed"), "{}", run.stderr);
     assert_eq!(project.read("bad.json"), old);
     let good: Value = serde_json::from_str(&project.read("good.json")).expect("JSON");
     assert!(good["n2c"]["ref"].as_str().expect("a ref").contains("/good:1@"), "{good}");
-    // Nobody is there, and nobody has that name.
+    // Nothing listens at the address; then, the host name doesn't exist.
     drop(registry);
     let run = project.run(&["update", "--check", "--json", "lockfiles/bad.json"]);
     assert_eq!((run.code, statuses(&run)), (7, vec!["failed".to_owned()]), "{}", run.stderr);
@@ -276,20 +272,20 @@ fn no_failure_is_ever_up_to_date() {
 }
 
 #[test]
-fn a_registry_that_tells_no_digest_is_asked_with_a_get() {
+fn get_is_used_if_head_gives_no_digest() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     registry.put_image("app", "1", &image);
     let project = Project::new();
     project.lock(&registry.reference("app:1"), "a.json", &AMD64);
     for refusal in [405, 403, 400, 501, 200] {
-        // A head without the digest, or no head at all (protocol rule 41).
+        // An answer to HEAD without the digest, or a refusal of HEAD (protocol rule 41).
         registry.hook(move |call| (call.method == "HEAD").then(|| Reply::new(refusal, "")));
         let run = project.run(&["update", "--check"]);
         assert_eq!(run.code, 0, "{refusal}: {}", run.stderr);
     }
     registry.hook(|call| {
-        // A head that lies costs a request, and no more.
+        // An answer to HEAD with a wrong digest only costs a request.
         let lie = format!("sha256:{}", "0".repeat(64));
         (call.method == "HEAD").then(|| Reply::new(200, "").with("docker-content-digest", lie))
     });
@@ -297,7 +293,7 @@ fn a_registry_that_tells_no_digest_is_asked_with_a_get() {
 }
 
 #[test]
-fn what_can_not_be_brought_up_to_date_is_said() {
+fn files_that_can_not_be_updated_are_reported() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     registry.put_image("app", "1", &image);
@@ -316,9 +312,9 @@ fn what_can_not_be_brought_up_to_date_is_said() {
     let run = project.run(&["update", "--json"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(statuses(&run), ["fresh", "pinned"]);
-    let passed = "`lockfiles/deep/package.json` is no lockfile";
+    let passed = "skipping `lockfiles/deep/package.json`: not an n2c lockfile";
     assert!(run.stderr.contains(passed), "{}", run.stderr);
-    // What is broken may have been a lockfile: `n2c lock … > FILE` that failed.
+    // A broken file may have been a lockfile, for example if `n2c lock … > FILE` failed.
     let unsaid = project.read("app.json").replace("\"version\": 1,", "");
     let quoted = project.read("app.json").replace("\"version\": 1,", "\"version\": \"1\",");
     for broken in ["", "{", "\u{feff}{}", "{\"schemaVersion\": 2,", &unsaid, &quoted] {
@@ -349,7 +345,7 @@ fn what_can_not_be_brought_up_to_date_is_said() {
         std::fs::write(project.path("app.json"), &whole).expect("written");
     }
 
-    // An image that became something else.
+    // The tag now points to something that isn't an image.
     let artifact = Blob::json(
         n2c::oci::media_type::OCI_MANIFEST,
         &json!({
@@ -364,7 +360,7 @@ fn what_can_not_be_brought_up_to_date_is_said() {
     let run = project.run(&["update", "lockfiles/app.json", "--json"]);
     assert_eq!((run.code, statuses(&run)), (8, vec!["failed".to_owned()]));
     assert_eq!(project.read("app.json"), whole);
-    // A plain manifest that was named.
+    // A plain manifest, named as an argument.
     std::fs::write(project.path("plain.json"), &image.manifest.bytes).expect("written");
     let run = project.run(&["update", "lockfiles/plain.json", "--json"]);
     assert_eq!((run.code, statuses(&run)), (8, vec!["failed".to_owned()]));
@@ -393,7 +389,7 @@ fn unknown_keys_stay_with_the_manifest_that_they_belong_to() {
 }
 
 #[test]
-fn tags_that_are_versions_move_as_far_as_they_may() {
+fn version_tags_move_as_far_as_allowed() {
     let registry = Registry::start();
     let image = |text: &str| Image::new("linux/amd64", &[text]);
     for tag in ["3.19", "3.19.4", "3.20", "4.0", "3.20_rc1", "edge", "20260101", "3.19-slim"] {
@@ -417,10 +413,10 @@ fn tags_that_are_versions_move_as_far_as_they_may() {
     assert_eq!(statuses(&project.run(&["update", "--bump=major", "--json"])), ["fresh"]);
     project.lock(&reference("edge"), "a.json", &AMD64);
     let run = project.run(&["update", "--bump=major", "--json"]);
-    assert!(run.stderr.contains("is no version, and stays"), "{}", run.stderr);
+    assert!(run.stderr.contains("is not a version, so it stays"), "{}", run.stderr);
     assert_eq!(statuses(&run), ["fresh"]);
 
-    // A list that never ends, and one in a circle.
+    // A list of tags that never ends: its pages link in a circle.
     project.lock(&reference("3.19"), "a.json", &AMD64);
     registry.hook(|call| {
         let is_list = call.target.contains("/tags/list");
@@ -457,7 +453,7 @@ fn a_hundred_thousand_tags_are_read() {
 }
 
 #[test]
-fn two_updates_at_once_corrupt_nothing() {
+fn concurrent_updates_corrupt_nothing() {
     let registry = Registry::start();
     let [old, _] = images_of("old");
     put_index(&registry, &[&old], "");
@@ -482,7 +478,7 @@ fn two_updates_at_once_corrupt_nothing() {
 }
 
 #[test]
-fn refresh_follows_the_line_that_a_bot_edited() {
+fn refresh_follows_a_line_that_a_bot_edited() {
     let registry = Registry::start();
     let [old, _] = images_of("old");
     let first = put_index(&registry, &[&old], "");
@@ -492,7 +488,7 @@ fn refresh_follows_the_line_that_a_bot_edited() {
     let stale = project.read("a.json");
     let [new, _] = images_of("new");
     let second = put_index(&registry, &[&new], "");
-    // What Renovate does: tag and digest, and nothing else.
+    // Like Renovate, edit only the tag and the digest.
     project.edit("a.json", &first.digest().to_string(), &second.digest().to_string());
     let run = project.run(&["refresh", "--json"]);
     assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
@@ -500,8 +496,8 @@ fn refresh_follows_the_line_that_a_bot_edited() {
     project.lock(&reference, "a.json", &AMD64);
     assert_eq!(project.read("a.json"), refreshed);
 
-    // Nothing to do: index and config are looked at, which no registry counts as
-    // pulls of the image, and the file is not touched.
+    // Nothing to do: besides the tag, only index and config are requested, and the file
+    // isn't touched.
     let modified =
         || project.path("a.json").metadata().expect("metadata").modified().expect("a time");
     let (before, asked) = (modified(), registry.log().len());
@@ -512,25 +508,25 @@ fn refresh_follows_the_line_that_a_bot_edited() {
     let config = format!("GET /v2/app/blobs/{}", new.config.digest());
     assert_eq!(log, ["HEAD /v2/app/manifests/1".to_owned(), index, config]);
 
-    // The digest counts; that the tag is elsewhere is said.
+    // The digest decides; that the tag points elsewhere is reported.
     std::fs::write(project.path("a.json"), &stale).expect("written");
     let run = project.run(&["refresh", "--json"]);
     assert_eq!((run.code, statuses(&run)), (0, vec!["fresh".to_owned()]), "{}", run.stderr);
-    let said = format!("leads to `{}` now", second.digest());
+    let said = format!("now points to `{}`", second.digest());
     assert!(run.stderr.contains(&said), "{}", run.stderr);
-    // A tag that was deleted is said, and harms nothing.
+    // A deleted tag is reported, but does no harm.
     registry
         .hook(|call| call.target.ends_with("/manifests/1").then(|| Reply::error(404, "X", "gone")));
     let run = project.run(&["refresh", "--json"]);
     assert_eq!((run.code, statuses(&run)), (0, vec!["fresh".to_owned()]), "{}", run.stderr);
     assert!(run.stderr.contains("note: ") && run.stderr.contains("HTTP 404"), "{}", run.stderr);
 
-    // What a formatter did is undone, without a request for content.
+    // `refresh` also undoes reformatting.
     let compact: Value = serde_json::from_str(&stale).expect("JSON");
     std::fs::write(project.path("a.json"), compact.to_string()).expect("written");
     assert_eq!(statuses(&project.run(&["refresh", "--json"])), ["updated"]);
     assert_eq!(project.read("a.json"), stale);
-    // A digest that is nowhere.
+    // A digest that doesn't exist.
     project.edit("a.json", &first.digest().to_string(), &format!("sha256:{}", "0".repeat(64)));
     let edited = project.read("a.json");
     let run = project.run(&["refresh", "--json"]);
@@ -538,7 +534,7 @@ fn refresh_follows_the_line_that_a_bot_edited() {
     assert_eq!(project.read("a.json"), edited);
 }
 
-/// An image whose config says these things, on a layer that all share.
+/// An image with this config, on a base layer that all such images share.
 fn labelled(config: &Value, layer: &str) -> Image {
     let layers: Vec<_> = ["base", layer].iter().map(|text| images::layer(text)).collect();
     let diff_ids: Vec<String> = layers.iter().map(|(_, diff_id)| diff_id.to_string()).collect();
@@ -550,7 +546,7 @@ fn labelled(config: &Value, layer: &str) -> Image {
 }
 
 #[test]
-fn a_difference_says_what_a_reviewer_wants_to_know() {
+fn diff_shows_what_a_reviewer_wants_to_know() {
     let registry = Registry::start();
     let source = "https://github.com/acme/app";
     let labels = |version: &str, revision: &str| {
@@ -617,7 +613,7 @@ fn a_difference_says_what_a_reviewer_wants_to_know() {
     assert!(text.text().contains("- Env OLD: 1"), "{}", text.text());
     assert!(text.text().contains(&page), "{}", text.text());
 
-    // Nothing, and platforms.
+    // No changes, and changed platforms.
     let same = ["diff", "lockfiles/old.json", "lockfiles/old.json"];
     assert_eq!(project.run(&same).text(), "nothing changed\n");
     let [amd64, arm64] = images_of("x");
@@ -638,7 +634,7 @@ fn two_plain_manifests_are_compared_by_their_layers() {
     let layers = &line["difference"]["platforms"][0]["layers"];
     assert_eq!(layers["kept"], 1);
     assert_eq!(layers["added"].as_array().map(Vec::len), Some(5));
-    // The sizes in the newer manifest, but for the shared layer.
+    // The sizes in the newer manifest, except for the shared layer.
     assert_eq!(layers["download"], 25_348_083 + 603 + 891 + 664 + 1391);
 }
 
@@ -658,7 +654,7 @@ fn an_update_writes_the_body_of_its_pull_request() {
 }
 
 #[test]
-fn verify_tells_what_is_gone_and_what_was_edited() {
+fn verify_reports_what_is_gone_and_what_was_edited() {
     let registry = Registry::start();
     let [amd64, arm64] = images_of("x");
     put_index(&registry, &[&amd64, &arm64], "");
@@ -686,7 +682,7 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
     let log = registry.log().split_off(asked);
     let layers = log.iter().filter(|line| line.starts_with("HEAD ")).count();
     assert_eq!(layers, 4, "no layer is transferred: {log:?}");
-    // The tag does not matter.
+    // The tag isn't requested.
     assert!(log.iter().all(|line| !line.ends_with("/manifests/1")), "{log:?}");
 
     let layer = arm64.layers[1].digest();
@@ -699,13 +695,13 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
         });
         assert_eq!(checks(&[]), (code, vec![format!("layer 2 linux/arm64 {kind}")]));
     }
-    // A registry that knows no HEAD of blobs (protocol rule 21).
+    // A registry that refuses HEAD of blobs (protocol rule 21).
     registry
         .hook(|call| (call.method == "HEAD").then(|| Reply::error(401, "UNAUTHORIZED", "no head")));
     assert_eq!(checks(&[]), (0, vec![]));
     registry.hook(|_| None);
 
-    // Whoever edits one thing alone is found out.
+    // An edit of a single value is noticed.
     let digest = |blob: &Blob| blob.digest().to_string();
     for (from, to, expected) in [
         (digest(&amd64.layers[1]), digest(&arm64.layers[1]), vec!["manifest linux/amd64 wrong"]),
@@ -740,10 +736,10 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
     assert_eq!(text.code, 8);
     let text = String::from_utf8(text.stdout).expect("text");
     assert!(
-        text.contains("  wrong        config  linux/arm64  the lockfile has another platform"),
+        text.contains("  wrong        config  linux/arm64  the lockfile has a different platform"),
         "{text}"
     );
-    // A reference without a digest pins nothing, and no platform at all neither.
+    // A reference without a digest pins nothing, and neither does an empty list of platforms.
     std::fs::write(project.path("a.json"), &whole).expect("written");
     let digest = whole.split_once("app:1@").and_then(|(_, rest)| rest.split_once('"'));
     let digest = digest.expect("a ref").0;
@@ -755,9 +751,9 @@ fn verify_tells_what_is_gone_and_what_was_edited() {
     assert_eq!(run.code, 8, "{}", run.stderr);
 }
 
-// Nix hands out what a lockfile says of the config, without having seen it.
+// Nix passes on the lockfile's copy of the config without having seen the config.
 #[test]
-fn what_a_lockfile_says_of_the_config_is_proved_by_the_config() {
+fn a_lockfiles_copy_of_the_config_is_checked_against_the_config() {
     let registry = Registry::start();
     let [image, _] = images_of("x");
     registry.put_image("app", "1", &image);
@@ -776,7 +772,7 @@ fn what_a_lockfile_says_of_the_config_is_proved_by_the_config() {
         assert_eq!((run.code, statuses(&run)), (3, vec!["stale".to_owned()]), "{from}");
         assert!(run.stderr.contains("hint: run `n2c refresh`"), "{}", run.stderr);
         assert_eq!(project.read("a.json"), edited);
-        // What is offline has not seen it, unless the store has it.
+        // Offline, the config can't be checked unless the store has it.
         let offline = || project.run(&["verify", "lockfiles", "--offline"]);
         let text = offline().text().to_owned();
         assert!(text.contains("  unchecked    config"), "{text}");
@@ -784,7 +780,7 @@ fn what_a_lockfile_says_of_the_config_is_proved_by_the_config() {
         assert_eq!(statuses(&project.run(&["refresh", "--json"])), ["updated"]);
         assert_eq!(project.read("a.json"), whole);
     }
-    // Nor is the platform anything but what the config says, where no index does.
+    // Without an index, the platform must be the config's.
     project.edit("a.json", "linux/amd64", "linux/arm64");
     for (arguments, code) in [
         (&["refresh", "--check"][..], 4),
@@ -795,7 +791,7 @@ fn what_a_lockfile_says_of_the_config_is_proved_by_the_config() {
         assert_eq!(run.code, code, "{arguments:?}: {}", run.stderr);
     }
     std::fs::write(project.path("a.json"), &whole).expect("written");
-    // Sorted by a formatter, all of it is put back in its order, at once.
+    // If a formatter sorted the keys, one refresh puts all of them back in order.
     let sorted: Value = serde_json::from_str(&whole).expect("JSON");
     let mut sorted = sorted;
     sorted.sort_all_objects();
@@ -806,7 +802,7 @@ fn what_a_lockfile_says_of_the_config_is_proved_by_the_config() {
 }
 
 #[test]
-fn an_edit_that_was_made_meanwhile_is_not_lost() {
+fn an_edit_made_during_an_update_is_not_lost() {
     let registry = Registry::start();
     let [old, _] = images_of("old");
     registry.put_image("app", "1", &old);
@@ -841,12 +837,12 @@ fn images_that_lockfiles_share_are_fetched_once() {
     let asked = registry.log().len();
     assert_eq!(statuses(&project.run(&["update", "--json"])), ["updated"; 3]);
     let log = registry.log().split_off(asked);
-    // The tag, its index, and of each image manifest and config.
+    // The tag, its index, and the manifest and config of each image.
     assert_eq!(log.len(), 6, "{log:#?}");
 }
 
 #[test]
-fn verify_asks_no_more_than_it_must() {
+fn verify_makes_no_unnecessary_requests() {
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["twice", "twice"]));
     let project = Project::new();
@@ -858,20 +854,20 @@ fn verify_asks_no_more_than_it_must() {
     let log = registry.log().split_off(asked);
     let heads = log.iter().filter(|line| line.starts_with("HEAD")).count();
     assert_eq!(heads, 1, "one layer, listed twice: {log:?}");
-    // Where HEAD is refused, one byte is fetched.
+    // If HEAD is refused, one byte is fetched.
     registry.hook(|call| (call.method == "HEAD").then(|| Reply::new(405, "")));
     let asked = registry.calls().len();
     assert_eq!(verify().code, 0);
     let calls = registry.calls().split_off(asked);
     let ranges: Vec<&str> = calls.iter().filter_map(|call| call.header("range")).collect();
     assert_eq!(ranges, ["bytes=0-0"]);
-    // A blob of another length is another blob.
+    // A blob with a different length is a different blob.
     registry.hook(|call| (call.method == "HEAD").then(|| Reply::new(200, "another length")));
     assert_eq!(verify().code, 8);
 }
 
 #[test]
-fn a_line_that_moved_alone_is_found_by_refresh() {
+fn refresh_notices_an_edited_line() {
     let registry = Registry::start();
     let [old, _] = images_of("old");
     let first = put_index(&registry, &[&old], "");
@@ -886,7 +882,7 @@ fn a_line_that_moved_alone_is_found_by_refresh() {
     assert_eq!(project.read("a.json"), edited);
     assert_eq!(project.run(&["refresh"]).code, 0);
     assert_eq!(project.run(&["refresh", "--check"]).code, 0);
-    // A layer that was edited: with an index, and without.
+    // An edited layer, with an index and without one.
     registry.put_image("plain", "1", &new);
     registry.put_image("plain", &new.manifest.digest().to_string(), &new);
     for reference in [registry.reference("app:1"), registry.reference("plain:1")] {
@@ -898,8 +894,8 @@ fn a_line_that_moved_alone_is_found_by_refresh() {
         assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
         assert_eq!(project.read("a.json"), whole);
     }
-    // Without an index, a manifest that is proved needs no request; several lockfiles
-    // of one image need no more than one.
+    // Without an index, a manifest that matches its digest isn't requested. Several lockfiles
+    // of one image need no more requests than one.
     std::fs::copy(project.path("a.json"), project.path("b.json")).expect("a copy");
     let asked = registry.log().len();
     assert_eq!(project.run(&["refresh"]).code, 0);
@@ -908,13 +904,13 @@ fn a_line_that_moved_alone_is_found_by_refresh() {
 }
 
 #[test]
-fn tags_come_from_where_images_come_from() {
+fn tags_are_listed_through_mirrors_too() {
     let registry = Registry::start();
     let [old, _] = images_of("x");
     for tag in ["1.0", "1.1"] {
         registry.put_image("hub/app", tag, &old);
     }
-    // Tags that no reference may have.
+    // Tags that are invalid in references.
     registry.put_image("hub/app", &format!("{}1.9", "0".repeat(150)), &old);
     registry.put_image("hub/app", "1.8+rc1", &old);
     let project = Project::new();
@@ -922,8 +918,8 @@ fn tags_come_from_where_images_come_from() {
     let through = ["--mirror", &mirror];
     project.lock("registry.example/app:1.0", "a.json", &[&AMD64[..], &through].concat());
     let bump = [&["update", "--bump=major", "--pre-releases", "--json"], &through[..]].concat();
-    // The registry itself has no such name; the mirror answers. The same image
-    // under another tag is a change all the same.
+    // The registry itself doesn't exist; the mirror answers. A new tag of the same image
+    // is a change, too.
     let run = project.run(&bump);
     assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
     assert!(project.read("a.json").contains("registry.example/app:1.1@"));
@@ -931,7 +927,7 @@ fn tags_come_from_where_images_come_from() {
 }
 
 #[test]
-fn files_of_others_are_left_alone() {
+fn other_files_are_left_alone() {
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["old"]));
     let project = Project::new();
@@ -942,7 +938,7 @@ fn files_of_others_are_left_alone() {
     let write = |file: &str, text: &str| std::fs::write(project.path(file), text).expect("written");
     write(".git/x.json", r#"{"n2c":{"version":9}}"#);
     write("sources.json", r#"{"pins":{"n2c":{"type":"Git"}}}"#);
-    support::tools::run("mkfifo", &[project.path("pipe.json").to_str().expect("a path")]);
+    crate::support::tools::run("mkfifo", &[project.path("pipe.json").to_str().expect("a path")]);
     registry.put_image("app", "1", &Image::new("linux/amd64", &["new"]));
     let run = project.run(&["update", "--json"]);
     assert_eq!((run.code, statuses(&run)), (0, vec!["updated".to_owned()]), "{}", run.stderr);
@@ -951,7 +947,7 @@ fn files_of_others_are_left_alone() {
 }
 
 #[test]
-fn the_first_failure_decides_and_all_are_told() {
+fn the_first_failure_decides_and_all_are_reported() {
     let registry = Registry::start();
     let project = Project::new();
     let [image, _] = images_of("x");
@@ -969,7 +965,7 @@ fn the_first_failure_decides_and_all_are_told() {
     let text = String::from_utf8(run.stdout).expect("text");
     assert_eq!(text.matches("Not updated: `").count(), 2, "{text}");
     assert_eq!(project.run(&["verify", "lockfiles"]).code, 4);
-    // The only platform that there was is not dropped.
+    // The only platform isn't dropped.
     registry.hook(|_| None);
     put_index(&registry, &[&image], "");
     project.lock(&registry.reference("app:1"), "c.json", &AMD64);
@@ -982,7 +978,7 @@ fn the_first_failure_decides_and_all_are_told() {
 }
 
 #[test]
-fn a_body_is_never_longer_than_a_pull_request_takes() {
+fn a_report_is_never_too_long_for_a_pull_request() {
     let registry = Registry::start();
     let project = Project::new();
     let config = |text: &str| {
@@ -1002,7 +998,8 @@ fn a_body_is_never_longer_than_a_pull_request_takes() {
     assert!(text.contains("### `lockfiles/app0.json`"));
 }
 
-/// A registry that takes its time, and notes how many ask at once.
+/// Starts a slow registry. Returns its address, and the largest number of requests that it
+/// got at once.
 fn slow_registry(digest: String) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -1030,7 +1027,7 @@ fn slow_registry(digest: String) -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_registry_is_asked_by_so_many_at_once_and_no_more() {
+fn jobs_limits_the_requests_to_a_registry() {
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
     let project = Project::new();

@@ -1,24 +1,20 @@
-//! `n2c doctor` with real Nix: each thing that keeps a sandboxed fetch from
-//! working is found, and what it says to do makes it work.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `n2c doctor` with real Nix: it finds everything that makes a sandboxed fetch fail, and
+//! its advice fixes it.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 
 use serde_json::json;
 
-use support::images::Image;
-use support::registry::{Registry, Reply};
-use support::tools::Nix;
+use crate::support::images::Image;
+use crate::support::registry::{Registry, Reply};
+use crate::support::tools::Nix;
 
 const N2C: &str = env!("CARGO_BIN_EXE_n2c");
-/// A group that every Debian has, standing in for the build users'.
+/// A group that every Debian has, used instead of the build users' group.
 const GROUP: (&str, u32) = ("nogroup", 65534);
 
-/// Whether `n2c doctor` is content, and what it prints.
+/// Runs `n2c doctor`. Returns whether it found no problem, and what it printed.
 fn doctor(nix: &Nix, arguments: &[&str]) -> (bool, String) {
     let (success, stdout, stderr) = nix.try_run(N2C, &[&["doctor"], arguments].concat());
     assert_eq!(success, !stdout.contains("problem  "), "{stdout}{stderr}");
@@ -31,7 +27,7 @@ fn set_mode(path: &Path, mode: u32) {
 
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn what_keeps_credentials_from_a_sandbox_is_found_step_by_step() {
+fn missing_sandbox_credentials_are_diagnosed_step_by_step() {
     let nix = Nix::new();
     let file = nix.directory().join("auth.json");
     let shown = file.display().to_string();
@@ -49,7 +45,7 @@ fn what_keeps_credentials_from_a_sandbox_is_found_step_by_step() {
     );
     nix.configure(&settings);
     let (good, text) = doctor(&nix, &[]);
-    assert!(good && text.contains(&format!("{shown} is not there")), "{text}");
+    assert!(good && text.contains(&format!("{shown} does not exist")), "{text}");
 
     std::fs::write(&file, "{\"auths\": {").expect("written");
     set_mode(&file, 0o600);
@@ -63,11 +59,11 @@ fn what_keeps_credentials_from_a_sandbox_is_found_step_by_step() {
     set_mode(&file, 0o640);
     let (good, text) = doctor(&nix, &[]);
     assert!(good && text.contains("can be read by the build users"), "{text}");
-    // The group's own bits count for it, not those of others.
+    // The group's own permission bits apply to it, not those for others.
     set_mode(&file, 0o604);
     assert!(!doctor(&nix, &[]).0);
 
-    // Without a sandbox, every folder on the way counts too.
+    // Without a sandbox, the permissions of every folder on the path matter too.
     nix.configure(&settings.replace("sandbox = true", "sandbox = false"));
     let (_, text) = doctor(&nix, &[]);
     assert!(text.contains("without a sandbox") && text.contains("/etc/skopeo/auth.json"), "{text}");
@@ -75,7 +71,7 @@ fn what_keeps_credentials_from_a_sandbox_is_found_step_by_step() {
 
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn a_reference_is_tried_with_what_a_builder_has() {
+fn a_reference_is_tried_with_a_builders_credentials() {
     let registry = Registry::start();
     registry.put_image("team/app", "1", &Image::new("linux/amd64", &["x"]));
     // `printf bob:secret | base64`
@@ -92,7 +88,7 @@ fn a_reference_is_tried_with_what_a_builder_has() {
         file.display()
     ));
     let reference = registry.reference("team/app:1");
-    // What the user has at home is not in the sandbox.
+    // The credentials in the user's home aren't in the sandbox.
     let home = nix.directory().join(".docker");
     std::fs::create_dir(&home).expect("a folder");
     let login =
@@ -102,11 +98,11 @@ fn a_reference_is_tried_with_what_a_builder_has() {
     assert!(!good, "{text}");
     let help = format!("run: n2c auth export {reference} -o ");
     assert!(text.contains(&help) && !text.contains("secret"), "{text}");
-    // What it says to do makes it work.
+    // Its advice fixes the problem.
     nix.run(N2C, &["auth", "export", &reference, "-o", &file.display().to_string()]);
     let (good, text) = doctor(&nix, &[&reference]);
     assert!(good && text.contains(&format!("`{reference}` can be fetched")), "{text}");
-    // A helper would not be there.
+    // A credential helper wouldn't be in the sandbox.
     let helper = json!({ "credHelpers": { registry.host(): "none-such" } });
     std::fs::write(&file, helper.to_string()).expect("written");
     let (good, text) = doctor(&nix, &[&reference]);
@@ -117,7 +113,7 @@ fn a_reference_is_tried_with_what_a_builder_has() {
 
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn a_daemon_without_my_proxy_is_found() {
+fn a_daemon_without_the_users_proxy_is_found() {
     let nix = Nix::new();
     let _daemon = nix.start_daemon();
     let run = |variable: &str| nix.try_run("env", &["NIX_REMOTE=daemon", variable, N2C, "doctor"]);

@@ -1,9 +1,5 @@
-//! n2c against real parts: CNCF distribution, images pushed by skopeo and made
-//! by umoci, and Nix. `tests/run` installs them and runs this.
-
-#![allow(missing_docs)]
-
-mod support;
+//! n2c with real programs: CNCF distribution, images made by umoci and pushed by skopeo,
+//! and Nix. `tests/run` installs them and runs these tests.
 
 use std::io::Write as _;
 
@@ -11,11 +7,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
+use crate::support::images::{self, Blob, Image, write_layout};
+use crate::support::program::n2c_in;
+use crate::support::tools::{self, Distribution, Nix, run, skopeo};
 use n2c::oci::digest::Digest;
 use n2c::oci::media_type;
-use support::images::{self, Blob, Image, write_layout};
-use support::program::n2c_in;
-use support::tools::{self, Distribution, Nix, run, skopeo};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const SEVEN: [&str; 7] = [
@@ -34,7 +30,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     gzip.finish().expect("memory is written")
 }
 
-/// A busybox image for `platform`: its root file system and a layer of its own.
+/// A busybox image for `platform`: the root file system, and a layer that only it has.
 fn busybox(platform: &str, compressed: bool) -> Image {
     let root = tools::busybox_root();
     let (own, own_diff_id) = images::layer(platform);
@@ -61,7 +57,8 @@ fn blobs_of(image: &Image) -> Vec<&Blob> {
     [&image.manifest, &image.config].into_iter().chain(&image.layers).collect()
 }
 
-/// What skopeo reads of the image for `platform`, by the digest that n2c found.
+/// Checks that skopeo reads the same manifest as n2c, by the digest that n2c found for
+/// `platform`. Returns the lockfile.
 fn assert_agrees_with_skopeo(registry: &Distribution, name: &str, platform: &str) -> Value {
     let directory = tempfile::tempdir().expect("a directory");
     let reference = registry.reference(name);
@@ -77,7 +74,8 @@ fn assert_agrees_with_skopeo(registry: &Distribution, name: &str, platform: &str
     lock
 }
 
-/// Lock, blobs, every blob, image.json, compared with what skopeo copies.
+/// Goes from lock to image.json, comparing every blob with skopeo's copy. Returns the
+/// image.json.
 fn assert_whole_way(registry: &Distribution, name: &str, platform: &str) -> Value {
     let lock = assert_agrees_with_skopeo(registry, name, platform);
     let directory = tempfile::tempdir().expect("a directory");
@@ -142,7 +140,7 @@ fn an_index_of_seven_platforms_with_attestations() {
     }
     assert_whole_way(&registry, "busybox:1", "armv6l-linux");
 
-    // the same from the layout on disk, but for where it is
+    // the layout on disk gives the same lockfile, except for the reference
     let directory = tempfile::tempdir().expect("a directory");
     let source = format!("oci:{}:1", layout.path().display());
     let mut ours = n2c_in(directory.path(), &["lock", &source, "--all-platforms"]).json();
@@ -167,7 +165,7 @@ fn an_index_of_seven_platforms_with_attestations() {
     assert!(error.contains("linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64"), "{error}");
 }
 
-/// Pushes an image for amd64 and arm64 as `docker:1`, in Docker's manifests.
+/// Pushes an image for amd64 and arm64 as `docker:1`, with manifests in Docker's format.
 fn push_docker_list(registry: &Distribution) -> [Image; 2] {
     let layout = tempfile::tempdir().expect("a directory");
     let all = ["linux/amd64", "linux/arm64/v8"].map(|platform| busybox(platform, true));
@@ -196,20 +194,20 @@ fn a_docker_manifest_list() {
     assert_eq!(image["layers"][0]["mediatype"], format!("{LAYER}+gzip"));
 }
 
-// Debian's skopeo and umoci find OCI's media types alone in a layout.
+// In a layout, Debian's skopeo and umoci find only images with OCI media types.
 #[test]
 #[ignore = "needs docker-registry, skopeo and umoci; run `tests/run`"]
-fn docker_manifests_become_oci_where_that_is_asked_for() {
+fn docker_manifests_are_converted_to_oci_on_request() {
     let registry = Distribution::start();
     let all = push_docker_list(&registry);
     let directory = tempfile::tempdir().expect("a directory");
     let reference = registry.reference("docker:1");
     let path = |name: &str| directory.path().join(name).display().to_string();
-    // One platform: the very manifest that skopeo makes.
+    // One platform: the same manifest that skopeo makes.
     let pull = |more: &[&str]| {
         let run = n2c_in(directory.path(), &[&["pull", &reference, "--format=oci"], more].concat());
         assert_eq!(run.code, 0, "{}", run.stderr);
-        assert!(!run.stderr.contains("stays so"), "{}", run.stderr);
+        assert!(!run.stderr.contains("keeps its Docker manifest"), "{}", run.stderr);
     };
     pull(&["oci:ours:1", "--arch=amd64"]);
     let source = format!("docker://{reference}");
@@ -225,7 +223,7 @@ fn docker_manifests_become_oci_where_that_is_asked_for() {
     let image = format!("{}:1", path("ours"));
     run("umoci", &["unpack", "--rootless", "--image", &image, &bundle]);
     assert!(directory.path().join("bundle/rootfs/bin/busybox").exists());
-    // All of them, below an index of OCI's.
+    // All platforms, below an OCI index.
     pull(&["oci:all:1", "--all-platforms"]);
     pull(&["oci-archive:all.tar:1", "--all-platforms"]);
     let index = inspect("all");
@@ -280,7 +278,7 @@ fn zstd_and_uncompressed_layers() {
     registry.push(layout.path(), "1", "plain:1", &["--preserve-digests"]);
     let json = assert_whole_way(&registry, "plain:1", "linux/amd64");
     assert_eq!(json["layers"][0]["mediatype"], LAYER);
-    // In a registry of its own: skopeo does not compress what is there already.
+    // Use a new registry: skopeo doesn't compress a layer that the registry already has.
     let registry = Distribution::start();
     registry.push(layout.path(), "1", "zstd:1", &["--dest-compress-format", "zstd"]);
     let json = assert_whole_way(&registry, "zstd:1", "linux/amd64");
@@ -296,7 +294,7 @@ fn a_nested_index() {
     let inner = images::index(&[image.manifest.entry("linux/arm64/v8")]);
     write_layout(layout.path(), &[("inner", &inner)], &blobs_of(&image));
     registry.push(layout.path(), "inner", "nested:inner", &["--preserve-digests"]);
-    // skopeo does not copy an index of indexes, so this one is put by hand.
+    // skopeo doesn't copy an index of indexes, so upload this one directly.
     let outer = images::index(&[inner.descriptor()]);
     let url = format!("http://{}/v2/nested/manifests/outer", registry.host());
     let runtime =
@@ -323,7 +321,7 @@ fn a_nested_index() {
 
 #[test]
 #[ignore = "needs docker-registry and skopeo; run `tests/run`"]
-fn forty_layers_some_of_them_twice() {
+fn forty_layers_some_of_them_repeated() {
     let registry = Distribution::start();
     let layout = tempfile::tempdir().expect("a directory");
     let layers: Vec<(Blob, Digest)> =
@@ -390,11 +388,10 @@ fn nix_puts_the_blobs_where_n2c_says() {
     }
 }
 
-// The `sha256` of every `pullImage` call in the world is the hash of skopeo's
-// directory.
+// Every existing `pullImage` call has the hash of skopeo's directory as its `sha256`.
 #[test]
 #[ignore = "needs docker-registry, skopeo and nix-bin; run `tests/run`"]
-fn a_pulled_directory_is_skopeos_byte_for_byte() {
+fn a_pulled_directory_matches_skopeos_byte_for_byte() {
     let registry = Distribution::start();
     let layout = tempfile::tempdir().expect("a directory");
     let (gzip, plain) = (busybox("linux/arm64/v8", true), busybox("linux/amd64", false));
@@ -430,7 +427,7 @@ fn a_pulled_directory_is_skopeos_byte_for_byte() {
             assert_eq!(hash(&path.join(&ours)), hash(&theirs), "{name} for {arch}");
         }
     }
-    // From a layout on disk too, and once more over what is there.
+    // The same from a layout on disk, and once more into the same directory.
     for _ in 0..2 {
         let source = format!("oci:{}:1", layout.path().display());
         let run = n2c_in(path, &["pull", &source, "dir:from-layout", "--arch", "arm64"]);
@@ -440,7 +437,7 @@ fn a_pulled_directory_is_skopeos_byte_for_byte() {
         };
         assert_eq!(hash("from-layout"), hash("ours-oci-1-arm64"));
     }
-    // Another image over it, and a pull that goes on where one stopped.
+    // A pull that resumes an incomplete one, and then another image in the same directory.
     let asked = registry.requests_of_n2c().len();
     let layer = gzip.layers[1].digest();
     std::fs::remove_file(path.join("from-layout").join(layer.hex())).expect("removed");
@@ -453,7 +450,7 @@ fn a_pulled_directory_is_skopeos_byte_for_byte() {
         .into_iter()
         .filter(|line| line.contains("/blobs/"))
         .collect();
-    assert_eq!(fetched.len(), 2, "config, to choose, and the missing layer: {fetched:?}");
+    assert_eq!(fetched.len(), 2, "only the config and the missing layer: {fetched:?}");
     let run =
         n2c_in(path, &["pull", &registry.reference("oci:1"), "dir:from-layout", "--arch", "amd64"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -497,8 +494,8 @@ fn lockfiles_follow_a_real_registry() {
 
     assert_eq!(n2c(&["verify", "a.json"]).code, 0);
     registry.remove_tag("live/app", "1.1");
-    assert_eq!(n2c(&["verify", "a.json"]).code, 0, "the tag does not matter");
-    assert_eq!(n2c(&["update", "a.json"]).code, 4, "here it does");
+    assert_eq!(n2c(&["verify", "a.json"]).code, 0, "`verify` ignores the tag");
+    assert_eq!(n2c(&["update", "a.json"]).code, 4, "`update` needs the tag");
     registry.remove_blob(&old.layers[1].digest());
     let run = n2c(&["verify", "a.json"]);
     assert_eq!(run.code, 4, "{}", run.stderr);

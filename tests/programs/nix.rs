@@ -1,31 +1,27 @@
-//! The Nix functions with real Nix: what they evaluate to, what they build, and
-//! what they ask of a registry. `tests/run` installs Nix and the registry.
-
-#![allow(missing_docs)]
-
-mod support;
+//! The Nix functions with real Nix: what they evaluate to, what they build, and what they
+//! request from a registry. `tests/run` installs Nix and the registry.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use support::functions::{
+use crate::support::functions::{
     ROOT, SANDBOX, build, eval, eval_error, lock, nix_with_n2c, push, read, with_n2c,
 };
-use support::images::{self, Image};
-use support::program::n2c_in;
-use support::registry::{Registry, Reply};
-use support::tools::{self, Distribution, Nix};
+use crate::support::images::{self, Image};
+use crate::support::program::n2c_in;
+use crate::support::registry::{Registry, Reply};
+use crate::support::tools::{self, Distribution, Nix};
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
-fn from_lock_builds_image_json_and_asks_for_blobs_alone() {
+fn from_lock_builds_image_json_and_requests_only_blobs() {
     let registry = Distribution::start();
     push(&registry, &[]);
     let nix = nix_with_n2c();
     let locked = lock(&nix, &registry, "app.json", &["--platform", "x86_64-linux"]);
     let paths = n2c_in(nix.directory(), &["blobs", "app.json"]).json();
-    // The tag goes away; nobody notices.
+    // The tag is removed; builds don't need it.
     registry.remove_tag("team/app", "1");
     assert_eq!(n2c_in(nix.directory(), &["lock", &registry.reference("team/app:1")]).code, 4);
     let asked = registry.requests_of_n2c().len();
@@ -45,7 +41,7 @@ fn from_lock_builds_image_json_and_asks_for_blobs_alone() {
         }
         assert_eq!(image["arch"], "amd64");
         assert_eq!(image["image-config"]["User"], "1000");
-        // What it needs at run time is what it names.
+        // Its run-time dependencies are the layers that it names.
         let references = nix.run("nix-store", &["--query", "--references", &image_path]);
         assert_eq!(references.lines().count(), 2, "{references}");
         nix.run("nix-store", &["--delete", &image_path]);
@@ -57,7 +53,7 @@ fn from_lock_builds_image_json_and_asks_for_blobs_alone() {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
-fn from_lock_is_data_before_it_is_built() {
+fn from_lock_has_attributes_before_it_is_built() {
     let registry = Distribution::start();
     let all = push(&registry, &[]);
     let nix = nix_with_n2c();
@@ -97,7 +93,7 @@ fn from_lock_is_data_before_it_is_built() {
         "(n2c.fromLock { lock = ./all.json; platform = \"riscv64-linux\"; }).outPath",
     );
     assert!(error.contains("it has: linux/amd64, linux/arm64"), "{error}");
-    // The examples are these functions.
+    // The examples use these functions.
     let example = |name: &str, arguments: &str, attribute: &str| {
         let program = nix.directory().join("n2c");
         let expression = format!(
@@ -109,11 +105,11 @@ fn from_lock_is_data_before_it_is_built() {
     };
     let from_lock = example("from-lock", "lock = ./app.json;", "");
     let mirrored = "lock = ./app.json; registry = \"mirror.example/team-images\";";
-    // Where blobs come from does not change where they go.
+    // The registry that blobs come from doesn't change their store paths.
     let private = example("private-registry", "lock = ./app.json;", "");
     assert_eq!(private, example("private-registry", mirrored, ""));
     assert!(from_lock.contains("-nix2container-team-app.json"), "{from_lock}");
-    // Others' functions, of which their argument is looked at.
+    // The functions of other projects are replaced by ones that return their argument.
     let pkgs = "pkgs = { hello = \"hello\"; dockerTools.buildImage = a: a.fromImage; nix-snapshotter.buildImage = a: a.fromImage; };";
     for (name, archive) in
         [("docker-tools", "docker-archive"), ("nix-snapshotter", "docker-archive")]
@@ -135,7 +131,7 @@ fn from_lock_is_data_before_it_is_built() {
 
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn what_is_no_lockfile_is_said() {
+fn invalid_lockfiles_give_clear_errors() {
     let nix = nix_with_n2c();
     let digest = n2c::oci::digest::Digest::sha256(b"").to_string();
     let entry = |version: u64, digest: &str| {
@@ -148,8 +144,8 @@ fn what_is_no_lockfile_is_said() {
     for (content, expected) in [
         (entry(2, &digest), "has version 2; this n2c reads up to 1"),
         (entry(0, &digest), "has version 0; this n2c reads up to 1"),
-        (entry(1, "md5:d41d8cd98f00b204e9800998ecf8427e"), "is no digest that Nix can verify"),
-        (json!({ "schemaVersion": 2 }), "is no lockfile of n2c"),
+        (entry(1, "md5:d41d8cd98f00b204e9800998ecf8427e"), "isn't a digest that Nix can verify"),
+        (json!({ "schemaVersion": 2 }), "isn't an n2c lockfile"),
     ] {
         std::fs::write(nix.directory().join("lock.json"), content.to_string()).expect("written");
         let error = eval_error(&nix, "(n2c.fromLock ./lock.json).drvPath");
@@ -159,7 +155,7 @@ fn what_is_no_lockfile_is_said() {
     assert!(error.contains("has no digest"), "{error}");
     let error = eval_error(&nix, &format!("(n2c.fromRef \"alpine:3.19@{digest}\").outPath"));
     assert!(error.contains("does not name its registry"), "{error}");
-    // A name that a store path can't hold as it is.
+    // A name that can't be used unchanged in a store path.
     let facts = eval(
         &nix,
         "x86_64-linux",
@@ -170,7 +166,8 @@ fn what_is_no_lockfile_is_said() {
     assert_eq!(facts, "nix2container-a-b-c.json");
 }
 
-/// The small nixpkgs of [`small_nixpkgs`], and the functions with it.
+/// The package set of [`small_nixpkgs`]. [`WITH_PKGS`] imports the functions with further
+/// arguments, such as this.
 const PKGS: &str =
     "((import ./nixpkgs/flake.nix).outputs { self = null; }).legacyPackages.x86_64-linux";
 const WITH_PKGS: &str = concat!(
@@ -179,10 +176,10 @@ const WITH_PKGS: &str = concat!(
     "/nix ({ n2c = ./n2c; system = \"x86_64-linux\"; } // args)"
 );
 
-// A lockfile comes in a stranger's pull request, and its text gets into a script.
+// A lockfile may come in a stranger's pull request, and its text is used in a script.
 #[test]
 #[ignore = "needs busybox, nix-bin and root; run `tests/run`"]
-fn what_a_lockfile_says_is_no_shell_and_no_option() {
+fn a_lockfile_can_not_inject_shell_code_or_options() {
     let nix = nix_with_n2c();
     small_nixpkgs(&nix);
     let digest = n2c::oci::digest::Digest::sha256(b"").to_string();
@@ -240,7 +237,7 @@ fn what_a_lockfile_says_is_no_shell_and_no_option() {
         let error = eval_error(&nix, &expression);
         assert!(error.contains(expected), "{arguments}: {error}");
     }
-    // What is good is quoted all the same.
+    // Valid values are quoted too.
     let expression = format!(
         "let pkgs = {PKGS}; in ((({WITH_PKGS}) {{ inherit pkgs; }}).fromLock ./lock.json).getManifest"
     );
@@ -253,10 +250,10 @@ fn what_a_lockfile_says_is_no_shell_and_no_option() {
     );
 }
 
-// The table that `src/oci/platform.rs` is held to as well.
+// `src/oci/platform.rs` is tested with the same table.
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn platforms_are_chosen_as_by_the_program() {
+fn platforms_are_chosen_as_the_program_does() {
     let nix = nix_with_n2c();
     let expression = format!(
         "let lib = import {ROOT}/nix/lib.nix; p = import {ROOT}/nix/platforms.nix {{ inherit lib; }}; in \
@@ -267,7 +264,7 @@ fn platforms_are_chosen_as_by_the_program() {
          in if chosen.success then chosen.value else null) (builtins.fromJSON (builtins.readFile {ROOT}/tests/platforms.json))"
     );
     let chosen = eval(&nix, "x86_64-linux", &expression);
-    let table: Value = serde_json::from_str(include_str!("platforms.json")).expect("a table");
+    let table: Value = serde_json::from_str(include_str!("../platforms.json")).expect("a table");
     for (case, chosen) in
         table.as_array().expect("cases").iter().zip(chosen.as_array().expect("answers"))
     {
@@ -280,7 +277,7 @@ fn platforms_are_chosen_as_by_the_program() {
 
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn a_platform_that_was_asked_for_is_the_one_that_is_given() {
+fn a_requested_platform_is_the_one_that_is_built() {
     let nix = nix_with_n2c();
     let registry = Registry::start();
     let image = Image::new("linux/amd64", &["x"]);
@@ -295,7 +292,7 @@ fn a_platform_that_was_asked_for_is_the_one_that_is_given() {
     let error =
         eval_error(&nix, "(n2c.fromLock { lock = ./one.json; platform = \"garbage//\"; }).drvPath");
     assert!(error.contains("invalid platform `garbage//`"), "{error}");
-    // A single image by its digest is taken as it is, unless one was asked for.
+    // A single image pinned by digest is used as it is, unless a platform was requested.
     let pinned = format!("{}@{}", registry.reference("app"), image.manifest.digest());
     let other =
         format!("(n2c.fromRef {{ ref = \"{pinned}\"; platform = \"linux/s390x\"; }}).drvPath");
@@ -304,7 +301,8 @@ fn a_platform_that_was_asked_for_is_the_one_that_is_given() {
         &["--read-write-mode", "-E", &with_n2c(&nix, "x86_64-linux", &other)],
     );
     assert!(!success && error.contains("it is for linux/amd64"), "{error}");
-    // Whole, by upstream's function: what `n2c hash` prints is pulled anywhere.
+    // A whole image, with upstream's function: the output of `n2c hash` can be pulled on any
+    // machine.
     let arm64 = Image::new("linux/arm64", &["y"]);
     registry.put_image("app", "arm", &arm64);
     let hash = n2c_in(nix.directory(), &["hash", &registry.reference("app:arm"), "--arch=arm64"]);
@@ -313,13 +311,13 @@ fn a_platform_that_was_asked_for_is_the_one_that_is_given() {
     assert_eq!(read(&nix.file(&built))["arch"], "arm64");
 }
 
-/// For expressions that import from derivations.
+/// Options for expressions that import from derivations.
 const READ_WRITE: [&str; 4] = ["--eval", "--read-write-mode", "--json", "-E"];
 
-// Which entry of an index is taken, one set of rules says, here and in the program.
+// The functions and the program choose an entry of an index by the same rules.
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn from_ref_takes_what_lock_takes() {
+fn from_ref_chooses_what_lock_chooses() {
     let nix = nix_with_n2c();
     let registry = Registry::start();
     let [amd64, arm64, v9] = ["linux/amd64", "linux/arm64/v8", "linux/arm64/v9"]
@@ -399,8 +397,8 @@ fn errors_name_the_file() {
     for (text, expected) in [
         (String::new(), "is empty"),
         ("  \n".to_owned(), "is empty"),
-        ("[1]".to_owned(), "is no JSON object"),
-        (format!("{{\n<<<<<<< HEAD\n{whole}\n>>>>>>> theirs\n"), "a merge that was not finished"),
+        ("[1]".to_owned(), "isn't a JSON object"),
+        (format!("{{\n<<<<<<< HEAD\n{whole}\n>>>>>>> theirs\n"), "an unfinished merge"),
         (without(&["n2c", "version"]), "has no `n2c.version`"),
         (without(&["n2c", "ref"]), "has no `n2c.ref`"),
         (without(&["n2c", "platform"]), "has no `n2c.platform`"),
@@ -416,7 +414,7 @@ fn errors_name_the_file() {
             assert!(error.contains("odd.json") && error.contains(expected), "{text}: {error}");
         }
     }
-    // One of several platforms is picked by `os` and `arch`.
+    // `os` and `arch` choose one of several platforms.
     std::fs::write(&file, several.to_string()).expect("written");
     let call = |more: &str| {
         format!(
@@ -433,10 +431,10 @@ fn errors_name_the_file() {
     assert!(error.contains("odd.json") && error.contains("no image for `linux/s390x`"), "{error}");
 }
 
-// nix.md §9: the store paths of upstream's own example
+// The store paths of upstream's own example
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn pull_image_from_manifest_has_upstreams_paths() {
+fn pull_image_from_manifest_gives_upstreams_paths() {
     let nix = nix_with_n2c();
     let expression = format!(
         "builtins.attrValues (builtins.mapAttrs (_: blob: blob.outPath) \
@@ -449,7 +447,7 @@ fn pull_image_from_manifest_has_upstreams_paths() {
         "/nix/store/sd72lbg972xba3glwqyvm1fxf0kmrqna-c1aabb73d2339c5ebaa3681de2e9d9c18d57485045a4e311d9f8004bec208d67",
     ];
     assert_eq!(serde_json::from_str::<Vec<String>>(&text).expect("JSON"), expected);
-    // Upstream's set, with its pull function swapped.
+    // Upstream's set of functions, with its pull function replaced.
     let facts = eval(
         &nix,
         "x86_64-linux",
@@ -487,7 +485,7 @@ fn a_plain_manifest_and_a_reference_are_built_too() {
     let expected = read(&nix.file(&from_lock));
     assert_eq!(read(&nix.file(&from_manifest)), expected);
     assert_eq!(read(&nix.file(&from_ref)), expected);
-    // A reference to the platform's own manifest needs no choice.
+    // A reference to the platform's own manifest leaves nothing to choose.
     let manifest = locked["n2c"]["manifest"].as_str().expect("a digest");
     let (name, _) = pinned.split_once('@').expect("a digest");
     let from_ref = build(&nix, &format!("n2c.fromRef \"{name}@{manifest}\""));
@@ -496,10 +494,10 @@ fn a_plain_manifest_and_a_reference_are_built_too() {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, htpasswd, nix-bin and root; run `tests/run`"]
-fn a_sandbox_gets_in_with_its_auth_file_and_not_without() {
+fn a_sandboxed_build_needs_an_auth_file_for_a_private_registry() {
     let directory = tempfile::tempdir().expect("a directory");
     let users = directory.path().join("users");
-    std::fs::write(&users, support::tools::run("htpasswd", &["-Bbn", "bob", "open-sesame"]))
+    std::fs::write(&users, crate::support::tools::run("htpasswd", &["-Bbn", "bob", "open-sesame"]))
         .expect("written");
     let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", users.display());
     let registry = Distribution::start_with("", &auth);
@@ -524,7 +522,7 @@ fn a_sandbox_gets_in_with_its_auth_file_and_not_without() {
 
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn wrong_bytes_are_found_by_n2c_before_nix() {
+fn n2c_rejects_wrong_bytes_before_nix_does() {
     let registry = Registry::start();
     registry.hook(|_| Some(Reply::new(200, "something else")));
     let nix = nix_with_n2c();
@@ -549,19 +547,21 @@ fn wrong_bytes_are_found_by_n2c_before_nix() {
     assert!(odd.is_empty(), "left in the store: {odd:?}");
 }
 
-// Nix `src/libutil/logging.cc`: what a builder may tell
+// Nix `src/libutil/logging.cc`: the messages that a builder may send
 #[test]
-fn a_builder_tells_nix_how_far_it_is() {
+fn a_builder_reports_its_progress_to_nix() {
     let registry = Registry::start();
     let blob = images::layer(&"x".repeat(5000)).0;
     registry.put_blob(&blob);
     let directory = tempfile::tempdir().expect("a directory");
     let (repository, digest) = (registry.reference("app"), blob.digest().to_string());
-    let output =
-        support::program::command(directory.path(), &["blob", &repository, &digest, "-o", "out"])
-            .envs([("NIX_LOG_FD", "2"), ("NIX_BUILD_TOP", "/build")])
-            .output()
-            .expect("a run");
+    let output = crate::support::program::command(
+        directory.path(),
+        &["blob", &repository, &digest, "-o", "out"],
+    )
+    .envs([("NIX_LOG_FD", "2"), ("NIX_BUILD_TOP", "/build")])
+    .output()
+    .expect("a run");
     let stderr = String::from_utf8(output.stderr).expect("text");
     let lines: Vec<Value> = stderr
         .lines()
@@ -582,7 +582,7 @@ fn a_builder_tells_nix_how_far_it_is() {
     assert_eq!(stop, &json!({ "action": "stop", "id": 1 }));
 }
 
-/// A small nixpkgs, in a directory.
+/// Creates a small nixpkgs in the test's directory, and returns its path.
 fn small_nixpkgs(nix: &Nix) -> std::path::PathBuf {
     let nixpkgs = nix.directory().join("nixpkgs");
     std::fs::create_dir(&nixpkgs).expect("a folder");
@@ -592,16 +592,17 @@ fn small_nixpkgs(nix: &Nix) -> std::path::PathBuf {
     nixpkgs
 }
 
-/// This project's flake, and a small nixpkgs for it, in a directory.
+/// Copies this project's flake, and a small nixpkgs for it, into the test's directory.
+/// Returns the flake's URL and the options that make it use this nixpkgs.
 fn flake(nix: &Nix) -> [String; 4] {
     let (project, nixpkgs) = (nix.directory().join("project"), small_nixpkgs(nix));
     std::fs::create_dir(&project).expect("a folder");
-    // What git knows of, as a user's flake would hold it.
+    // Copy the files that git tracks, as they would be in a user's flake.
     let copy = format!(
         "cd {ROOT} && git ls-files -z | tar -c --null -T - | tar -x -C {}",
         project.display()
     );
-    support::tools::run("sh", &["-c", &copy]);
+    crate::support::tools::run("sh", &["-c", &copy]);
     [
         format!("path:{}", project.display()),
         "--override-input".to_owned(),
@@ -628,7 +629,7 @@ fn the_flake_passes_its_check_and_runs() {
     assert_eq!(version, concat!("n2c ", env!("CARGO_PKG_VERSION")));
 
     // `nix run .#fromImage.getManifest > lockfiles/alpine.json`, with a mirror
-    // on this machine in the place of Docker Hub.
+    // on this machine instead of Docker Hub.
     let mirror = Registry::start();
     let image = Image::new("linux/amd64", &["alpine"]);
     mirror.put_image("library/alpine", "latest", &image);
@@ -658,7 +659,7 @@ fn the_template_builds_once_there_is_a_lockfile() {
     let copy = format!("{}/examples/template", project.trim_start_matches("path:"));
     let (template, lockfile) =
         (nix.directory().join("mine"), nix.directory().join("mine/lockfiles/alpine.json"));
-    support::tools::run("cp", &["-r", &copy, template.to_str().expect("a path")]);
+    crate::support::tools::run("cp", &["-r", &copy, template.to_str().expect("a path")]);
     std::fs::create_dir(template.join("lockfiles")).expect("a folder");
     let reference = registry.reference("app:1");
     let arguments = ["lock", &reference, "--platform", "x86_64-linux", "-o"];
@@ -686,8 +687,14 @@ fn pull_image_takes_the_hash_of_skopeos_directory() {
     let theirs = nix.directory().join("skopeo");
     let (source, destination) =
         (format!("docker://{reference}@{digest}"), format!("dir:{}", theirs.display()));
-    support::tools::skopeo(&["copy", "--quiet", "--src-tls-verify=false", &source, &destination]);
-    let hash = support::tools::run(
+    crate::support::tools::skopeo(&[
+        "copy",
+        "--quiet",
+        "--src-tls-verify=false",
+        &source,
+        &destination,
+    ]);
+    let hash = crate::support::tools::run(
         "nix-hash",
         &["--type", "sha256", "--base32", theirs.to_str().expect("a path")],
     );
@@ -738,8 +745,8 @@ fn archives_are_built_from_blobs_without_a_network() {
     let requests = registry.requests_of_n2c().split_off(asked);
     assert!(requests.iter().all(|request| request.contains("/blobs/")), "{requests:?}");
     assert!(docker == pull("docker-archive:a.tar:team/app:1", "amd64"), "they differ");
-    // As nix-snapshotter's `pkg/nix2container/generate.go` reads its base: the list in
-    // `manifest.json`, whose layers are tar files without compression.
+    // nix-snapshotter's `pkg/nix2container/generate.go` reads its base image like this: it
+    // takes the list in `manifest.json`, and expects its layers to be uncompressed tar files.
     let example = format!(
         "import {ROOT}/examples/nix-snapshotter.nix {{ n2c = {}; lock = ./app.json; system = \"x86_64-linux\"; \
          pkgs = {{ hello = \"hello\"; nix-snapshotter.buildImage = a: a.fromImage; }}; }}",
@@ -758,7 +765,7 @@ fn archives_are_built_from_blobs_without_a_network() {
         "n2c.toOciArchive { lock = ./all.json; platform = \"aarch64-linux\"; imageTag = \"x\"; }",
     );
     assert!(oci == pull("oci-archive:b.tar:x", "arm64"), "they differ");
-    // Blobs that the store has are not fetched again, whoever asks.
+    // Blobs in the store aren't fetched again, whichever function needs them.
     drop(registry);
     let named =
         "n2c.toDockerArchive { lock = ./app.json; imageName = \"other\"; imageTag = \"2\"; }";
@@ -767,7 +774,7 @@ fn archives_are_built_from_blobs_without_a_network() {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, busybox, nix-bin and root; run `tests/run`"]
-fn a_lockfile_brings_the_programs_that_renew_it() {
+fn from_lock_provides_programs_that_update_the_lockfile() {
     let registry = Distribution::start();
     push(&registry, &[]);
     let nix = nix_with_n2c();
@@ -796,10 +803,10 @@ fn a_lockfile_brings_the_programs_that_renew_it() {
     }
 }
 
-// On a terminal, Nix's own bar counts what n2c has downloaded.
+// On a terminal, Nix's own progress bar counts the bytes that n2c has downloaded.
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn nix_shows_how_far_a_download_is() {
+fn nix_shows_the_progress_of_a_download() {
     const PIECE: usize = 1 << 20;
     let registry = Registry::start();
     let digest = n2c::oci::digest::Digest::sha256(&vec![0; 12 * PIECE]);
@@ -808,7 +815,8 @@ fn nix_shows_how_far_a_download_is() {
             std::thread::sleep(std::time::Duration::from_millis(150));
             vec![0; PIECE].into()
         });
-        let body = support::registry::ReplyBody::Pieces { pieces: Box::new(pieces), broken: false };
+        let body =
+            crate::support::registry::ReplyBody::Pieces { pieces: Box::new(pieces), broken: false };
         let reply = Reply { status: 200, headers: Vec::new(), body };
         Some(reply.with("content-length", (12 * PIECE).to_string()))
     });
@@ -827,7 +835,7 @@ fn nix_shows_how_far_a_download_is() {
     assert!(shown.contains("MiB DL]"), "no progress: {shown:?}");
 }
 
-// The derivations that `n2c blobs` prints read what those of `nix/` read.
+// The derivations that `n2c blobs` prints read the same variables as those in `nix/`.
 #[test]
 fn printed_derivations_may_read_the_same_variables() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,21 +1,17 @@
-//! `n2c prefetch` with real Nix: blobs in the store before a build wants them,
-//! and stores that do not take them. `tests/run` installs Nix and the registry.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `n2c prefetch` with real Nix: blobs in the store before a build needs them, and
+//! stores that refuse them. `tests/run` installs Nix and the registry.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::functions::{ROOT, lock, nix_with_n2c, push, read, with_n2c};
-use support::images::{Blob, Image};
-use support::program::{command, n2c_in};
-use support::registry::{Registry, Reply, ReplyBody};
-use support::tools::{Distribution, Nix};
+use crate::support::functions::{ROOT, lock, nix_with_n2c, push, read, with_n2c};
+use crate::support::images::{Blob, Image};
+use crate::support::program::{command, n2c_in};
+use crate::support::registry::{Registry, Reply, ReplyBody};
+use crate::support::tools::{Distribution, Nix};
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
-fn prefetch_through_a_daemon_lets_a_build_do_without_the_registry() {
+fn after_a_prefetch_through_a_daemon_a_build_needs_no_registry() {
     let registry = Distribution::start();
     push(&registry, &[]);
     let nix = nix_with_n2c();
@@ -54,9 +50,9 @@ fn prefetch_without_a_daemon_uses_nix_store() {
     lock(&nix, &registry, "app.json", &["--arch", "amd64"]);
     let program = nix.directory().join("n2c/bin/n2c");
     let program = program.to_str().expect("a path");
-    // Initialises the store: Nix 2.8 does not like to do that twice at once.
+    // Initialises the store: in Nix 2.8, two processes can't do that at once.
     nix.run("nix-store", &["--gc"]);
-    // Two at once do not disturb each other.
+    // Two runs at once don't disturb each other.
     let results: Vec<_> = std::thread::scope(|scope| {
         let runs =
             [(); 2].map(|()| scope.spawn(|| nix.try_run(program, &["prefetch", "app.json"])));
@@ -74,7 +70,7 @@ fn prefetch_without_a_daemon_uses_nix_store() {
     }
     nix.run("nix-store", &["--verify", "--check-contents"]);
 
-    // A blob that is gone does not keep the others back, and is the error.
+    // A missing blob is an error, but the others are still fetched.
     let nix = nix_with_n2c();
     lock(&nix, &registry, "app.json", &["--arch", "arm64"]);
     registry.remove_blob(&all[1].layers[1].digest());
@@ -86,7 +82,7 @@ fn prefetch_without_a_daemon_uses_nix_store() {
     assert!(stderr.contains("HTTP 404"), "{stderr}");
 }
 
-/// The stored blobs, each with its content.
+/// The blobs in the store: the hex digest in each one's name, and its content.
 fn stored_blobs(nix: &Nix) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(nix.file("/nix/store")).expect("a store");
     let blobs = entries.filter_map(|entry| {
@@ -100,13 +96,13 @@ fn stored_blobs(nix: &Nix) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn a_daemon_keeps_only_what_was_asked_for() {
+fn a_daemon_keeps_only_verified_blobs() {
     let registry = Registry::start();
     let layer = |length: u32| {
         let bytes: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[1]).collect();
         Blob::new("application/vnd.oci.image.layer.v1.tar", bytes)
     };
-    // Of the long ones, the daemon hears before all is here.
+    // The daemon gets the first bytes of the long ones before the rest has arrived.
     let [broken, encoded, wrong] = [80_000_000, 2_000_000, 70_000_000].map(layer);
     let layers = vec![broken.clone(), encoded.clone(), wrong.clone()];
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest().to_string()).collect();
@@ -138,10 +134,10 @@ fn a_daemon_keeps_only_what_was_asked_for() {
     registry.hook(move |call| {
         let is = |name: &String| call.target.ends_with(name);
         if is(&names[0]) && is_first.swap(false, Ordering::Relaxed) {
-            // Breaks off, after bytes that are not the right ones.
+            // Breaks off after wrong bytes.
             return Some(Reply::broken(200, vec![0; 75_000_000], bytes.len()));
         } else if is(&names[0]) {
-            // Ranges are not served.
+            // Ignores ranges.
             return Some(Reply::new(200, bytes.clone()));
         } else if is(&names[1]) {
             return Some(Reply::new(200, gzip.clone()).with("content-encoding", "gzip"));
@@ -157,17 +153,18 @@ fn a_daemon_keeps_only_what_was_asked_for() {
     let mut stored = stored_blobs(&nix);
     stored.sort();
     assert!(stored == expected, "{:?}", stored.iter().map(|(hex, _)| hex).collect::<Vec<_>>());
-    // Later it may be right.
+    // Later, the registry serves the right bytes.
     registry.hook(|_| None);
     let (success, _, stderr) = prefetch();
     assert!(success && stderr.contains("1 blobs fetched, 3 were"), "{stderr}");
     nix.run("nix-store", &["--verify", "--check-contents"]);
 }
 
-// A daemon takes a connection that is closed within its buffer for the end of a file.
+// A daemon that finds the connection closed before its buffer is full takes what it has for
+// the whole file.
 #[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
-fn a_daemon_keeps_nothing_of_a_prefetch_that_was_killed() {
+fn a_daemon_keeps_nothing_of_a_killed_prefetch() {
     let registry = Registry::start();
     let bytes: Vec<u8> = (0..50_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", bytes);
@@ -191,7 +188,7 @@ fn a_daemon_keeps_nothing_of_a_prefetch_that_was_killed() {
                 Reply { body, ..Reply::new(200, "") }.with("content-length", "50000000".to_owned())
             })
         });
-        // What GNU's `timeout` kills, it kills hard.
+        // GNU `timeout` sends SIGKILL, so n2c can't clean up.
         let arguments =
             ["-s", "KILL", "1.5", program.to_str().expect("a path"), "prefetch", "app.json"];
         let (success, ..) = nix.try_run_as_nobody("timeout", &arguments);
@@ -208,9 +205,9 @@ fn a_daemon_keeps_nothing_of_a_prefetch_that_was_killed() {
     nix.run("nix-store", &["--verify", "--check-contents"]);
 }
 
-// Neither a silent daemon nor a `nix-store` that hangs keeps a signal from ending it.
+// A signal ends the run even if the daemon is silent or `nix-store` hangs.
 #[test]
-fn a_prefetch_that_waits_for_nix_can_be_ended() {
+fn a_prefetch_that_waits_for_nix_can_be_interrupted() {
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
     let directory = tempfile::tempdir().expect("a directory");
@@ -220,7 +217,7 @@ fn a_prefetch_that_waits_for_nix_can_be_ended() {
     let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     let bin = directory.path().join("bin");
     std::fs::create_dir(&bin).expect("made");
-    // It knows what is missing, and takes its time to add it.
+    // This `nix-store` reports all paths as missing, and then hangs when it should add them.
     let script = "#!/bin/sh\n[ \"$1\" = --check-validity ] || exec sleep 61.25\n\
                   shift 2\nprintf '%s\\n' \"$@\"\n";
     let temporary = directory.path().join("tmp");
@@ -238,7 +235,7 @@ fn a_prefetch_that_waits_for_nix_can_be_ended() {
             .spawn()
             .expect("a run");
         std::thread::sleep(std::time::Duration::from_millis(500));
-        assert!(child.try_wait().expect("a child").is_none(), "it does not wait");
+        assert!(child.try_wait().expect("a child").is_none(), "it ended too early");
         let id = child.id().to_string();
         std::process::Command::new("kill").args(["-s", "INT", &id]).status().expect("kill");
         assert_eq!(child.wait().expect("an end").code(), Some(130), "{remote}");
@@ -250,13 +247,13 @@ fn a_prefetch_that_waits_for_nix_can_be_ended() {
 }
 
 #[test]
-fn prefetch_needs_a_store_and_a_lockfile_that_says_where() {
+fn prefetch_needs_a_store_and_a_lockfile_that_names_a_registry() {
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["x"]));
     let directory = tempfile::tempdir().expect("a directory");
     let reference = registry.reference("app:1");
     n2c_in(directory.path(), &["lock", &reference, "--arch", "amd64", "-o", "lock.json"]);
-    let output = support::program::command(directory.path(), &["prefetch", "lock.json"])
+    let output = crate::support::program::command(directory.path(), &["prefetch", "lock.json"])
         .env("PATH", directory.path())
         .env("NIX_REMOTE", "local")
         .output()
@@ -269,8 +266,8 @@ fn prefetch_needs_a_store_and_a_lockfile_that_says_where() {
     assert!(run.error(2).contains("does not say which registry"), "{}", run.stderr);
 }
 
-/// The text that prefetch ends with in a mount namespace that `prepare` has
-/// changed; nothing is in the store then.
+/// Runs prefetch, which must fail, in a mount namespace that the script `prepare` has
+/// changed. Checks that no blob is in the store, and returns stderr.
 fn refused(nix: &Nix, prepare: &str) -> String {
     let script = format!("{prepare} && exec \"$0\" prefetch app.json");
     let program = nix.directory().join("n2c/bin/n2c");
@@ -286,7 +283,7 @@ fn refused(nix: &Nix, prepare: &str) -> String {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
-fn a_store_that_takes_nothing_is_said() {
+fn an_unusable_store_is_an_error() {
     let registry = Distribution::start();
     push(&registry, &[]);
     let nix = nix_with_n2c();
@@ -301,13 +298,13 @@ fn a_store_that_takes_nothing_is_said() {
         "mkdir -p full && mount -t tmpfs -o size=4k none full && export TMPDIR=$PWD/full && head -c 4096 /dev/zero > full/x",
     );
     assert!(stderr.contains("No space left on device"), "{stderr}");
-    // The disk of the store is full: nothing half-written is valid in it.
+    // The disk of the store is full: no half-written blob becomes valid.
     let stderr = refused(
         &nix,
         "cp -a /nix copy && mount -t tmpfs -o size=24m none /nix && cp -a copy/. /nix/ && rm -r copy && { head -c 24M /dev/zero > /nix/full || true; }",
     );
     assert!(stderr.contains("error: `nix-store` failed"), "{stderr}");
-    // And where there is room again, the next run does it.
+    // Once there is room again, the next run succeeds.
     let program = nix.directory().join("n2c/bin/n2c");
     nix.run(program.to_str().expect("a path"), &["prefetch", "app.json"]);
     nix.run("nix-store", &["--verify", "--check-contents"]);
@@ -315,7 +312,7 @@ fn a_store_that_takes_nothing_is_said() {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, nix-bin and root; run `tests/run`"]
-fn a_daemon_that_refuses_is_quoted() {
+fn a_daemon_that_refuses_access_is_an_error() {
     let registry = Distribution::start();
     push(&registry, &[]);
     let nix = nix_with_n2c();
@@ -333,9 +330,9 @@ fn a_daemon_that_refuses_is_quoted() {
         stderr.contains("error: the Nix daemon at `/nix/var/nix/daemon-socket/socket` failed"),
         "{stderr}"
     );
-    // The daemon itself says nothing: it hangs up.
+    // The daemon hangs up without a message.
     assert!(stderr.contains("hint: ") && stderr.contains("`allowed-users`"), "{stderr}");
-    assert_eq!(registry.requests_of_n2c().len(), asked, "blobs are fetched for nothing");
+    assert_eq!(registry.requests_of_n2c().len(), asked, "blobs were fetched in vain");
 }
 
 #[test]
@@ -369,10 +366,10 @@ fn hash_adds_images_where_pull_image_looks() {
         drop(daemon);
         found
     };
-    // `nix-store` puts them at the same places.
+    // `nix-store` adds them at the same paths.
     assert_eq!(hash(&[], false), for_n2c);
     assert_eq!(hash(&["--for", "dockerTools"], false), for_docker);
-    // What is printed without the store is the same.
+    // `n2c hash` prints the same without `--store`.
     let printed = n2c_in(nix.directory(), &["hash", &reference, "--arch", "amd64"]);
     assert_eq!(printed.text().trim(), for_n2c.0);
     drop(registry);
@@ -381,7 +378,7 @@ fn hash_adds_images_where_pull_image_looks() {
     assert_eq!(eval(&pulled), for_n2c.1);
     let built = with_n2c(&nix, "x86_64-linux", &format!("n2c.pullImage {}", for_n2c.0));
     nix.run("nix-build", &["--no-out-link", "-E", &built]);
-    // The derivation of nixpkgs' pullImage, as far as its path depends on it.
+    // The parts of nixpkgs' pullImage derivation that its path depends on.
     let archive = format!(
         "let image = {}; name = builtins.replaceStrings [ \"/\" \":\" ] [ \"-\" \"-\" ] \
          \"docker-image-${{image.finalImageName}}-${{image.finalImageTag}}.tar\"; in (derivation {{ \

@@ -1,9 +1,5 @@
-//! Closed and encrypted registries, and a proxy: CNCF distribution with its own
-//! kinds of authentication, and tinyproxy. `tests/run` installs them.
-
-#![allow(missing_docs)]
-
-mod support;
+//! Private and encrypted registries, and a proxy: CNCF distribution with its various kinds
+//! of authentication, and tinyproxy. `tests/run` installs them.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -18,10 +14,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::form_urlencoded;
 
-use support::images::{Blob, Image, write_layout};
-use support::program::{Run, command, n2c_in};
-use support::registry::{Registry, Reply};
-use support::tools::{Distribution, run};
+use crate::support::images::{Blob, Image, write_layout};
+use crate::support::program::{Run, command, n2c_in};
+use crate::support::registry::{Registry, Reply};
+use crate::support::tools::{Distribution, run};
 
 const PASSWORD: &str = "open-sesame";
 
@@ -41,8 +37,8 @@ fn auth_file(directory: &Path, key: &str, password: &str) {
     std::fs::write(directory.join("auth.json"), file.to_string()).expect("written");
 }
 
-/// Locks, inspects and fetches a layer with the credentials that are there, and
-/// is refused alike without.
+/// Checks that bob can lock, inspect and fetch a layer, and that all three are denied with
+/// a wrong password and without credentials.
 fn assert_closed_but_for_bob(registry: &Distribution, image: &Image) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();
@@ -56,7 +52,7 @@ fn assert_closed_but_for_bob(registry: &Distribution, image: &Image) {
     ];
     let with_file = ["--authfile", "auth.json", "-v"];
     for password in [PASSWORD, "wrong-password"] {
-        // a key for the repository, which docker's own files do not know
+        // a key for the repository, which docker itself doesn't support
         auth_file(path, &repository, password);
         for arguments in commands {
             let run = n2c_in(path, &[arguments, &with_file].concat());
@@ -86,8 +82,8 @@ fn a_registry_with_htpasswd() {
     assert_closed_but_for_bob(&registry, &image);
 }
 
-/// A token service that knows bob, and signs what it gives as distribution
-/// wants it (distribution `docs/content/spec/auth/jwt.md`).
+/// A token service that knows bob, and signs its tokens as distribution requires
+/// (distribution `docs/content/spec/auth/jwt.md`).
 fn token_service(key: &KeyPair, certificate: &rcgen::Certificate) -> Registry {
     let service = Registry::start();
     let signer =
@@ -139,7 +135,8 @@ fn a_registry_with_signed_tokens() {
     let image = push(&registry, &["--dest-creds", &format!("bob:{PASSWORD}")]);
     assert_closed_but_for_bob(&registry, &image);
 
-    // "with a bearer token, 5" of an index; this image has none, so 4; and 3
+    // "with a bearer token, 5" requests, for an index. This image has no index, so 4; and
+    // 3 for a blob.
     let path = directory.path();
     auth_file(path, &registry.reference("private/app"), PASSWORD);
     let (asked, told) = (registry.requests_of_n2c().len(), service.calls().len());
@@ -162,7 +159,8 @@ fn a_registry_with_signed_tokens() {
     assert_eq!(service.calls().len() - told, 1);
 }
 
-/// An authority of the test's own, and a certificate for `names`.
+/// A private certificate authority, with a server certificate for the given names and a
+/// client certificate for bob.
 struct Authority {
     directory: TempDir,
 }
@@ -193,7 +191,8 @@ impl Authority {
         self.directory.path().join(name)
     }
 
-    /// The settings of a registry with this certificate.
+    /// The settings of a registry with the server certificate. If `wants_client`, it requires
+    /// a client certificate.
     fn settings(&self, wants_client: bool) -> String {
         let client = if wants_client {
             format!("    clientcas:\n      - {}\n", self.file("ca.crt").display())
@@ -230,7 +229,7 @@ fn lock_with(
 // protocol rules 71 and 72
 #[test]
 #[ignore = "needs docker-registry and skopeo; run `tests/run`"]
-fn rule_72_a_registry_with_a_private_authority() {
+fn rule_72_a_registry_with_a_private_certificate_authority() {
     let authority = Authority::new(&["127.0.0.1"]);
     let registry = Distribution::start_with(&authority.settings(false), "");
     push(&registry, &[]);
@@ -251,7 +250,7 @@ fn rule_72_a_registry_with_a_private_authority() {
     assert_eq!(lock(&["--tls-verify=false"], &[]).text(), lock_text);
     assert_eq!(lock(&[], &[("SSL_CERT_FILE", ca)]).text(), lock_text);
     assert_eq!(lock(&[], &[("NIX_SSL_CERT_FILE", ca)]).text(), lock_text);
-    // as in a build sandbox: named and empty, named and not there
+    // as in a build sandbox: one variable names a missing file, the other is empty
     let sandbox = [("NIX_SSL_CERT_FILE", "/etc/ssl/missing.crt"), ("SSL_CERT_FILE", "")];
     assert_eq!(lock(&["--cacert", ca], &sandbox).text(), lock_text);
     assert!(lock(&["--cacert", "missing.crt"], &[]).error(1).contains("missing.crt"));
@@ -270,7 +269,7 @@ fn rule_72_a_registry_with_a_private_authority() {
 // protocol rule 71
 #[test]
 #[ignore = "needs docker-registry and skopeo; run `tests/run`"]
-fn rule_71_a_registry_that_wants_a_certificate_of_the_client() {
+fn rule_71_a_registry_that_requires_a_client_certificate() {
     let authority = Authority::new(&["127.0.0.1"]);
     let registry = Distribution::start_with(&authority.settings(true), "");
     let certificates = authority.directory.path().to_str().expect("a path");
@@ -282,13 +281,13 @@ fn rule_71_a_registry_that_wants_a_certificate_of_the_client() {
     std::fs::copy(authority.file("ca.crt"), own.join("ca.crt")).expect("copied");
     lock().error(7);
     std::fs::copy(authority.file("client.cert"), own.join("client.cert")).expect("copied");
-    assert!(lock().error(1).contains("has no `client.key` beside it"));
+    assert!(lock().error(1).contains("needs `client.key` in the same directory"));
     std::fs::copy(authority.file("client.key"), own.join("client.key")).expect("copied");
     assert_eq!(lock().code, 0);
 }
 
-/// tinyproxy that wants a password, and for which `registry.test` is this
-/// machine. It stops when it is dropped.
+/// tinyproxy with a password, which resolves `registry.test` to this machine. It stops when
+/// it is dropped.
 struct Proxy {
     child: Child,
     address: String,
@@ -298,7 +297,7 @@ struct Proxy {
 impl Proxy {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let port = support::tools::free_port();
+        let port = crate::support::tools::free_port();
         let settings = format!(
             "Port {port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Connect\nBasicAuth proxy {PASSWORD}\n"
         );
@@ -306,7 +305,7 @@ impl Proxy {
         std::fs::write(directory.path().join("hosts"), "127.0.0.1 registry.test localhost\n")
             .expect("written");
         let log = File::create(directory.path().join("log")).expect("a log");
-        // With an /etc/hosts of its own.
+        // The proxy gets its own /etc/hosts.
         let script = "mount --bind \"$0/hosts\" /etc/hosts && exec tinyproxy -d -c \"$0/settings\"";
         let child = Command::new("unshare")
             .args(["-m", "sh", "-c", script, directory.path().to_str().expect("a path")])
@@ -340,7 +339,7 @@ impl Drop for Proxy {
 // protocol rules 72 and 73
 #[test]
 #[ignore = "needs docker-registry, skopeo, tinyproxy and root; run `tests/run`"]
-fn rule_73_a_proxy_that_wants_a_password() {
+fn rule_73_a_proxy_that_requires_a_password() {
     let authority = Authority::new(&["registry.test", "127.0.0.1"]);
     let encrypted = Distribution::start_with(&authority.settings(false), "");
     let plain = Distribution::start();
@@ -354,7 +353,7 @@ fn rule_73_a_proxy_that_wants_a_password() {
     let with_password = format!("http://proxy:{PASSWORD}@{}", proxy.address);
     let without_password = format!("http://{}", proxy.address);
 
-    // The other spelling empty, as it is in a build sandbox.
+    // The other spelling is set but empty, as in a build sandbox.
     for (name, other) in [("https_proxy", "HTTPS_PROXY"), ("HTTPS_PROXY", "https_proxy")] {
         let variables = [
             (name, with_password.as_str()),
@@ -367,7 +366,7 @@ fn rule_73_a_proxy_that_wants_a_password() {
         assert_eq!(run.code, 0, "{name}: {}", run.stderr);
     }
     assert!(proxy.log().contains("CONNECT registry.test"), "{}", proxy.log());
-    // plain HTTP is asked of the proxy itself
+    // requests over plain HTTP go to the proxy itself
     let variables = [("http_proxy", with_password.as_str()), ("https_proxy", "")];
     let run = lock_with(&plain, "registry.test", path, &["--tls-verify=false"], &variables);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -378,10 +377,10 @@ fn rule_73_a_proxy_that_wants_a_password() {
         let run =
             lock_with(&encrypted, "registry.test", path, &[&ca[..], &["-v"]].concat(), &variables);
         run.error(5);
-        assert!(run.stderr.contains("the proxy wants a user and a password"), "{}", run.stderr);
+        assert!(run.stderr.contains("the proxy requires a user and a password"), "{}", run.stderr);
         assert!(!run.stderr.contains(PASSWORD), "{}", run.stderr);
     }
-    // what `no_proxy` names, and this machine, are asked directly
+    // hosts in `no_proxy`, and this machine, are contacted directly
     let asked = proxy.log().len();
     let variables = [("https_proxy", with_password.as_str()), ("no_proxy", "example.com,.test")];
     lock_with(&encrypted, "registry.test", path, &ca, &variables).error(7);
@@ -409,7 +408,7 @@ fn rule_29_a_token_service_without_tls_gets_no_password() {
     let options = ["--cacert", ca.to_str().expect("a path"), "--authfile", "auth.json"];
     let run = lock_with(&registry, "127.0.0.1", directory.path(), &options, &[]);
     assert!(
-        run.error(5).contains("which is not encrypted though the registry is"),
+        run.error(5).contains("which is not encrypted although the registry is"),
         "{}",
         run.stderr
     );
@@ -419,7 +418,7 @@ fn rule_29_a_token_service_without_tls_gets_no_password() {
 // protocol rule 69
 #[test]
 #[ignore = "needs docker-registry and skopeo; run `tests/run`"]
-fn rule_69_what_is_small_shares_a_connection_and_what_is_large_does_not() {
+fn rule_69_small_requests_share_a_connection_and_large_ones_do_not() {
     let authority = Authority::new(&["127.0.0.1"]);
     let registry = Distribution::start_with(&authority.settings(false), "");
     let layer = |length: usize| {
@@ -442,7 +441,7 @@ fn rule_69_what_is_small_shares_a_connection_and_what_is_large_does_not() {
         assert_eq!(run.code, 0, "{}", run.stderr);
     };
     run(&["pull", &registry.reference("app:1"), "dir:d", "--arch", "amd64"]);
-    // The size is not known before.
+    // The size isn't known in advance.
     run(&["blob", &registry.reference("app"), &small.digest().to_string(), "-o", "layer"]);
     let asked = registry.requests_with_protocol();
     let protocols = |of: &str| -> Vec<&str> {
@@ -456,7 +455,7 @@ fn rule_69_what_is_small_shares_a_connection_and_what_is_large_does_not() {
 
 // protocol rules 64 and 69
 #[test]
-fn rule_69_http_2_that_does_not_work_is_not_insisted_on() {
+fn rule_69_http_1_1_is_used_if_http_2_does_not_work() {
     let authority = Authority::new(&["127.0.0.1"]);
     let server = Registry::start();
     server.put_image("app", "1", &Image::new("linux/amd64", &["one"]));
@@ -471,17 +470,17 @@ fn rule_69_http_2_that_does_not_work_is_not_insisted_on() {
             &["lock", &reference, "--arch", "amd64", "--cacert", ca, verify],
         );
         assert_eq!(run.code, 0, "{}", run.stderr);
-        // One failure is enough to know.
+        // After one failure, HTTP/2 isn't tried again.
         assert_eq!(run.stderr.matches("warning: ").count(), 1, "{}", run.stderr);
     }
 }
 
-// A redirect from TLS to none is not followed: what a tag leads to would be
-// anybody's.
+// A redirect from TLS to plain HTTP is not followed: otherwise anybody on the network could
+// decide what a tag points to.
 #[test]
 fn rule_50_a_redirect_out_of_tls_is_refused() {
     let authority = Authority::new(&["127.0.0.1"]);
-    let server = support::registry::Registry::start();
+    let server = crate::support::registry::Registry::start();
     let location = format!("http://{}/elsewhere", server.host());
     server.hook(move |_| Some(Reply::new(302, "").with("location", location.clone())));
     let tls = TlsFront::start(&authority, &server.host(), &[]);
@@ -496,17 +495,17 @@ fn rule_50_a_redirect_out_of_tls_is_refused() {
     assert!(server.log().iter().all(|line| !line.contains("elsewhere")), "{:?}", server.log());
 }
 
-/// What a connection with TLS begins with.
+/// The first byte of a TLS connection.
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Ends TLS before a plain server, for one request on each connection.
+/// Terminates TLS in front of a plain server, for one request per connection.
 struct TlsFront {
     address: String,
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl TlsFront {
-    /// Says that it speaks all of `protocols`, and speaks HTTP/1.1.
+    /// Starts a server that claims to speak all of `protocols`, but only speaks HTTP/1.1.
     fn start(authority: &Authority, target: &str, protocols: &[&str]) -> Self {
         use rustls::pki_types::pem::PemObject as _;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -542,7 +541,7 @@ impl TlsFront {
                 };
                 let mut first = [0];
                 if client.peek(&mut first).is_ok() && first != [TLS_HANDSHAKE] {
-                    // As Go's servers do.
+                    // Go's servers answer this way.
                     let _ = client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
                     continue;
                 }

@@ -1,26 +1,22 @@
-//! `examples/bots/renovate.json` with the real Renovate: it finds what is pinned in
-//! lockfiles and in Nix, and proposes what a registry has now. `tests/run` installs
-//! it from npm.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `examples/bots/renovate.json` with the real Renovate, which `tests/run` installs from
+//! npm: it finds the references that are pinned in lockfiles and Nix files, and proposes
+//! what the registry has now.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use support::images::Image;
-use support::program::n2c_in;
-use support::tools::Distribution;
+use crate::support::images::Image;
+use crate::support::program::n2c_in;
+use crate::support::tools::Distribution;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Where `tests/run` puts it.
+/// Where `tests/run` installs Renovate.
 const RENOVATE: &str = "target/renovate/node_modules/renovate/dist/renovate.js";
 
-/// What Renovate found in a directory, and would change: one object for each
-/// dependency, by its file.
+/// The dependencies that Renovate finds in a directory, each with its file and the updates
+/// that it proposes.
 fn lookup(project: &Path, registry: &str) -> Vec<(String, Value)> {
     let rules = json!([{ "matchHost": registry, "insecureRegistry": true }]).to_string();
     let cache = tempfile::tempdir().expect("a directory");
@@ -56,7 +52,7 @@ fn lookup(project: &Path, registry: &str) -> Vec<(String, Value)> {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, node and renovate; run `tests/run`"]
-fn renovate_finds_and_moves_what_is_pinned() {
+fn renovate_finds_and_updates_pinned_references() {
     let registry = Distribution::start();
     let [old, new] = ["old", "new"].map(|text| Image::new("linux/amd64", &[text]));
     registry.push_image(&old, "team/app:3.19");
@@ -77,12 +73,12 @@ fn renovate_finds_and_moves_what_is_pinned() {
     for (file, text) in &nix {
         std::fs::write(project.join(file), text).expect("written");
     }
-    // Renovate looks at what git knows of.
+    // Renovate looks only at files that git tracks.
     let git = ["-C", project.to_str().expect("a path")];
-    support::tools::run("git", &[&git[..], &["init", "--quiet"]].concat());
-    support::tools::run("git", &[&git[..], &["add", "."]].concat());
+    crate::support::tools::run("git", &[&git[..], &["init", "--quiet"]].concat());
+    crate::support::tools::run("git", &[&git[..], &["add", "."]].concat());
 
-    // Nothing moved: all is found, and nothing proposed.
+    // No tag has moved: everything is found, and no update is proposed.
     let files = ["lockfiles/app.json", "call.nix", "set.nix", "default.nix"];
     let found = lookup(project, registry.host());
     assert_eq!(found.len(), files.len(), "{found:#?}");
@@ -106,7 +102,8 @@ fn renovate_finds_and_moves_what_is_pinned() {
         assert_eq!(is("minor").expect("a new tag")["newDigest"], digest, "{file}");
     }
 
-    // What it does to the line, and the follow-up: a fresh lock of the new tag.
+    // Edit the line as Renovate would. `refresh` then writes what a fresh lock of the new
+    // tag would.
     let path = project.join("lockfiles/app.json");
     let text = std::fs::read_to_string(&path).expect("read");
     let moved = text.replace(":3.19@", ":3.20@").replacen(

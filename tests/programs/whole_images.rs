@@ -1,9 +1,5 @@
-//! `n2c pull`, `n2c hash` and `n2c image-from-dir` beside the real tools: the same
-//! image by skopeo, to the byte, and what others make of ours.
-
-#![allow(missing_docs)]
-
-mod support;
+//! `n2c pull`, `n2c hash` and `n2c image-from-dir` compared with real tools: n2c's images
+//! equal skopeo's to the byte, and other tools can read them.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -14,9 +10,9 @@ use n2c::oci::digest::Digest;
 use n2c::oci::media_type;
 use serde_json::{Value, json};
 
-use support::images::{self, Blob, Image};
-use support::program::n2c_in;
-use support::tools::{Distribution, busybox_root, run, skopeo};
+use crate::support::images::{self, Blob, Image};
+use crate::support::program::n2c_in;
+use crate::support::tools::{Distribution, busybox_root, run, skopeo};
 
 /// How layers are compressed.
 #[derive(Clone, Copy)]
@@ -51,7 +47,7 @@ fn compress(archive: &[u8], compression: Compression) -> Blob {
     }
 }
 
-/// A config with what JSON allows and few write. `more` goes before its end.
+/// A config with unusual but valid JSON. `more` is inserted before its end.
 fn odd_config(diff_ids: &[Digest], more: &str) -> String {
     let diff_ids: Vec<String> = diff_ids.iter().map(|digest| format!("\"{digest}\"")).collect();
     format!(
@@ -63,7 +59,7 @@ fn odd_config(diff_ids: &[Digest], more: &str) -> String {
     )
 }
 
-/// An image of these layers; with Docker's media types, or OCI's.
+/// An image of these layers, with Docker's or OCI's media types.
 fn image(archives: &[Vec<u8>], compression: Compression, is_docker: bool, more: &str) -> Image {
     let diff_ids: Vec<Digest> = archives.iter().map(|bytes| Digest::sha256(bytes)).collect();
     let mut layers: Vec<Blob> =
@@ -88,7 +84,7 @@ fn image(archives: &[Vec<u8>], compression: Compression, is_docker: bool, more: 
     Image { manifest: Blob::json(manifest_type, &manifest), config, layers }
 }
 
-/// The images that every transport is tried with, by name.
+/// The images that every transport is tested with, by name.
 fn images() -> Vec<(&'static str, Image)> {
     let archives =
         |count: usize| (0..count).map(|n| archive(&format!("file {n}"))).collect::<Vec<_>>();
@@ -158,7 +154,7 @@ fn sri(path: &Path) -> String {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo and nix-bin; run `tests/run`"]
-fn rule_83_a_directory_is_skopeos_to_the_byte() {
+fn rule_83_a_directory_equals_skopeos_to_the_byte() {
     let (registry, images) = filled_registry();
     let directory = tempfile::tempdir().expect("a directory");
     for (name, _) in &images {
@@ -175,7 +171,7 @@ fn rule_83_a_directory_is_skopeos_to_the_byte() {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo and nix-bin; run `tests/run`"]
-fn rule_85_a_docker_archive_is_skopeos_to_the_byte() {
+fn rule_85_a_docker_archive_equals_skopeos_to_the_byte() {
     let (registry, images) = filled_registry();
     let directory = tempfile::tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
@@ -188,9 +184,9 @@ fn rule_85_a_docker_archive_is_skopeos_to_the_byte() {
         ] {
             let ours = format!("docker-archive:{name}-{kind}.tar{tag}");
             pull(directory.path(), &reference, &ours, more);
-            // skopeo 1.9.3 can't put zstd into a docker archive: the same layers
-            // without compression have the same archive, but for the config,
-            // which says nothing of it.
+            // skopeo 1.9.3 can't put zstd layers into a docker archive. The same layers
+            // without compression give the same archive, since the config doesn't mention
+            // the compression.
             let twin = if *name == "oci-zstd" { "oci-plain" } else { name };
             let source = format!("docker://{}", registry.reference(&format!("whole/{twin}:1")));
             let theirs = path(&format!("{name}-{kind}-skopeo.tar"));
@@ -211,7 +207,7 @@ fn rule_85_a_docker_archive_is_skopeos_to_the_byte() {
 
 #[test]
 #[ignore = "needs docker-registry and skopeo; run `tests/run`"]
-fn an_oci_layout_keeps_digests_and_others_read_it() {
+fn an_oci_layout_keeps_digests_and_other_tools_can_read_it() {
     let (registry, images) = filled_registry();
     let directory = tempfile::tempdir().expect("a directory");
     for (name, image) in &images {
@@ -221,17 +217,17 @@ fn an_oci_layout_keeps_digests_and_others_read_it() {
             pull(directory.path(), &reference, &destination, &[]);
             let absolute =
                 destination.replacen(':', &format!(":{}/", directory.path().display()), 1);
-            // skopeo looks for OCI's media types only.
+            // In a layout, skopeo finds only images with OCI media types.
             if image.manifest.media_type == media_type::DOCKER_MANIFEST {
                 continue;
             }
             let raw = skopeo(&["inspect", "--raw", &absolute]);
             assert_eq!(raw, image.manifest.bytes, "{destination}");
-            // Every blob arrives, by skopeo's own verification.
+            // Every blob is there: skopeo copies and verifies them.
             let copy = directory.path().join("copy");
             skopeo_copy(&absolute, &format!("dir:{}", copy.display()), &["--preserve-digests"]);
             assert_eq!(files(&copy).len(), files_of(image) + 2, "{destination}");
-            // And n2c reads what it wrote.
+            // n2c can read what it wrote.
             if let Some(layout) = destination.strip_prefix("oci:") {
                 let lock = ["lock", &format!("oci:{layout}"), "--arch", "amd64"];
                 let digest = n2c_in(directory.path(), &lock).json()["n2c"]["manifest"].clone();
@@ -241,7 +237,7 @@ fn an_oci_layout_keeps_digests_and_others_read_it() {
     }
 }
 
-/// How many distinct blobs an image has.
+/// The number of distinct blobs of an image: its layers and config.
 fn files_of(image: &Image) -> usize {
     let digests = image.layers.iter().map(Blob::digest).chain([image.config.digest()]);
     digests.collect::<std::collections::BTreeSet<_>>().len()
@@ -249,7 +245,7 @@ fn files_of(image: &Image) -> usize {
 
 #[test]
 #[ignore = "needs docker-registry, skopeo, umoci and busybox; run `tests/run`"]
-fn umoci_unpacks_and_skopeo_converts_what_was_pulled() {
+fn umoci_unpacks_and_skopeo_converts_pulled_images() {
     let registry = Distribution::start();
     let image = image(&[busybox_root(), archive("top")], Compression::Gzip, false, "");
     registry.push_image(&image, "whole/busybox:1");
@@ -293,7 +289,7 @@ fn several_platforms_go_into_one_layout() {
 
     let run = n2c(&["pull", &reference, "oci:both:1", "--all-platforms"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    // One line each, the shared layer once.
+    // One line for each blob; the shared layer has only one.
     let lines = run.stderr.lines().filter(|line| line.starts_with("note: fetched "));
     assert_eq!(lines.count(), 5, "{}", run.stderr);
     let source = format!("oci:{}:1", directory.path().join("both").display());
@@ -305,7 +301,7 @@ fn several_platforms_go_into_one_layout() {
     let copied = directory.path().join("copied");
     skopeo(&["copy", "--quiet", "--all", &source, &format!("oci:{}:1", copied.display())]);
 
-    // Two of two, by name, are the same; one alone is its manifest.
+    // Naming both platforms gives the same layout; a single one gives just its manifest.
     let platforms = ["--platform", "linux/arm64", "--platform", "linux/amd64"];
     let run = n2c(&[&["pull", &reference, "oci:named:1"], &platforms[..]].concat());
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -323,11 +319,11 @@ fn several_platforms_go_into_one_layout() {
 
 #[test]
 #[ignore = "needs docker-registry and skopeo; run `tests/run`"]
-fn all_platforms_bring_what_belongs_to_them() {
+fn all_platforms_include_nested_indexes_and_attestations() {
     let layout = tempfile::tempdir().expect("a directory");
     let all = ["linux/amd64", "linux/arm64"].map(|platform| Image::new(platform, &[platform]));
     let (provenance, entry) = images::attestation(&all[1]);
-    // Nested, as some build tools leave it, and with an attestation.
+    // A nested index, as some build tools make it, with an attestation.
     let nested = images::index(&[all[1].manifest.entry("linux/arm64"), entry]);
     let index = images::index(&[all[0].manifest.entry("linux/amd64"), nested.descriptor()]);
     let mut blobs = vec![&nested];
@@ -346,7 +342,7 @@ fn all_platforms_bring_what_belongs_to_them() {
     assert_eq!(
         copied.len(),
         blobs.len() + 3,
-        "all blobs, the index, and two files: {:?}",
+        "all blobs, the index, `index.json` and `oci-layout`: {:?}",
         copied.keys()
     );
     let archive = directory.path().join("unpacked");
@@ -354,10 +350,10 @@ fn all_platforms_bring_what_belongs_to_them() {
     let tar = directory.path().join("all.tar").display().to_string();
     run("tar", &["-xf", &tar, "-C", archive.to_str().expect("a path")]);
     assert_eq!(tree(&archive), copied);
-    // The nested index is not one that skopeo follows; what is beside it, it copies.
+    // skopeo doesn't follow the nested index, but copies the image next to it.
     let amd64 = format!("dir:{}", directory.path().join("amd64").display());
     skopeo_copy(&format!("oci:{}:1", directory.path().join("all").display()), &amd64, &[]);
-    // A part of the platforms leaves the index as it is, and says so.
+    // Naming platforms leaves out the attestation. The index is kept as it is, with a note.
     let platforms = ["--platform=linux/amd64", "--platform=linux/arm64"];
     let run = n2c_in(directory.path(), &[&["pull", &source, "oci:two:1"], &platforms[..]].concat());
     assert!(run.stderr.contains("note: the index is kept as it is"), "{}", run.stderr);

@@ -1,4 +1,4 @@
-//! What tests of the Nix functions share: Nix with n2c in it, and an image.
+//! Shared code for tests of the Nix functions: Nix with n2c in it, and an image.
 
 use std::path::Path;
 
@@ -9,10 +9,11 @@ use super::program::n2c_in;
 use super::tools::{Distribution, Nix};
 
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// So that the program finds its C library in a sandbox: nixpkgs' would bring its own.
+/// Settings that let the program find its C library in a sandbox. A program from nixpkgs
+/// would bring its own.
 pub const SANDBOX: &str = "sandbox = true\nsandbox-paths = /lib /lib64 /usr/lib\n";
 
-/// Nix, with n2c in a folder from which it is copied into the store.
+/// Nix, with n2c in a folder that expressions copy into the store.
 pub fn nix_with_n2c() -> Nix {
     let nix = Nix::new();
     let folder = nix.directory().join("n2c/bin");
@@ -21,7 +22,7 @@ pub fn nix_with_n2c() -> Nix {
     nix
 }
 
-/// An expression in which `n2c` is the set of functions.
+/// Wraps an expression so that `n2c` in it is the set of functions.
 pub fn with_n2c(nix: &Nix, system: &str, expression: &str) -> String {
     format!(
         "let n2c = import {ROOT}/nix {{ n2c = {}; system = \"{system}\"; }}; in {expression}",
@@ -42,12 +43,12 @@ pub fn eval(nix: &Nix, system: &str, expression: &str) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// The error of an expression that must not evaluate.
+/// Evaluates an expression, which must fail, and returns the error.
 pub fn eval_error(nix: &Nix, expression: &str) -> String {
     let expression = with_n2c(nix, "x86_64-linux", expression);
     let (success, _, stderr) =
         nix.try_run("nix-instantiate", &["--eval", "--strict", "--json", "-E", &expression]);
-    assert!(!success, "it evaluates: {expression}");
+    assert!(!success, "it evaluates without an error: {expression}");
     stderr
 }
 

@@ -9,7 +9,7 @@ use n2c::oci::digest::Digest;
 use n2c::oci::media_type;
 use serde_json::{Value, json};
 
-/// A blob and what a descriptor says of it.
+/// A blob and its media type.
 #[derive(Clone, Debug)]
 pub struct Blob {
     pub media_type: String,
@@ -37,7 +37,7 @@ impl Blob {
         })
     }
 
-    /// The line of an index.
+    /// The index entry for this manifest.
     pub fn entry(&self, platform: &str) -> Value {
         let mut entry = self.descriptor();
         let parts: Vec<&str> = platform.split('/').collect();
@@ -128,7 +128,7 @@ pub fn index(entries: &[Value]) -> Blob {
     )
 }
 
-/// The provenance that `docker buildx` puts beside the image `of`.
+/// The provenance attestation that `docker buildx` adds for the image `of`, and its index entry.
 pub fn attestation(of: &Image) -> (Image, Value) {
     let statement = Blob::new("application/vnd.in-toto+json", "{}");
     let config = json!({

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     pub code: i32,
@@ -13,7 +13,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The result of a run that must have succeeded.
+    /// Returns stdout. Panics if the run failed.
     #[track_caller]
     pub fn text(&self) -> &str {
         assert_eq!(self.code, 0, "{}", self.stderr);
@@ -25,8 +25,8 @@ impl Run {
         serde_json::from_str(self.text()).expect("a JSON result")
     }
 
-    /// A failure as it is to be: this exit code, nothing on stdout, and an
-    /// error in one line, which is returned, with a hint at the most.
+    /// Checks that the run failed as it should: with this exit code, nothing on stdout,
+    /// and one error of one line, besides hints, notes and warnings. Returns the error.
     #[track_caller]
     pub fn error(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -44,7 +44,7 @@ impl Run {
 }
 
 impl Run {
-    /// A failure whose report is on stdout all the same.
+    /// Checks that the run failed with this exit code but still wrote its report to stdout.
     #[track_caller]
     pub fn error_with_report(&self, code: i32) {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -52,7 +52,7 @@ impl Run {
     }
 }
 
-/// Runs `n2c` in `directory`, with nothing of this user's in its environment.
+/// Runs `n2c` in `directory`, with an environment of only `PATH` and `directory` as `HOME`.
 pub fn n2c_in(directory: &Path, arguments: &[&str]) -> Run {
     let output = command(directory, arguments).output().expect("n2c was built with the tests");
     Run {
@@ -80,12 +80,13 @@ pub fn command(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// The program that was built with the test or bench that asks.
+/// The program that Cargo built for this test or bench.
 pub fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_n2c").into()
 }
 
-/// The greatest memory that a run of the program used, in KiB.
+/// Runs the program, and returns the result and the peak memory use in KiB. The output is
+/// not captured.
 pub fn peak_memory(directory: &Path, arguments: &[&str]) -> (Run, u64) {
     let mut child = command(directory, arguments).spawn().expect("a run");
     let status = format!("/proc/{}/status", child.id());

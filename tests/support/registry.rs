@@ -1,10 +1,9 @@
-//! A registry in memory, on a port of loopback. It serves what it was given,
-//! writes down what it was asked, and answers otherwise where a test says so.
+//! An in-memory registry on a loopback port. It serves what the tests put into it,
+//! records the requests, and lets tests override its answers.
 //!
-//! Not the `container-registry` crate: that refuses indexes.
+//! The `container-registry` crate can't be used: it rejects indexes.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -26,13 +25,14 @@ use tokio::sync::oneshot;
 
 use super::images::{Blob, Image};
 
-/// A request, as it arrived.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub method: Method,
     /// Path and query.
     pub target: String,
     pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Call {
@@ -52,8 +52,8 @@ pub enum ReplyBody {
     Whole(Bytes),
     /// These bytes, and then the connection is closed.
     Broken(Bytes),
-    /// These pieces, made when they are needed, and then, maybe, the connection
-    /// is closed.
+    /// These pieces, generated when needed. If `broken`, the connection is closed
+    /// after them.
     Pieces {
         pieces: Box<dyn Iterator<Item = Bytes> + Send + Sync>,
         broken: bool,
@@ -72,19 +72,19 @@ impl Reply {
         self
     }
 
-    /// These bytes again and again, without an end.
+    /// An endless body that repeats these bytes.
     pub fn endless(bytes: impl Into<Bytes>) -> Self {
         let pieces = Box::new(std::iter::repeat(bytes.into()));
         Self { status: 200, headers: Vec::new(), body: ReplyBody::Pieces { pieces, broken: false } }
     }
 
-    /// These bytes of a body that is announced to be longer.
+    /// These bytes, with a `Content-Length` of `announced`; then the connection is closed.
     pub fn broken(status: u16, bytes: impl Into<Bytes>, announced: usize) -> Self {
         let body = ReplyBody::Broken(bytes.into());
         Self { status, headers: Vec::new(), body }.with("content-length", announced.to_string())
     }
 
-    /// An error as a registry words it.
+    /// An error in the format of registries.
     pub fn error(status: u16, code: &str, message: &str) -> Self {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
         Self::new(status, body.to_string()).with("content-type", "application/json")
@@ -100,7 +100,7 @@ impl Reply {
             ReplyBody::Whole(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed(),
             ReplyBody::Broken(bytes) => {
                 let frames = [Ok(Frame::data(bytes)), Err(broken())];
-                // Without a pause the head may be lost with the connection.
+                // Without a pause, the client may never see the head of the response.
                 let slowly = stream::iter(frames).then(|frame| async {
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                     frame
@@ -121,7 +121,7 @@ impl Reply {
     }
 }
 
-/// Answers instead of the registry, where it returns something.
+/// Answers instead of the registry if it returns a reply.
 type Hook = Arc<dyn Fn(&Call) -> Option<Reply> + Send + Sync>;
 
 #[derive(Default)]
@@ -166,7 +166,7 @@ impl Registry {
         self.address.to_string()
     }
 
-    /// A reference to something in here.
+    /// A reference to `name` in this registry.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
@@ -192,7 +192,7 @@ impl Registry {
         image.layers.iter().for_each(|layer| self.put_blob(layer));
     }
 
-    /// From now on, nothing is served without a bearer token.
+    /// Requires a bearer token from now on.
     pub fn want_token(&self) {
         self.state.lock().expect("no test panicked in here").wants_token = true;
     }
@@ -227,16 +227,14 @@ async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>, addres
     while let Ok((connection, _)) = listener.accept().await {
         let state = state.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let call = Call {
-                    method: request.method().clone(),
-                    target: request.uri().to_string(),
-                    headers: request.headers().clone(),
-                };
-                let response = answer(&state, &call, address).into_response();
-                async { Ok::<_, Infallible>(response) }
+            let service = service_fn(async |request: Request<Incoming>| {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let (method, target) = (head.method, head.uri.to_string());
+                let call = Call { method, target, headers: head.headers, body };
+                Ok::<_, hyper::Error>(answer(&state, &call, address).into_response())
             });
-            // A client may hang up as it likes.
+            // A client may hang up at any time.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(connection), service)
                 .await;
@@ -292,7 +290,7 @@ fn answer(state: &Mutex<State>, call: &Call, address: SocketAddr) -> Reply {
     }
 }
 
-/// A page of a repository's tags, with a link to the next.
+/// A page of a repository's tags, with a link to the next page.
 fn tags_reply(state: &State, repository: &str, query: &str) -> Reply {
     let parameter = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -308,7 +306,7 @@ fn tags_reply(state: &State, repository: &str, query: &str) -> Reply {
         .filter(|tag| !tag.contains(':') && *tag > last.as_str())
         .collect();
     tags.sort_unstable();
-    // As some registries do, fewer than were asked for.
+    // Like some registries, return fewer tags than requested.
     let page = &tags[..tags.len().min(count).min(100)];
     let body = serde_json::json!({ "name": repository, "tags": page }).to_string();
     let reply = Reply::new(200, body).with("content-type", "application/json");

@@ -1,4 +1,4 @@
-//! Real programs from Debian: a registry, and those that fill it.
+//! Real programs from Debian: a registry, tools that push to it, and Nix.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -25,14 +25,14 @@ pub fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// skopeo, without a policy and without TLS.
+/// Runs skopeo without a signature policy.
 #[track_caller]
 pub fn skopeo(arguments: &[&str]) -> Vec<u8> {
     run("skopeo", &[&["--insecure-policy"], arguments].concat())
 }
 
-/// A port for a program that can't be handed a listener. Not one of those that
-/// the system gives to others in the meantime.
+/// A free port for a program that can't be handed a listener. It is outside the range from
+/// which the system could give it to another program in the meantime.
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| rand::random_range(20_000..32_000))
@@ -40,7 +40,7 @@ pub fn free_port() -> u16 {
         .expect("a free port")
 }
 
-/// CNCF distribution on a port of loopback. It stops when it is dropped.
+/// CNCF distribution on a loopback port. It stops when it is dropped.
 pub struct Distribution {
     child: Child,
     address: String,
@@ -48,12 +48,13 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// A registry that lets everybody in, over plain HTTP.
+    /// Starts a registry over plain HTTP, without authentication.
     pub fn start() -> Self {
         Self::start_with("", "")
     }
 
-    /// A registry with further settings: in its `http` section, and beside it.
+    /// Starts a registry with more settings: `http` for its `http` section, and `more` for
+    /// the top level.
     pub fn start_with(http: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let address = format!("127.0.0.1:{}", free_port());
@@ -84,7 +85,7 @@ impl Distribution {
         panic!("the registry does not listen: {}", registry.log());
     }
 
-    /// A reference to something in here.
+    /// A reference to `name` in this registry.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
@@ -98,7 +99,7 @@ impl Distribution {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// The requests of n2c so far, as `METHOD /path STATUS`.
+    /// The requests that n2c has made so far, as `METHOD /path STATUS`.
     pub fn requests_of_n2c(&self) -> Vec<String> {
         let without_protocol = |line: String| {
             let words: Vec<&str> =
@@ -108,7 +109,7 @@ impl Distribution {
         self.requests_with_protocol().into_iter().map(without_protocol).collect()
     }
 
-    /// The requests of n2c so far, as `METHOD /path HTTP/VERSION STATUS`.
+    /// The requests that n2c has made so far, as `METHOD /path HTTP/VERSION STATUS`.
     pub fn requests_with_protocol(&self) -> Vec<String> {
         // The log is written a moment after the answer.
         std::thread::sleep(Duration::from_millis(100));
@@ -124,21 +125,21 @@ impl Distribution {
             .collect()
     }
 
-    /// Takes a tag away, as a registry's clean-up does.
+    /// Removes a tag, as a registry's clean-up does.
     pub fn remove_tag(&self, repository: &str, tag: &str) {
         let repositories = self.directory.path().join("data/docker/registry/v2/repositories");
         let folder = repositories.join(repository).join("_manifests/tags").join(tag);
         std::fs::remove_dir_all(folder).expect("a tag is removed");
     }
 
-    /// Takes a blob away.
+    /// Removes a blob.
     pub fn remove_blob(&self, digest: &n2c::oci::digest::Digest) {
         let folder = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
         let folder = folder.join(&digest.hex()[..2]).join(digest.hex());
         std::fs::remove_dir_all(folder).expect("a blob is removed");
     }
 
-    /// Pushes an image of any media types with skopeo, bytes unchanged.
+    /// Pushes an image with skopeo, whatever its media types, without changing its bytes.
     pub fn push_image(&self, image: &Image, name: &str) {
         let directory = tempfile::tempdir().expect("a directory");
         let write = |name: &str, bytes: &[u8]| {
@@ -155,7 +156,8 @@ impl Distribution {
         skopeo(&[&["copy"], &options[..], &[&source, &destination]].concat());
     }
 
-    /// Pushes an image of an OCI layout with skopeo, bytes unchanged.
+    /// Pushes an image or a whole index from an OCI layout with skopeo. `more` holds further
+    /// options; `--preserve-digests` keeps the bytes unchanged.
     pub fn push(&self, layout: &Path, tag: &str, name: &str, more: &[&str]) {
         let source = format!("oci:{}:{tag}", layout.display());
         let destination = format!("docker://{}", self.reference(name));
@@ -171,7 +173,7 @@ impl Drop for Distribution {
     }
 }
 
-/// A root file system of busybox, as a tar archive.
+/// A busybox root file system, as a tar archive.
 pub fn busybox_root() -> Vec<u8> {
     let program = ["/bin/busybox", "/usr/bin/busybox"]
         .map(PathBuf::from)
@@ -192,8 +194,8 @@ pub fn busybox_root() -> Vec<u8> {
     archive.into_inner().expect("an archive")
 }
 
-/// Nix with a store and a configuration of the test's own: as root, in a mount
-/// namespace with another /nix.
+/// Nix with its own store and configuration. It runs as root, in a mount namespace with
+/// another `/nix`.
 pub struct Nix {
     directory: TempDir,
 }
@@ -208,7 +210,7 @@ impl Nix {
         nix
     }
 
-    /// Sets what nix.conf says beside what every test needs.
+    /// Writes `nix.conf`: the settings that every test needs, and these.
     pub fn configure(&self, settings: &str) {
         let text = format!(
             "experimental-features = nix-command flakes\nbuild-users-group =\nsubstituters =\nmax-jobs = 4\n{settings}"
@@ -216,17 +218,17 @@ impl Nix {
         std::fs::write(self.directory.path().join("nix.conf"), text).expect("written");
     }
 
-    /// A directory for the test, in which `nix/store` is the store.
+    /// The test's directory. The store is `nix/store` in it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// What is in the store at `/nix/store/…`.
+    /// Where the store path `/nix/store/…` is on this machine.
     pub fn file(&self, path: &str) -> PathBuf {
         self.directory.path().join(path.strip_prefix('/').expect("a store path"))
     }
 
-    /// Starts Nix's daemon, which serves whoever asks by `try_run_as_nobody`.
+    /// Starts Nix's daemon, which serves programs run by `try_run_as_nobody`.
     pub fn start_daemon(&self) -> NixDaemon {
         use std::os::unix::fs::PermissionsExt as _;
         let open = std::fs::Permissions::from_mode(0o755);
@@ -243,13 +245,13 @@ impl Nix {
         panic!("nix-daemon does not listen");
     }
 
-    /// Runs a program as an ordinary user, who has the daemon alone.
+    /// Runs a program as an ordinary user, who can reach the store only through the daemon.
     pub fn try_run_as_nobody(&self, program: &str, arguments: &[&str]) -> (bool, String, String) {
         let user = ["--reuid=65534", "--regid=65534", "--clear-groups", program];
         output_of(&mut self.command("setpriv", &[&user[..], arguments].concat(), "daemon"))
     }
 
-    /// Runs a Nix program that may fail: whether it succeeded, and what it printed.
+    /// Runs a program that may fail. Returns whether it succeeded, its stdout and its stderr.
     pub fn try_run(&self, program: &str, arguments: &[&str]) -> (bool, String, String) {
         output_of(&mut self.command(program, arguments, "local"))
     }
@@ -279,7 +281,7 @@ impl Nix {
     }
 }
 
-/// Whether a command succeeded, and what it printed.
+/// Runs a command. Returns whether it succeeded, its stdout and its stderr.
 fn output_of(command: &mut Command) -> (bool, String, String) {
     let output = command.output().expect("unshare");
     let text = |bytes| String::from_utf8(bytes).expect("text");

@@ -1,5 +1,5 @@
-//! The demonstration's image, made in memory: an index for three platforms, with the
-//! attestations that `docker buildx` adds.
+//! The demo's image, made in memory: an index for three platforms, with attestations like
+//! those that `docker buildx` adds.
 
 use std::io::{self, Write as _};
 
@@ -18,7 +18,7 @@ const PLATFORMS: [(&str, Option<&str>); 3] =
     [("amd64", None), ("arm64", Some("v8")), ("arm", Some("v7"))];
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A catalog that holds the image and nothing else.
+/// Returns a catalog that contains only this image.
 pub(super) fn catalog() -> Result<Catalog, Error> {
     let mut catalog = Catalog::new();
     let mut entries = Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn catalog() -> Result<Catalog, Error> {
     Ok(catalog)
 }
 
-/// Adds an image of two layers, and returns its descriptor.
+/// Adds an image with two layers, and returns its descriptor.
 fn add_image(catalog: &mut Catalog, platform: &Value) -> Result<Value, Error> {
     let texts = ["a base".to_owned(), format!("hello from {}", platform["architecture"])];
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
@@ -112,7 +112,7 @@ fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Value {
     json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size })
 }
 
-/// A gzip layer with one file, and its diff ID.
+/// Returns a gzip layer with one file, and its diff ID.
 fn layer(text: &str) -> io::Result<(Vec<u8>, Digest)> {
     let size = text.len() as u64;
     let header = Header::new(Kind::File, b"hello.txt", 0o644, size).encode();

@@ -1,9 +1,8 @@
-//! `n2c demo`: n2c's main job, from a tag to what nix2container builds upon, in a few
-//! seconds and without a network.
+//! `n2c demo`: shows n2c's main job, from a tag to the image.json that nix2container builds
+//! on, in a few seconds and without a network.
 //!
-//! A registry is started on this machine, with a small image for three platforms. Then
-//! this program is run against it over real HTTP; every command is shown as it would be
-//! typed.
+//! Starts a registry on this machine with a small image for three platforms. Then runs this
+//! program against it over real HTTP, and shows every command as a user would type it.
 
 mod image;
 
@@ -27,7 +26,7 @@ use super::report::Report;
 const REPOSITORY: &str = "demo/hello";
 const TAG: &str = "1.0";
 
-/// Why the tour ended early.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("failed to prepare the demonstration")]
@@ -38,9 +37,9 @@ enum Error {
     Start { command: String, source: io::Error },
     #[error("`n2c {command}` failed")]
     Step { command: String },
-    #[error("failed to read what `n2c {command}` wrote")]
+    #[error("failed to parse the output of `n2c {command}`")]
     Result { command: String, source: serde_json::Error },
-    #[error("failed to keep what a command printed, or to read what it wrote")]
+    #[error("failed to access the files of the demonstration")]
     File(#[source] io::Error),
 }
 
@@ -68,16 +67,16 @@ pub(crate) async fn run(report: &Report) -> Result<(), Failure> {
     tour.show_lock()?;
 
     tour.step(
-        "3. Where will Nix keep its blobs? Known before anything is fetched, and without Nix.",
+        "3. Where will Nix keep its blobs? This is known before any fetch, and without Nix.",
     )?;
-    report.text("  (The store of this demonstration is a directory; yours is /nix/store.)\n\n")?;
+    report.text("  (This demo's store is a temporary directory; yours is /nix/store.)\n\n")?;
     let text = tour.n2c(&["blobs", "hello.json"]).await?;
     fs::write(tour.directory.path().join("blobs.json"), &text).map_err(Error::File)?;
     let blobs: BTreeMap<String, String> = serde_json::from_str(&text)
         .map_err(|source| Error::Result { command: "blobs".to_owned(), source })?;
 
     tour.step(
-        "4. Fetch them: what Nix does, one fixed-output derivation for each, n2c as the builder.",
+        "4. Fetch them. Nix does this in one fixed-output derivation per blob, built by n2c.",
     )?;
     let repository = format!("{}/{REPOSITORY}", tour.registry.address());
     tour.requests.take();
@@ -91,10 +90,10 @@ pub(crate) async fn run(report: &Report) -> Result<(), Failure> {
     tour.n2c(&[&["image-from-manifest"], &files[..], &["--inherit", "env"]].concat()).await?;
     tour.show_image()?;
 
-    report.text("\nThat is all. With a network: n2c lock alpine:3.19 > alpine-manifest.json\n")
+    report.text("\nThat's all. With a network: n2c lock alpine:3.19 > alpine-manifest.json\n")
 }
 
-/// The requests since they were last shown.
+/// The requests since the last call of [`Requests::take`].
 #[derive(Debug, Default)]
 struct Requests(Mutex<Vec<String>>);
 
@@ -113,7 +112,7 @@ impl Observer for Requests {
     }
 }
 
-/// A directory to work in, and a registry to work with.
+/// The state of the demo: its registry, and a temporary directory to work in.
 struct Tour<'a> {
     report: &'a Report,
     registry: Registry,
@@ -129,7 +128,7 @@ impl<'a> Tour<'a> {
             Registry::start(image::catalog()?, requests.clone()).map_err(Error::Prepare)?;
         let program = std::env::current_exe().map_err(Error::Prepare)?;
         let directory = tempfile::tempdir().map_err(Error::Prepare)?;
-        // What `blob` writes to is in a directory that exists, as it is for Nix.
+        // `blob` doesn't create the directory of its output; in a Nix build, it exists.
         fs::create_dir(directory.path().join("store")).map_err(Error::Prepare)?;
         Ok(Self { report, registry, requests, program, directory })
     }
@@ -138,11 +137,11 @@ impl<'a> Tour<'a> {
         self.report.text(&format!("\n{title}\n\n"))
     }
 
-    /// Runs a command, shows it and what it printed, and returns its result.
+    /// Runs a command, shows it and its output, and returns its stdout.
     async fn n2c(&self, arguments: &[&str]) -> Result<String, Failure> {
         let command = self.shorten(&arguments.join(" "));
         self.report.text(&format!("  $ n2c {command}\n"))?;
-        // Nothing of this user's configuration takes part.
+        // Don't use any of this user's configuration.
         let output = Command::new(&self.program)
             .args(arguments)
             .current_dir(self.directory.path())
@@ -161,7 +160,7 @@ impl<'a> Tour<'a> {
     }
 
     fn show_requests(&self) -> Result<(), Failure> {
-        self.report.text("\n  The registry was asked:\n\n")?;
+        self.report.text("\n  The registry received these requests:\n\n")?;
         self.show(self.requests.take().iter().map(String::as_str))
     }
 
@@ -169,7 +168,7 @@ impl<'a> Tour<'a> {
         let lock: Value = serde_json::from_slice(&self.read("hello.json")?)
             .map_err(|source| Error::Result { command: "lock".to_owned(), source })?;
         let of = |key: &str| format!("{key:<9} {}", lock["n2c"][key]);
-        self.report.text("\n  hello.json is the image's manifest, and says what it locks:\n\n")?;
+        self.report.text("\n  hello.json is the image's manifest, plus what it locks:\n\n")?;
         self.show(["ref", "platform", "manifest"].map(of).iter().map(String::as_str))
     }
 
@@ -179,7 +178,7 @@ impl<'a> Tour<'a> {
         self.show(image.lines())
     }
 
-    /// Shows lines, without the place of the temporary directory.
+    /// Shows lines, with the path of the temporary directory removed.
     fn show<'l>(&self, lines: impl Iterator<Item = &'l str>) -> Result<(), Failure> {
         let lines = lines.map(|line| format!("    {}\n", self.shorten(line)));
         self.report.text(&lines.collect::<String>())

@@ -1,5 +1,5 @@
-//! What the Nix daemon has in its environment: builders get their proxies from
-//! there, not from who asks for the build.
+//! The Nix daemon's environment. Builders get their proxy settings from there, not from the
+//! user who starts the build.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,14 +7,14 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// The variables that a fetch reads. Those of proxies count in either case.
+/// The variables that a fetch reads. Proxy variables may be in lower or upper case.
 const VARIABLES: [&str; 5] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "N2C_MIRRORS"];
 
 /// Variables and their values. The values may hold passwords.
 pub(super) type Environment = BTreeMap<String, String>;
 
-/// The environment of the running daemon, from the kernel where this user may
-/// see it, else from systemd. `None` where neither tells.
+/// Returns the environment of the running daemon, from the kernel if this user may read it
+/// there, or else from systemd. Returns `None` if neither works.
 pub(super) async fn of_daemon() -> Option<Environment> {
     match from_kernel() {
         Some(environment) => Some(environment),
@@ -22,7 +22,7 @@ pub(super) async fn of_daemon() -> Option<Environment> {
     }
 }
 
-/// The variables that this user has and `daemon` has not.
+/// Returns the variables that are set for this user but not for `daemon`.
 pub(super) fn missing(daemon: &Environment) -> Vec<&'static str> {
     let either = |name: &str| [name.to_owned(), name.to_uppercase()];
     let is_set = |name: &String| std::env::var(name).is_ok_and(|value| !value.is_empty());
@@ -31,7 +31,8 @@ pub(super) fn missing(daemon: &Environment) -> Vec<&'static str> {
     VARIABLES.into_iter().filter(is_missing).collect()
 }
 
-/// A daemon forks for each client; the oldest process is the one to look at.
+/// Reads the environment from `/proc`. The daemon forks for each client, so this looks at its
+/// oldest process.
 fn from_kernel() -> Option<Environment> {
     let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| {
         let path = entry.ok()?.path();

@@ -1,4 +1,4 @@
-//! `n2c doctor`: why a fetch in a build sandbox would fail.
+//! `n2c doctor`: finds out why a fetch in a build sandbox would fail.
 
 mod environment;
 mod settings;
@@ -22,14 +22,14 @@ use super::failure::{Failure, Unhealthy};
 use super::report::Report;
 use settings::Settings;
 
-/// Where upstream's users keep what becomes [`SANDBOX_FILE`] in a sandbox.
+/// The file that nix2container's users usually mount as [`SANDBOX_FILE`] in the sandbox.
 const USUAL_SOURCE: &str = "/etc/nix/skopeo/auth.json";
-/// Where the environment of a daemon that systemd runs is added to.
+/// The file that extends the environment of a daemon run by systemd.
 const DAEMON_OVERRIDE: &str = "/etc/systemd/system/nix-daemon.service.d/override.conf";
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Also try to resolve these, such as `ghcr.io/owner/image:1`, as a build would
+    /// Also try to resolve these references as a build would, such as `ghcr.io/owner/image:1`
     #[arg(value_name = "REFERENCE")]
     references: Vec<String>,
 
@@ -37,13 +37,13 @@ pub(crate) struct Options {
     registry: RegistryOptions,
 }
 
-/// What was found out about one thing.
+/// The result of one check.
 enum Finding {
-    /// It is as it should be.
+    /// Everything is as it should be.
     Good(String),
-    /// It may be meant so; if not, the second text says what to write, and where.
+    /// This may be intended. If not, the second text says what to write, and where.
     Note(String, Option<String>),
-    /// A build would fail, and what helps.
+    /// A build would fail. The second text says how to fix it.
     Problem(String, Option<String>),
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         findings.push(look_at_sandbox(settings));
         look_at_file(settings, &mut findings)
     } else {
-        let text = "Nix does not say how it builds: the program `nix` is not here, or failed";
+        let text = "failed to read the settings of Nix: the program `nix` is missing, or failed";
         findings.push(Finding::Problem(text.to_owned(), Some("install Nix".to_owned())));
         None
     };
@@ -98,8 +98,8 @@ fn look_at_sandbox(settings: &Settings) -> Finding {
     Finding::Good(format!("blobs are fetched {is}, {by}"))
 }
 
-/// Looks at the file of credentials that a builder would see. Returns where it
-/// is, if this user can read it.
+/// Checks the credentials file that a builder would see. Returns its path if this user can
+/// read it.
 fn look_at_file(settings: &Settings, findings: &mut Vec<Finding>) -> Option<PathBuf> {
     let Some(source) = settings.outside(Path::new(SANDBOX_FILE)) else {
         let line = format!("extra-sandbox-paths = {SANDBOX_FILE}={USUAL_SOURCE}");
@@ -112,13 +112,13 @@ fn look_at_file(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Path
     let metadata = match fs::metadata(&source) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let help = format!("write it: n2c auth export REFERENCE -o {shown}");
-            let text = format!("{shown} is not there: private images can't be fetched");
+            let help = format!("create it: n2c auth export REFERENCE -o {shown}");
+            let text = format!("{shown} does not exist: private images can't be fetched");
             findings.push(Finding::Note(text, Some(help)));
             return None;
         }
         Err(error) => {
-            let text = format!("{shown} can't be seen by this user: {error}");
+            let text = format!("{shown} can't be accessed by this user: {error}");
             findings.push(Finding::Note(text, None));
             return None;
         }
@@ -126,28 +126,28 @@ fn look_at_file(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Path
     findings.push(look_at_mode(settings, &source, &metadata));
     match CredentialStore::new(Some(&source), Arc::new(n2c::observer::Silent)) {
         Ok(_) => {
-            findings.push(Finding::Good(format!("{shown} is a file of credentials")));
+            findings.push(Finding::Good(format!("{shown} is a valid credentials file")));
             Some(source)
         }
         Err(error) if fs::File::open(&source).is_ok() => {
-            let help = format!("write it anew: n2c auth export REFERENCE -o {shown}");
+            let help = format!("recreate it: n2c auth export REFERENCE -o {shown}");
             findings.push(Finding::Problem(error_chain(&error), Some(help)));
             None
         }
         Err(_) => {
-            let text = format!("{shown} can't be read by this user; root can look into it");
+            let text = format!("{shown} can't be read by this user; check its content as root");
             findings.push(Finding::Note(text, None));
             None
         }
     }
 }
 
-/// Whether those who build can read the file, by its group or by its mode.
-/// Outside a sandbox they also have to get there.
+/// Checks whether the build users can read the file, by its group and its mode. Outside a
+/// sandbox, they also need access to the directories that contain it.
 fn look_at_mode(settings: &Settings, source: &Path, metadata: &Metadata) -> Finding {
     let (name, shown) = (&settings.build_users_group, source.display());
     if name.is_empty() {
-        return Finding::Good(format!("{shown} is there"));
+        return Finding::Good(format!("{shown} exists"));
     }
     let group = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     let allows = |metadata: &Metadata, others: u32| {
@@ -165,7 +165,7 @@ fn look_at_mode(settings: &Settings, source: &Path, metadata: &Metadata) -> Find
     for folder in folders {
         if fs::metadata(folder).is_ok_and(|metadata| !allows(&metadata, 0o1)) {
             let folder = folder.display();
-            let text = format!("{folder} keeps the build users of `{name}` out");
+            let text = format!("{folder} can't be entered by the build users of `{name}`");
             let help = format!("run: chgrp {name} {folder} && chmod g+x {folder}");
             return Finding::Problem(text, Some(help));
         }
@@ -173,15 +173,15 @@ fn look_at_mode(settings: &Settings, source: &Path, metadata: &Metadata) -> Find
     Finding::Good(format!("{shown} can be read by the build users of `{name}`"))
 }
 
-/// Proxies, mirrors and authorities: builders have them from the daemon.
+/// Checks the proxies, mirrors and certificate authorities that builders get from the daemon.
 async fn look_at_daemon(settings: Option<&Settings>, findings: &mut Vec<Finding>) {
     let Store::Daemon(_) = Store::of_environment() else {
-        findings
-            .push(Finding::Good("builds have this user's proxy settings: no daemon".to_owned()));
+        let text = "builds use this user's proxy settings: there is no Nix daemon";
+        findings.push(Finding::Good(text.to_owned()));
         return;
     };
     let Some(daemon) = environment::of_daemon().await else {
-        let text = "the Nix daemon's environment can't be seen by this user; root can".to_owned();
+        let text = "the Nix daemon's environment can't be read by this user; root can".to_owned();
         findings.push(Finding::Note(text, None));
         return;
     };
@@ -189,7 +189,7 @@ async fn look_at_daemon(settings: Option<&Settings>, findings: &mut Vec<Finding>
     for name in &missing {
         // The value may hold a password.
         let help = format!("add to {DAEMON_OVERRIDE}, below [Service]: Environment={name}=…");
-        let text = format!("the Nix daemon has no `{name}`, and you have");
+        let text = format!("the Nix daemon has no `{name}`, but you have");
         findings.push(Finding::Problem(text, Some(help)));
     }
     if missing.is_empty() {
@@ -198,9 +198,9 @@ async fn look_at_daemon(settings: Option<&Settings>, findings: &mut Vec<Finding>
     let authorities = daemon.get("NIX_SSL_CERT_FILE").filter(|path| !path.is_empty());
     if let (Some(path), Some(settings)) = (authorities, settings) {
         let text = match settings.outside(Path::new(path)) {
-            Some(_) => Finding::Good(format!("{path} is where builders look for authorities")),
+            Some(_) => Finding::Good(format!("builders read certificate authorities from {path}")),
             None => Finding::Note(
-                format!("{path} is not in the sandbox: builders trust the public authorities"),
+                format!("{path} is not in the sandbox: builders trust public authorities only"),
                 Some(format!("add to {}: extra-sandbox-paths = {path}", settings.file.display())),
             ),
         };
@@ -208,7 +208,7 @@ async fn look_at_daemon(settings: Option<&Settings>, findings: &mut Vec<Finding>
     }
 }
 
-/// Resolves each reference with what a builder would have.
+/// Resolves each reference with the credentials that a builder would have.
 async fn look_at_references(
     references: &[Reference],
     mut options: RegistryOptions,
@@ -219,7 +219,7 @@ async fn look_at_references(
     if references.is_empty() {
         return Ok(());
     }
-    // No file is as good as one without entries.
+    // If there is no file, use one without entries, not this user's own credentials.
     let empty = tempfile::NamedTempFile::new().map_err(super::failure::Runtime)?;
     n2c::fs::write(empty.path(), b"{}")?;
     let authfile = options.credentials.authfile.take().or_else(|| file.clone());
@@ -235,7 +235,8 @@ async fn look_at_references(
         if let Ok(Some(found)) = &found
             && let Some(helper) = &found.origin.helper
         {
-            let text = format!("`{helper}` answers for `{reference}`, and is not in the sandbox");
+            let text =
+                format!("`{reference}` needs the helper `{helper}`, which is not in the sandbox");
             findings.push(Finding::Problem(text, Some(export)));
             continue;
         }

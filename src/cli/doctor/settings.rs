@@ -1,4 +1,4 @@
-//! What Nix says of how it builds.
+//! Nix's settings for builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -7,30 +7,30 @@ use n2c::store::Store;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// The settings that decide what a builder sees.
+/// The settings that determine what a builder can see.
 pub(super) struct Settings {
     /// Whether fixed-output derivations are built in a sandbox.
     pub(super) sandbox: bool,
-    /// What is mounted into it.
+    /// What is mounted into the sandbox.
     pub(super) paths: Vec<Mount>,
-    /// The group whose members build; empty where the caller or the daemon does.
+    /// The group whose members run builds; empty if the caller or the daemon runs them itself.
     pub(super) build_users_group: String,
-    /// Where nix.conf is.
+    /// The path of nix.conf.
     pub(super) file: PathBuf,
 }
 
-/// One of `sandbox-paths`: `TARGET[=SOURCE][?]`.
+/// An entry of `sandbox-paths`: `TARGET[=SOURCE][?]`.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Mount {
-    /// Its path in the sandbox.
+    /// The path in the sandbox.
     pub(super) target: PathBuf,
-    /// Its path outside.
+    /// The path outside the sandbox.
     pub(super) source: PathBuf,
 }
 
 impl Settings {
-    /// Asks Nix, without this user's own settings: builds may be the daemon's.
-    /// `None` where there is no Nix, or none that answers.
+    /// Asks Nix for its settings, without this user's own: the daemon may run the builds.
+    /// Returns `None` if Nix isn't installed or doesn't answer.
     pub(super) async fn read() -> Option<Self> {
         let output = Command::new("nix")
             .args(["--extra-experimental-features", "nix-command", "show-config", "--json"])
@@ -42,7 +42,7 @@ impl Settings {
         let value = |name: &str| settings.get(name)?.get("value");
         let directory = std::env::var_os("NIX_CONF_DIR").filter(|path| !path.is_empty());
         Some(Self {
-            // `relaxed` builds fixed-output derivations outside.
+            // With `relaxed`, fixed-output derivations are built outside the sandbox.
             sandbox: value("sandbox")? == &Value::Bool(true),
             paths: value("sandbox-paths").map(mounts).unwrap_or_default(),
             build_users_group: build_users_group(value("build-users-group")?.as_str()?),
@@ -50,7 +50,7 @@ impl Settings {
         })
     }
 
-    /// Where outside the sandbox `path` is, if it is in it.
+    /// Returns the path outside the sandbox of `path` in the sandbox, if it is mounted there.
     pub(super) fn outside(&self, path: &Path) -> Option<PathBuf> {
         if !self.sandbox {
             return Some(path.to_owned());
@@ -63,7 +63,8 @@ impl Settings {
     }
 }
 
-/// What is mounted: a list of texts, or of late an object, target → source.
+/// Parses the mounts: a list of strings or, in recent versions of Nix, an object that maps
+/// targets to sources.
 fn mounts(paths: &Value) -> Vec<Mount> {
     match paths {
         Value::Array(paths) => paths.iter().filter_map(Value::as_str).map(Mount::parse).collect(),
@@ -78,7 +79,8 @@ fn mounts(paths: &Value) -> Vec<Mount> {
     }
 }
 
-/// To who is not root, Nix says that there is no group; the daemon is root.
+/// Returns the group of the build users. Nix reports no group to users other than root. If
+/// the daemon builds, it runs as root, so assume the default group.
 fn build_users_group(told: &str) -> String {
     let is_daemon = matches!(Store::of_environment(), Store::Daemon(_));
     if told.is_empty() && is_daemon { "nixbld".to_owned() } else { told.to_owned() }

@@ -1,4 +1,4 @@
-//! All that the program prints: results on stdout, the rest on stderr.
+//! Everything that the program prints: results to stdout, the rest to stderr.
 
 mod progress;
 
@@ -23,20 +23,20 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const NOTE: Style = AnsiColor::Green.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
-/// The longest line, in characters.
+/// The maximum length of a line, in characters.
 const LONGEST: usize = 4000;
 
-/// The program's voice.
+/// Prints everything that the program has to say.
 pub(crate) struct Report {
     quiet: bool,
     verbose: bool,
     progress: Progress,
-    /// What a client has used, and nothing that is shown may repeat.
+    /// The secrets that clients have used. No output may contain them.
     secrets: Arc<Secrets>,
     stored: Mutex<Stored>,
 }
 
-/// What became of the blobs of a pull.
+/// Statistics on the blobs of a pull.
 #[derive(Default)]
 struct Stored {
     fetched: usize,
@@ -60,12 +60,12 @@ impl Report {
         }
     }
 
-    /// Where clients note their secrets.
+    /// Returns the set in which clients record the secrets that they use.
     pub(crate) fn secrets(&self) -> Arc<Secrets> {
         self.secrets.clone()
     }
 
-    /// Says on a terminal what a pull to `destination` did, in one line.
+    /// Summarises a pull to `destination` in one line, if stderr is a terminal.
     pub(crate) fn pulled(&self, destination: &str) {
         let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         if self.quiet || !io::stderr().is_terminal() {
@@ -80,12 +80,12 @@ impl Report {
         self.note(&format!("pulled to `{destination}`: {fetched} {blobs}, {bytes}{there}"));
     }
 
-    /// Text without what is secret in it.
+    /// Returns the text with all secrets hidden.
     pub(crate) fn hide(&self, text: &str) -> String {
         self.secrets.hide(text)
     }
 
-    /// A value without what is secret in its texts.
+    /// Returns the value with all secrets in its strings hidden.
     pub(crate) fn hidden(&self, mut value: Value) -> Value {
         self.hide_in(&mut value);
         value
@@ -100,14 +100,14 @@ impl Report {
         }
     }
 
-    /// Text of any origin, as a part of a line: a cell of a table, or the message of
-    /// an error.
+    /// Makes text of any origin safe to show as part of a line, such as a table cell or an
+    /// error message.
     pub(crate) fn cell(&self, text: &str) -> String {
         self.secrets.clean(text, LONGEST)
     }
 
-    /// Hands over a command's result: to a file, at once or not at all, or to
-    /// stdout, which `-` also means.
+    /// Writes a command's result: atomically to the file `output`, or to stdout if `output`
+    /// is `None` or `-`.
     pub(crate) fn result(output: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
         match output {
             Some(path) if path != Path::new("-") => Ok(n2c::fs::write(path, bytes)?),
@@ -119,14 +119,14 @@ impl Report {
         }
     }
 
-    /// Hands over a result for programs, a line for each value. What would act on a
-    /// terminal is escaped, as JSON does it: the values stay what they are.
+    /// Writes a result for programs, one line for each value. Characters that could control a
+    /// terminal are written as JSON escapes, which doesn't change the values.
     pub(crate) fn json(values: &[Value]) -> Result<(), Failure> {
         let lines = values.iter().map(|value| format!("{}\n", text::json(&value.to_string())));
         Self::result(None, lines.collect::<String>().as_bytes())
     }
 
-    /// Hands over a result for people, part of which a server may have written.
+    /// Writes a result for people, which may contain text from a server.
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
         Self::result(None, text::lines(&self.secrets.hide(text)).as_bytes())
     }
@@ -154,7 +154,7 @@ impl Report {
     fn line(&self, label: &str, style: Style, text: &str) {
         let text = self.cell(text);
         let print = || {
-            // There is nowhere to say that stderr is closed.
+            // If stderr is closed, there is nowhere to report that.
             let _ = writeln!(anstream::stderr().lock(), "{style}{label}:{style:#} {text}");
         };
         self.progress.suspend(print);
@@ -176,10 +176,8 @@ impl Observer for Report {
                 let origin = origin.unwrap_or("none");
                 self.note(&format!("credentials for {repository}: {origin}"));
             }
-            Event::Retrying { subject, reason, delay } => self.warning(&format!(
-                "trying {subject} again in {:.1} s: {reason}",
-                delay.as_secs_f64()
-            )),
+            Event::Retrying { subject, reason, delay } => self
+                .warning(&format!("retrying {subject} in {:.1} s: {reason}", delay.as_secs_f64())),
             Event::BlobStored { digest, size, was_there } => {
                 {
                     let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);

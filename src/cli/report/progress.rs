@@ -1,4 +1,4 @@
-//! How far transfers are: bars on a terminal, Nix's own log lines in a build.
+//! The progress of transfers: bars on a terminal, Nix's structured log in a build.
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -11,34 +11,34 @@ use serde_json::{Value, json};
 
 use crate::cli::{OutputOptions, When};
 
-/// How often a bar is drawn, at most, in times a second.
+/// How many times a second the bars are drawn, at most.
 const DRAWS_PER_SECOND: u8 = 10;
-/// The same as the time between two positions, on a terminal and for Nix.
+/// The minimum time between two updates of a transfer's position, in bars and for Nix.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Nix `src/libutil/logging.hh`: `actFileTransfer`.
 const NIX_FILE_TRANSFER: u32 = 101;
 /// Nix `src/libutil/logging.hh`: `resProgress`.
 const NIX_PROGRESS: u32 = 105;
 
-/// Shows transfers in the way that suits who is looking.
+/// Where and how transfers are shown.
 pub(super) enum Progress {
-    /// Not at all.
+    /// Nowhere.
     Off,
-    /// To a person.
+    /// As bars, on stderr.
     Bars { all: MultiProgress, bars: Mutex<HashMap<Digest, Bar>> },
-    /// To Nix, which shows it to a person in its own way.
+    /// In Nix's structured log. Nix shows the progress to the user.
     Nix(Mutex<NixTransfers>),
 }
 
-/// The transfers that Nix was told of.
+/// The transfers that were reported to Nix.
 #[derive(Default)]
 pub(super) struct NixTransfers {
     running: HashMap<Digest, NixTransfer>,
     last_id: u64,
 }
 
-/// A bar, and when it was moved last: at its beginning, indicatif would draw it
-/// more often than it is to be drawn.
+/// A bar, and the time of its last update. Updates are throttled here because indicatif
+/// would draw a new bar too often.
 pub(super) struct Bar {
     bar: ProgressBar,
     moved: Instant,
@@ -55,7 +55,7 @@ impl Progress {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         match options.progress {
             When::Never => return Self::Off,
-            // Only builders have both.
+            // Only Nix builders have both variables.
             _ if set("NIX_LOG_FD") && set("NIX_BUILD_TOP") => return Self::Nix(Mutex::default()),
             When::Auto if options.quiet || !io::stderr().is_terminal() => return Self::Off,
             When::Auto | When::Always => {}
@@ -64,12 +64,12 @@ impl Progress {
         Self::Bars { all: MultiProgress::with_draw_target(target), bars: Mutex::default() }
     }
 
-    /// Whether nobody sees transfers while they are under way.
+    /// Returns whether running transfers aren't shown.
     pub(super) const fn is_off(&self) -> bool {
         matches!(self, Self::Off)
     }
 
-    /// Runs `print` so that what it prints and the bars do not mix.
+    /// Runs `print` without mixing its output with the bars.
     pub(super) fn suspend(&self, print: impl FnOnce()) {
         match self {
             Self::Bars { all, .. } => all.suspend(print),
@@ -77,7 +77,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away: what is left of one says nothing.
+    /// Removes all bars: an unfinished one means nothing after a failure.
     pub(super) fn clear(&self) {
         if let Self::Bars { all, .. } = self {
             let _ = all.clear();
@@ -169,10 +169,10 @@ impl NixTransfer {
     }
 }
 
-/// Writes a line of Nix's structured log (Nix `src/libutil/logging.cc`,
+/// Writes a line to Nix's structured log (Nix `src/libutil/logging.cc`,
 /// `handleJSONLogMessage`).
 fn tell_nix(line: &Value) {
-    // There is nowhere to say that the log is closed.
+    // If the log is closed, there is nowhere to report that.
     let _ = writeln!(io::stderr().lock(), "@nix {line}");
 }
 

@@ -1,8 +1,8 @@
 //! nix2container's image.json, written from a manifest and a blob map.
 //!
-//! The shape is upstream's `types/types.go`; its Skopeo transport and its
-//! `image --from-image` read it. Upstream leaves a pulled image's sizes,
-//! architecture, creation time and history empty; here they are filled.
+//! The structure is that of upstream's `types/types.go`. Upstream's Skopeo transport and
+//! `image --from-image` read it. Upstream leaves the sizes, architecture, creation time
+//! and history of a pulled image empty; n2c fills them.
 
 mod run_config;
 
@@ -27,23 +27,23 @@ pub(super) use run_config::{inherited, is_time};
 /// Upstream's `ImageVersion`.
 const VERSION: u32 = 1;
 
-/// Why there is no image.json.
+/// Why image.json can't be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The blob map lacks a blob.
     #[error(transparent)]
     BlobMap(#[from] blob_map::Error),
-    /// The config's blob can't be read.
+    /// The config blob can't be read.
     #[error(transparent)]
     Fs(#[from] fs::Error),
-    /// The config's blob is not the one in the manifest.
+    /// The config blob is not the one in the manifest.
     #[error(transparent)]
     Digest(#[from] digest::Error),
-    /// The config is not usable, or not this manifest's.
+    /// The config is not usable, or doesn't belong to the manifest.
     #[error(transparent)]
     Image(#[from] image::Error),
-    /// The lockfile was changed by hand, or by a bad merge.
-    #[error("lockfile `{file}` says something else than the config that it pins")]
+    /// The lockfile disagrees with its config: it was edited by hand, or merged badly.
+    #[error("lockfile `{file}` does not match the config that it pins")]
     Edited {
         /// The lockfile's name.
         file: String,
@@ -71,7 +71,7 @@ impl Diagnose for Error {
             Self::Digest(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Edited { .. } => {
-                Some("make it what its `ref` says with `n2c refresh`".to_owned())
+                Some("restore what its `ref` pins with `n2c refresh`".to_owned())
             }
         }
     }
@@ -85,7 +85,7 @@ pub enum Inherit {
     None,
     /// The environment variables.
     Env,
-    /// All that says how to run it.
+    /// Everything that says how to run the image.
     All,
 }
 
@@ -112,8 +112,8 @@ struct Layer {
     history: History,
 }
 
-/// Reads the config of a locked image from where the blob map says it is, and
-/// checks it. `file` names the lockfile in errors.
+/// Reads the config of a locked image from its path in the blob map, and checks it against
+/// the lockfile. `file` is the lockfile's name in errors.
 pub fn read_image(file: &str, entry: &Entry, blobs: &BlobMap) -> Result<Image, Error> {
     let manifest = entry.manifest();
     let descriptor = manifest.config();
@@ -133,9 +133,9 @@ pub fn read_image(file: &str, entry: &Entry, blobs: &BlobMap) -> Result<Image, E
 }
 
 impl ImageJson {
-    /// Describes `image`, whose layers are where `blobs` says, and which was locked for
-    /// `platform`, where that is known. What readers of the file would refuse is put
-    /// into their types, and `observer` is told.
+    /// Describes `image`, whose layers are at the paths in `blobs`. `platform` is the one that
+    /// it was locked for, if known. Values that readers of the file would refuse are
+    /// converted to the right type or left out, with a warning to `observer`.
     pub fn new(
         image: &Image,
         blobs: &BlobMap,
@@ -148,18 +148,18 @@ impl ImageJson {
         let (image_config, odd) = run_config::inherited(&config.run_config(), inherit);
         for name in odd {
             warn(&format!(
-                "`{name}` of the config has another type than it should, and was put right"
+                "`{name}` in the config has the wrong type, and was converted or left out"
             ));
         }
         if let Some(platform) = config.platform().filter(|platform| platform.os() != "linux") {
             warn(&format!(
-                "the image is for `{platform}`; image.json has no place for that, and its readers write `linux`"
+                "the image is for `{platform}`; image.json can't hold the operating system, and its readers write `linux`"
             ));
         }
         let created = config.object().get("created").filter(|created| !created.is_null());
         let is_time = |created: &&Value| created.as_str().is_some_and(run_config::is_time);
         if created.is_some_and(|created| !is_time(&created)) {
-            warn("`created` of the config is no time, and is left out");
+            warn("`created` in the config is not a valid time, and is left out");
         }
         let built_for = config.platform().or(platform);
         Ok(Self {
@@ -171,13 +171,13 @@ impl ImageJson {
         })
     }
 
-    /// The text of the file, indented with tabs as upstream's.
+    /// The text of the file, indented with tabs as in upstream's.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-        // Strings, numbers and maps with string keys serialise into memory.
+        // This can't fail: it serialises strings, numbers and maps with string keys to memory.
         if self.serialize(&mut serializer).is_err() {
             text.clear();
         }
@@ -191,17 +191,17 @@ fn layers(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
     let pairs = image.manifest().layers().iter().zip(image.config().diff_ids()).enumerate();
     let mut layers = Vec::new();
     for (index, (layer, diff_id)) in pairs {
-        // The manifest was refused if one of its layers had no type.
+        // Every layer has a type: a manifest with others was refused when it was read.
         let Some(mediatype) = media_type::oci_layer(&layer.media_type) else { continue };
         let name = format!("layer {}", index + 1);
         let path = blobs.path(&name, &layer.digest)?;
-        // A lockfile may say anything; what is here already tells.
+        // The size in the lockfile may be wrong: compare it with the blob if that exists.
         if let Ok(found) = std::fs::metadata(path) {
             let subject = format!("{name} `{}`", path.display());
             digest::check_size(&subject, found.len(), Some(layer.size))?;
         }
-        // An entry for each layer is needed, also where nothing is known: some
-        // registries refuse a history that is too short.
+        // Each layer needs an entry, even an empty one: some registries refuse a history
+        // that is too short.
         let mut history = history.as_ref().map(|steps| steps[index].clone()).unwrap_or_default();
         if history.created().as_ref().is_some_and(|created| !run_config::is_time(created)) {
             history.set_created(None);

@@ -1,7 +1,7 @@
-//! How a base image is run, in the types that readers of image.json expect.
+//! The run config of a base image, converted to the types that readers of image.json expect.
 //!
-//! They are Go programs, and refuse the whole file where a field has another type.
-//! Registries hold such configs: docker takes a text where a list belongs.
+//! The readers are Go programs, which refuse the whole file if a field has another type.
+//! Registries do have such configs: docker accepts a string instead of a list.
 
 use serde_json::{Map, Value};
 
@@ -11,11 +11,11 @@ use super::Inherit;
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
-    /// Texts, in their order.
+    /// A list of strings.
     List,
-    /// Names, each with an empty object.
+    /// An object of names with empty objects as values.
     Set,
-    /// Texts by name.
+    /// An object of names with strings as values.
     Map,
     Flag,
 }
@@ -34,7 +34,8 @@ const FIELDS: [(&str, Kind); 10] = [
     ("ArgsEscaped", Kind::Flag),
 ];
 
-/// What the new image starts with, and the names of fields that had another type.
+/// Returns the config that the new image starts with, and the names of fields that had the
+/// wrong type.
 pub(in crate::formats) fn inherited(
     config: &Map<String, Value>,
     inherit: Inherit,
@@ -58,13 +59,13 @@ pub(in crate::formats) fn inherited(
     (inherited, odd)
 }
 
-/// The value in its type, as Go and docker read it; `None` where it makes none.
+/// Converts a value to its type, as Go and docker read it; `None` if it can't be converted.
 fn normalised(value: &Value, kind: Kind) -> Option<Value> {
     Some(match (kind, value) {
         (Kind::Text, value) => text(value)?.into(),
         (Kind::Flag, Value::Bool(flag)) => (*flag).into(),
         (Kind::List, Value::Array(values)) => values.iter().filter_map(text).collect(),
-        // docker's `strslice`.
+        // As docker's `strslice` does.
         (Kind::List, value) => [text(value)?].into_iter().collect(),
         (Kind::Set, Value::Object(names)) => set(names.keys().cloned()),
         (Kind::Set, Value::Array(names)) => set(names.iter().filter_map(text)),
@@ -81,7 +82,8 @@ fn set(names: impl Iterator<Item = String>) -> Value {
     names.map(|name| (name, Value::Object(Map::new()))).collect::<Map<_, _>>().into()
 }
 
-/// A text as it is, `null` as none, a number or a truth as it is written.
+/// Converts a value to a string: strings are unchanged, `null` is empty, and numbers and
+/// booleans are as written in JSON. `None` for anything else.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -91,7 +93,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Whether a text is a time as Go's JSON reads it: RFC 3339, strictly.
+/// Whether Go's JSON decoder accepts a string as a time: RFC 3339, strictly.
 pub(in crate::formats) fn is_time(text: &str) -> bool {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u32> {
@@ -159,7 +161,7 @@ mod tests {
         assert_eq!(odd, names);
     }
 
-    // Each was given to Go's `time.Time.UnmarshalJSON`.
+    // Each of these was tried with Go's `time.Time.UnmarshalJSON`.
     #[test]
     fn times_are_those_that_go_reads() {
         for text in [

@@ -1,4 +1,4 @@
-//! Why a lockfile can't be used.
+//! Errors of lockfiles.
 
 use super::VERSION;
 use crate::error::{Diagnose, Kind};
@@ -9,16 +9,16 @@ use crate::oci::reference;
 /// Why a lockfile can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is not JSON, or of another shape.
+    /// The file is not JSON, or has the wrong structure.
     #[error("invalid lockfile `{file}`")]
     Shape {
         /// The file's name.
         file: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// The manifest in it is not usable.
+    /// The manifest in the lockfile is not usable.
     #[error("invalid lockfile `{file}`")]
     Manifest {
         /// The file's name.
@@ -27,7 +27,7 @@ pub enum Error {
         #[source]
         source: manifest::Error,
     },
-    /// The reference in it is not usable.
+    /// The reference in the lockfile is not usable.
     #[error("invalid `n2c.ref` in lockfile `{file}`")]
     Reference {
         /// The file's name.
@@ -36,36 +36,36 @@ pub enum Error {
         #[source]
         source: reference::Error,
     },
-    /// Parts of it contradict each other, as after a bad merge.
+    /// Parts of the lockfile contradict each other, for example after a bad merge.
     #[error("inconsistent lockfile `{file}`: {reason}")]
     Inconsistent {
         /// The file's name.
         file: String,
-        /// What contradicts what.
+        /// The contradiction.
         reason: String,
     },
-    /// It was written by a later version.
+    /// A later version of n2c wrote the lockfile.
     #[error("lockfile `{file}` has version {version}; this n2c reads up to {VERSION}")]
     Newer {
         /// The file's name.
         file: String,
-        /// The version it has.
+        /// The lockfile's version.
         version: u64,
     },
-    /// It is an index, which locks no image.
+    /// The file is an index, which doesn't lock an image.
     #[error("`{file}` is an index of several images, not a lockfile")]
     Index {
         /// The file's name.
         file: String,
     },
-    /// None of its platforms serves the one that was asked for.
+    /// None of the lockfile's platforms serves the requested one.
     #[error("no image for `{wanted}` in lockfile `{file}`; it has: {}", platform::list(available))]
     NoPlatform {
         /// The file's name.
         file: String,
-        /// What was asked for.
+        /// The requested platform.
         wanted: Platform,
-        /// What there is.
+        /// The platforms in the lockfile.
         available: Vec<Platform>,
     },
 }
@@ -81,9 +81,9 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Newer { .. } => Some("upgrade n2c".to_owned()),
-            Self::Index { .. } => Some("make a lockfile of it with `n2c lock`".to_owned()),
+            Self::Index { .. } => Some("create a lockfile from it with `n2c lock`".to_owned()),
             Self::Shape { .. } | Self::Inconsistent { .. } => {
-                Some("make it anew with `n2c lock`".to_owned())
+                Some("recreate it with `n2c lock`".to_owned())
             }
             Self::Manifest { source, .. } => source.hint(),
             Self::Reference { source, .. } => source.hint(),

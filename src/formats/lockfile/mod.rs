@@ -1,10 +1,9 @@
 //! The lockfile: an image manifest that also says what it locks.
 //!
-//! It is a superset of the manifest, so that nix2container's
-//! `pullImageFromManifest` takes it, with an `n2c` object behind. The same state of
-//! the registry gives the same bytes: keys have a fixed order, and nothing of
-//! the time or the machine is in it. A plain manifest is read as a lockfile
-//! that does not say where it came from.
+//! It is the manifest plus an `n2c` object at the end, so that nix2container's
+//! `pullImageFromManifest` accepts it. The same state of the registry gives the same bytes:
+//! keys have a fixed order, and nothing depends on the time or the machine. A plain
+//! manifest is read as a lockfile that doesn't say where it came from.
 
 mod error;
 mod proof;
@@ -22,23 +21,23 @@ use crate::oci::manifest::{Document, ImageManifest};
 use crate::oci::platform::Platform;
 pub use error::Error;
 
-/// The largest lockfile that is read, in bytes: a hundred times the size of those for
-/// all platforms of an image.
+/// The maximum size of a lockfile in bytes: a hundred times the size of one for all
+/// platforms of an image.
 pub const SIZE_LIMIT: u64 = 16 << 20;
-/// How many values a lockfile may have.
+/// The maximum number of JSON values in a lockfile.
 const VALUE_LIMIT: usize = 400_000;
 /// The version of the `n2c` object that this program reads and writes.
 pub const VERSION: u64 = 1;
 
-/// The manifest's keys that a lockfile puts first, in this order.
+/// The keys of a manifest that come first in a lockfile, in this order.
 const MANIFEST_KEYS: [&str; 5] = ["schemaVersion", "mediaType", "config", "layers", "annotations"];
-/// The descriptor's keys that a lockfile puts first, in this order.
+/// The keys of a descriptor that come first in a lockfile, in this order.
 const DESCRIPTOR_KEYS: [&str; 3] = ["mediaType", "digest", "size"];
-/// The config's keys that a lockfile keeps, in this order.
+/// The keys of the config that a lockfile keeps, in this order.
 const IMAGE_KEYS: [&str; 8] =
     ["created", "author", "architecture", "variant", "os", "os.version", "config", "history"];
 
-/// A lockfile of one platform or several, or a plain manifest.
+/// A lockfile for one or several platforms, or a plain manifest.
 #[derive(Clone, Debug)]
 pub struct Lockfile {
     file: String,
@@ -47,30 +46,30 @@ pub struct Lockfile {
     entries: Vec<Entry>,
 }
 
-/// What a lockfile says of one platform.
+/// The part of a lockfile for one platform.
 #[derive(Clone, Debug)]
 pub struct Entry {
     manifest: ImageManifest,
     pin: Option<Pin>,
-    /// Whether its manifest is what the lockfile's reference leads to: then no index
-    /// says what it is for, and its config alone does.
+    /// Whether the lockfile's reference is pinned to this manifest itself. Then no index
+    /// says which platform it is for; only its config does.
     is_alone: bool,
 }
 
 /// What a lockfile adds to a manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pin {
-    /// The platform that was asked for.
+    /// The requested platform.
     pub platform: Platform,
     /// The digest of the manifest as served.
     pub manifest: Digest,
     /// The digests of the uncompressed layers, from the verified config.
     pub diff_ids: Vec<Digest>,
-    /// The config without its root file system.
+    /// The part of the config that a lockfile keeps. `rootfs` is not in it.
     pub image: Map<String, Value>,
 }
 
-/// The `n2c` object of one platform, as it stands in the file.
+/// The `n2c` object of one platform, as written in the file.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RawPin {
@@ -92,7 +91,7 @@ struct RawPlatforms {
     platforms: BTreeMap<Platform, Map<String, Value>>,
 }
 
-/// What a lockfile keeps of a config.
+/// Returns the part of a config that a lockfile keeps.
 fn kept(config: &ImageConfig) -> Map<String, Value> {
     let value = |key: &&str| {
         let value = config.object().get(*key).filter(|value| !value.is_null())?;
@@ -102,7 +101,7 @@ fn kept(config: &ImageConfig) -> Map<String, Value> {
 }
 
 impl Entry {
-    /// Locks an image for the platform that was asked for.
+    /// Locks an image for the requested platform.
     #[must_use]
     pub fn new(platform: Platform, image: &Image) -> Self {
         let config = image.config();
@@ -115,7 +114,7 @@ impl Entry {
         Self { manifest: image.manifest().clone(), pin: Some(pin), is_alone: false }
     }
 
-    /// The same entry, with what its config says. A plain manifest stays one.
+    /// The same entry with the values from its config. A plain manifest stays unchanged.
     #[must_use]
     pub fn with_config(&self, config: &ImageConfig) -> Self {
         let pin = self.pin.as_ref().map(|pin| Pin {
@@ -127,12 +126,12 @@ impl Entry {
         Self { manifest: self.manifest.clone(), pin, is_alone: self.is_alone }
     }
 
-    /// Whether what this says of the config is so, and of the platform where no index
-    /// says it. A plain manifest says nothing.
+    /// Whether this entry agrees with the config and, if no index says the platform, with
+    /// the config's platform. A plain manifest agrees with every config.
     #[must_use]
     pub fn has_config(&self, config: &ImageConfig) -> bool {
         let Some(pin) = &self.pin else { return true };
-        // An index may list an image for another machine than its config says.
+        // An index may list an image for another platform than its config says.
         let built = config.platform().filter(|_| self.is_alone);
         let fits = built.is_none_or(|built| pin.platform.distance(built).is_some());
         fits && pin.diff_ids == config.diff_ids() && pin.image == kept(config)
@@ -144,7 +143,7 @@ impl Entry {
         &self.manifest
     }
 
-    /// What is known beside it; nothing of a plain manifest.
+    /// What the lockfile adds to the manifest; `None` for a plain manifest.
     #[must_use]
     pub const fn pin(&self) -> Option<&Pin> {
         self.pin.as_ref()
@@ -170,7 +169,7 @@ impl Entry {
             };
             object.insert(key.clone(), value);
         }
-        // A manifest may leave out its media type; who reads a file needs it.
+        // A manifest may leave out its media type, but readers of the file need it.
         if !object.contains_key("mediaType") {
             object.shift_insert(1, "mediaType".to_owned(), self.manifest.media_type().into());
         }
@@ -227,7 +226,7 @@ impl Entry {
 }
 
 impl Lockfile {
-    /// A lockfile of one platform.
+    /// Creates a lockfile for one platform.
     #[must_use]
     pub fn single(location: Location, entry: Entry) -> Self {
         Self {
@@ -238,13 +237,13 @@ impl Lockfile {
         }
     }
 
-    /// A lockfile keyed by platform. The order of `entries` does not matter.
+    /// Creates a lockfile keyed by platform. The order of `entries` doesn't matter.
     #[must_use]
     pub fn keyed(location: Location, entries: Vec<Entry>) -> Self {
         Self { file: location.to_string(), location: Some(location), keyed: true, entries }
     }
 
-    /// A lockfile of the same form, of other content.
+    /// Creates a lockfile of the same form with other content.
     #[must_use]
     pub fn with(&self, location: Location, entries: Vec<Entry>) -> Self {
         Self { file: self.file.clone(), location: Some(location), keyed: self.keyed, entries }
@@ -259,7 +258,7 @@ impl Lockfile {
         text(self) == text(other)
     }
 
-    /// Reads a lockfile or a plain manifest. `file` names it in errors.
+    /// Parses a lockfile or a plain manifest. `file` is its name in errors.
     pub fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
         let shape = |source| Error::Shape { file: file.to_owned(), source };
         let mut object: Map<String, Value> = json::parse(text, VALUE_LIMIT).map_err(shape)?;
@@ -321,26 +320,27 @@ impl Lockfile {
         &self.file
     }
 
-    /// Where the image is, pinned; unknown of a plain manifest.
+    /// The pinned location of the image; `None` for a plain manifest.
     #[must_use]
     pub const fn location(&self) -> Option<&Location> {
         self.location.as_ref()
     }
 
-    /// What it locks, one entry for each platform.
+    /// The locked images, one entry for each platform.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The platforms it locks; none of a plain manifest.
+    /// The locked platforms; empty for a plain manifest.
     #[must_use]
     pub fn platforms(&self) -> Vec<Platform> {
         self.entries.iter().filter_map(|entry| Some(entry.pin.as_ref()?.platform.clone())).collect()
     }
 
-    /// The entry that serves `wanted`, by the rules by which an index is chosen
-    /// from. Where the file has one entry only and none was asked for, that one.
+    /// The entry that serves `wanted`, chosen by the same rules as from an index. If `wanted`
+    /// is `None`, that is the only entry of the file, or else the one that serves
+    /// [`Platform::host`].
     pub fn entry(&self, wanted: Option<&Platform>) -> Result<&Entry, Error> {
         if let ([only], None) = (self.entries.as_slice(), wanted) {
             return Ok(only);
@@ -359,7 +359,7 @@ impl Lockfile {
             })
     }
 
-    /// The entries that serve each of `wanted`, or all where none is named.
+    /// The entry that serves each of `wanted`, or all entries if `wanted` is empty.
     pub fn entries_for(&self, wanted: &[Platform]) -> Result<Vec<&Entry>, Error> {
         if wanted.is_empty() {
             return Ok(self.entries.iter().collect());
@@ -367,7 +367,8 @@ impl Lockfile {
         wanted.iter().map(|platform| self.entry(Some(platform))).collect()
     }
 
-    /// The canonical text: two spaces, keys in their order, a final newline.
+    /// The canonical text: indented by two spaces, keys in a fixed order, with a final
+    /// newline.
     #[must_use]
     pub fn to_text(&self) -> String {
         let object = match (self.entries.as_slice(), &self.location) {
@@ -390,12 +391,12 @@ impl Lockfile {
     }
 }
 
-/// Serialises one of this module's own types, whose maps have string keys.
+/// Serialises one of this module's own types. This can't fail: their maps have string keys.
 fn to_value(section: &impl Serialize) -> Value {
     serde_json::to_value(section).unwrap_or_default()
 }
 
-/// The entries of `object`, those named in `first` before the others.
+/// Returns the entries of `object`, starting with the keys in `first`.
 fn ordered<'a>(
     object: &'a Map<String, Value>,
     first: &[&str],

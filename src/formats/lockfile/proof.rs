@@ -1,6 +1,6 @@
-//! Proving a lockfile from itself: the digest of the manifest that it pins is that
-//! of bytes which the registry served, and most registries serve one of a few
-//! forms of the same JSON.
+//! Proving that a lockfile's manifest is the pinned one, without the registry. The pinned
+//! digest is that of the bytes that the registry served, and most manifests are served
+//! in one of a few JSON formats, so the bytes can be reconstructed.
 
 use serde::Serialize as _;
 use serde_json::{Map, Value};
@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 use super::Entry;
 use crate::oci::digest::Digest;
 
-/// How manifests are indented: by buildkit, by docker, by others.
+/// The indentations of manifests: by buildkit, by docker, and by others.
 const INDENTS: [&str; 3] = ["  ", "   ", "\t"];
 
 impl Entry {
-    /// Whether the manifest in here is, to the byte, the one whose digest is
-    /// pinned. A lockfile has it in a form of its own; this tries those that
-    /// builders serve. `false` proves nothing.
+    /// Whether the manifest in this entry is, byte for byte, the one whose digest is pinned.
+    /// A lockfile has the manifest in its own format, so this tries the formats that
+    /// builders write. `false` proves nothing.
     #[must_use]
     pub fn is_proved(&self) -> bool {
         let Some(pin) = &self.pin else { return false };
@@ -28,8 +28,8 @@ impl Entry {
     }
 }
 
-/// The same manifest with `size` before `digest` in its descriptors, as docker
-/// writes them.
+/// Returns the same manifest with `size` before `digest` in its descriptors, as docker
+/// writes it.
 fn with_size_first(mut object: Map<String, Value>) -> Map<String, Value> {
     let swap = |descriptor: &mut Value| {
         if let Some(descriptor) = descriptor.as_object_mut()
@@ -49,7 +49,7 @@ fn indented(object: &Value, indent: &str) -> Vec<u8> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    // Values serialise into memory.
+    // Serialising a value to memory can't fail.
     let _ = object.serialize(&mut serializer);
     text
 }
@@ -63,7 +63,7 @@ mod tests {
     const NGINX: &str = include_str!("../../../lockfiles/nginx-1.23.1-manifest.json");
     const DIGEST: &str = "sha256:f26fbadb0acab4a21ecb4e337a326907e61fbec36c9a9b52e725669d99ed1261";
 
-    /// The entry of a lockfile that pins `digest`, and has `manifest`.
+    /// Returns the entry of a lockfile that pins `digest` and contains `manifest`.
     fn entry(manifest: &str, digest: &str) -> Entry {
         let mut object: Value = serde_json::from_str(manifest).expect("JSON");
         let layers = object["layers"].as_array().map_or(0, Vec::len);
@@ -72,7 +72,7 @@ mod tests {
             "manifest": digest, "diffIds": vec![digest; layers], "image": {},
         });
         let lockfile = Lockfile::parse("test", object.to_string().as_bytes()).expect("a lockfile");
-        // As it is after having been written.
+        // Write it and read it again, which brings it into canonical form.
         let text = lockfile.to_text();
         let lockfile = Lockfile::parse("test", text.as_bytes()).expect("a lockfile");
         lockfile.entries()[0].clone()

@@ -1,4 +1,4 @@
-//! OCI layouts: images in a directory on disk (OCI image-spec image-layout.md).
+//! OCI layouts: images in a directory (OCI image-spec image-layout.md).
 
 mod write;
 
@@ -18,31 +18,31 @@ use crate::stream::sink::{self, CopyError, Sink};
 pub use write::Images;
 pub(crate) use write::{Index, VERSION, contents};
 
-/// The file that makes a directory an OCI layout.
+/// The file that marks a directory as an OCI layout.
 pub const MARKER: &str = "oci-layout";
-/// The file that lists what is in it.
+/// The file that lists the images in a layout.
 pub const INDEX: &str = "index.json";
-/// The annotation of an entry in there that gives it a name.
+/// The annotation with the name of an entry in `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Why an image can't be read from a layout.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The directory is no OCI layout, or can't be read.
+    /// The directory is not an OCI layout, or can't be read.
     #[error("`{}` is not a readable OCI layout", directory.display())]
     NotALayout {
         /// The directory.
         directory: PathBuf,
-        /// What could not be read.
+        /// The error in reading `oci-layout` or `index.json`.
         #[source]
         source: fs::Error,
     },
-    /// Its `index.json` is not of the right shape.
+    /// Its `index.json` has the wrong structure.
     #[error("invalid `index.json` in OCI layout `{}`", directory.display())]
     Shape {
         /// The directory.
         directory: PathBuf,
-        /// What the parser said.
+        /// The error from the parser.
         #[source]
         source: serde_json::Error,
     },
@@ -51,46 +51,46 @@ pub enum Error {
     NoSuchImage {
         /// The directory.
         directory: PathBuf,
-        /// The tag or digest that was asked for.
+        /// The tag that was requested.
         name: String,
-        /// The tags there are.
+        /// The available tags.
         available: String,
     },
-    /// It holds several images and none was named.
+    /// The layout holds several images, and the location names none of them.
     #[error("OCI layout `{}` holds several images: {available}", directory.display())]
     Several {
         /// The directory.
         directory: PathBuf,
-        /// The tags there are.
+        /// The available tags.
         available: String,
     },
-    /// A blob is not there, or can't be read.
+    /// A blob doesn't exist, or can't be read.
     #[error("OCI layout `{}` has no readable blob `{digest}`", directory.display())]
     NoSuchBlob {
         /// The directory.
         directory: PathBuf,
         /// The blob.
         digest: Digest,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: fs::Error,
     },
-    /// A blob is larger than what it is to be can be.
+    /// A blob is larger than the limit for its kind of document.
     #[error("blob `{digest}` in OCI layout `{}` has {size} bytes, more than the limit of {limit}", directory.display())]
     TooLarge {
         /// The directory.
         directory: PathBuf,
         /// The blob.
         digest: Digest,
-        /// How large it says it is, in bytes.
+        /// Its size in bytes, according to its descriptor.
         size: u64,
-        /// How large it may be, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
     /// A copy of a blob can't be written.
     #[error(transparent)]
     Copy(#[from] CopyError),
-    /// A blob has another digest or size.
+    /// A blob doesn't have the expected digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
 }
@@ -112,16 +112,16 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Several { directory, .. } => {
-                Some(format!("name one: `oci:{}:TAG`", directory.display()))
+                Some(format!("choose one with `oci:{}:TAG`", directory.display()))
             }
-            Self::NoSuchImage { .. } => Some("the tag is the part behind `oci:DIR:`".to_owned()),
+            Self::NoSuchImage { .. } => Some("the tag is the part after `oci:DIR:`".to_owned()),
             _ => None,
         }
     }
 }
 
-/// Where a blob is in the layout in `directory`: inside, since a digest is an
-/// algorithm and hex digits.
+/// The path of a blob in the layout in `directory`. It can't lead out of the directory,
+/// because a digest is only an algorithm and hex digits.
 #[must_use]
 pub fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join("blobs").join(digest.algorithm().name()).join(digest.hex())
@@ -154,7 +154,7 @@ impl RawEntry {
 }
 
 impl OciLayout {
-    /// The image that `reference` names. Nothing is read yet.
+    /// The image that `reference` names. Reads nothing yet.
     #[must_use]
     pub const fn new(reference: LayoutReference) -> Self {
         Self { reference }
@@ -164,9 +164,9 @@ impl OciLayout {
         self.reference.directory()
     }
 
-    /// The index or manifest that the reference leads to. Without a tag it is
-    /// the only image there is, or `index.json` itself where its entries have
-    /// no names: then they are the platforms of one image.
+    /// Reads the index or manifest that the reference points to. Without a tag or digest,
+    /// that is the layout's only image, or `index.json` itself if its entries have no names:
+    /// then they are the platforms of one image.
     pub fn root(&self) -> Result<Verified, Error> {
         let not_a_layout =
             |source| Error::NotALayout { directory: self.directory().to_owned(), source };
@@ -204,17 +204,17 @@ impl OciLayout {
         self.read(&entry.digest, Some(entry.size), manifest::SIZE_LIMIT)
     }
 
-    /// A manifest or index, verified.
+    /// Reads and verifies a manifest or index.
     pub fn document(&self, digest: &Digest) -> Result<Verified, Error> {
         self.read(digest, None, manifest::SIZE_LIMIT)
     }
 
-    /// A blob of at most `limit` bytes, verified.
+    /// Reads and verifies a blob of at most `limit` bytes.
     pub fn blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Verified, Error> {
         self.read(&descriptor.digest, Some(descriptor.size), limit)
     }
 
-    /// Copies a blob of any size into `sink`, verified.
+    /// Copies a blob of any size to `sink`, and verifies it.
     pub fn copy_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
         let digest = &descriptor.digest;
         sink::copy_blob(&self.blob_path(digest), digest, descriptor.size, sink).map_err(|error| {
@@ -229,7 +229,7 @@ impl OciLayout {
         })
     }
 
-    /// The last `count` bytes of a blob, not verified.
+    /// Reads the last `count` bytes of a blob, without verifying them.
     pub(crate) fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
         let file = File::open(self.blob_path(&descriptor.digest)).ok()?;
         let mut end = vec![0; usize::try_from(count).ok()?];

@@ -13,28 +13,28 @@ use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
 use crate::oci::media_type;
 
-/// What `oci-layout` holds.
+/// The content of the file `oci-layout`.
 pub(crate) const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// What goes into a layout.
+/// The content of a layout.
 #[derive(Clone, Copy, Debug)]
 pub struct Images<'a> {
-    /// What the name in the layout leads to: an index, or the manifest of the
-    /// only image.
+    /// The document that the name in the layout points to: an index, or the manifest of
+    /// the only image.
     pub root: &'a Verified,
     /// Its media type.
     pub media_type: &'a str,
-    /// Further documents that the root leads to: the indexes between it and the
-    /// images, and what belongs to them, such as attestations.
+    /// Further documents below the root: the nested indexes, and what belongs to the
+    /// images, such as attestations.
     pub others: &'a [Verified],
-    /// The blobs of those.
+    /// The blobs of `others`.
     pub other_blobs: &'a [Descriptor],
     /// The images.
     pub images: &'a [Image],
 }
 
 impl Images<'_> {
-    /// The documents, each once.
+    /// Returns all documents, each once.
     pub(crate) fn documents(&self) -> BTreeMap<&Digest, &[u8]> {
         let manifests = self.images.iter().map(|image| image.manifest().raw());
         std::iter::once(self.root)
@@ -44,12 +44,12 @@ impl Images<'_> {
             .collect()
     }
 
-    /// The configs and layers.
+    /// Returns the configs, the layers, and the blobs of other documents.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.images.iter().flat_map(|image| image.manifest().blobs()).chain(self.other_blobs)
     }
 
-    /// The layers, and the blobs of what is no image.
+    /// Returns the layers, and the blobs of documents that are not images.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &Descriptor> {
         self.images.iter().flat_map(|image| image.manifest().layers()).chain(self.other_blobs)
     }
@@ -60,7 +60,7 @@ impl Images<'_> {
         manifests.any(|manifest| manifest.media_type() == media_type::DOCKER_MANIFEST)
     }
 
-    /// The line of `index.json` that leads to them.
+    /// Returns the entry of `index.json` that points to the root.
     pub(crate) fn entry(&self, name: Option<&str>) -> Value {
         let mut entry = json!({
             "mediaType": self.media_type,
@@ -74,7 +74,7 @@ impl Images<'_> {
     }
 }
 
-/// `index.json`, of which only the list is understood.
+/// The content of `index.json`, of which only the list of manifests is interpreted.
 #[derive(Default, Deserialize)]
 pub(crate) struct Index {
     #[serde(default)]
@@ -106,7 +106,7 @@ impl Index {
     }
 }
 
-/// The files of a layout, and its folders, by their names.
+/// Returns the files and folders of a layout, by name. Folders have no content.
 pub(crate) fn contents<'a>(
     images: &'a Images<'_>,
     name: Option<&str>,

@@ -1,4 +1,4 @@
-//! Indexes: one image for several platforms.
+//! Indexes: lists of an image's manifests for several platforms.
 
 use std::collections::BTreeMap;
 
@@ -20,21 +20,21 @@ pub struct Index {
     entries: Vec<IndexEntry>,
 }
 
-/// One line of an index.
+/// One entry of an index.
 #[derive(Clone, Debug)]
 pub struct IndexEntry {
-    /// What it points to.
+    /// The descriptor of the manifest that it points to.
     pub descriptor: Descriptor,
-    /// The platform it says it is for.
+    /// The platform that it declares.
     pub platform: Option<Platform>,
-    /// The features of the operating system it says it needs (`os.features`).
+    /// The features of the operating system that it declares it needs (`os.features`).
     pub os_features: Vec<String>,
-    /// What makes it no image, where the index itself says so.
+    /// The artifact type, if the index itself shows that the entry is not an image.
     pub artifact_type: Option<String>,
 }
 
-/// An entry as it stands in an index. Not `oci-spec`'s, which reads
-/// `os_version` where the specification has `os.version`.
+/// An entry as written in an index. `oci-spec`'s type is not used, because it reads
+/// `os_version` instead of the specification's `os.version`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawEntry {
@@ -81,19 +81,20 @@ impl Index {
         &self.raw
     }
 
-    /// The media type, OCI's or Docker's.
+    /// The OCI or Docker media type.
     #[must_use]
     pub fn media_type(&self) -> &str {
         &self.media_type
     }
 
-    /// The entries in the order of the index, attestations and all.
+    /// The entries in the order of the index, including attestations.
     #[must_use]
     pub fn entries(&self) -> &[IndexEntry] {
         &self.entries
     }
 
-    /// The platforms that the entries name, each once, in their order.
+    /// The platforms of the images in the index, without duplicates, in the order of the
+    /// index.
     #[must_use]
     pub fn platforms(&self) -> Vec<Platform> {
         let mut platforms: Vec<Platform> = Vec::new();
@@ -125,7 +126,7 @@ impl From<RawEntry> for IndexEntry {
             .map(|kind| kind.as_str().unwrap_or("attestation").to_owned());
         let unknown_platform =
             platform.as_ref().is_some_and(Platform::is_unknown).then(|| "attestation".to_owned());
-        // Of an image this is its config's type.
+        // An image's artifact type, if set, is the media type of its config.
         let artifact_type =
             raw.artifact_type.filter(|kind| !kind.is_empty() && !media_type::is_image_config(kind));
         let other_type = (!media_type::is_manifest(&media_type)

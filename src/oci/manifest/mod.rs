@@ -1,7 +1,7 @@
 //! Manifests and indexes: from verified bytes to typed documents.
 //!
-//! OCI image-spec manifest.md and image-index.md; Docker's manifest v2 schema 2
-//! and its manifest list have the same shape under other media types.
+//! See OCI image-spec manifest.md and image-index.md. Docker's manifest v2 schema 2
+//! and its manifest list have the same structure but other media types.
 
 mod index;
 
@@ -16,74 +16,74 @@ use crate::oci::digest::{Digest, Verified};
 use crate::oci::media_type;
 pub use index::{Index, IndexEntry};
 
-/// The largest manifest or index that is read, in bytes: what registries
-/// accept (distribution and containers/image agree on 4 MiB).
+/// The maximum size of a manifest or index in bytes: the limit of registries
+/// (distribution and containers/image agree on 4 MiB).
 pub const SIZE_LIMIT: u64 = 4 << 20;
 
-/// Why a document is no usable manifest or index.
+/// Why a document can't be used as a manifest or index.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The body is not JSON at all: often the page of a login or a proxy.
+    /// The body is not JSON at all. It is often the page of a login or a proxy.
     #[error("{subject} is not a manifest: it is {} that begins with `{beginning}`", content_type.as_deref().unwrap_or("content without a type"))]
     NotJson {
-        /// Which image it was to be.
+        /// The image that was requested.
         subject: String,
-        /// The Content-Type it came with.
+        /// The Content-Type header of the response.
         content_type: Option<String>,
         /// Its first characters, escaped.
         beginning: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// JSON of the wrong shape.
+    /// The JSON has the wrong structure.
     #[error("invalid manifest of {subject}")]
     Shape {
-        /// Which image it was to be.
+        /// The image that was requested.
         subject: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// It is a manifest and an index at once, which different programs would
-    /// read differently.
+    /// The document contradicts itself or its header, for example by being a manifest and
+    /// an index at once. Different programs would read it differently.
     #[error("ambiguous manifest of {subject}: {reason}")]
     Ambiguous {
-        /// Which image it was to be.
+        /// The image that was requested.
         subject: String,
-        /// What contradicts what.
+        /// The contradiction.
         reason: String,
     },
-    /// A manifest of the first version, which has no digests to lock.
+    /// A schema 1 manifest, which has no digests to lock.
     #[error("{subject} is a schema 1 manifest, which is too old to be locked")]
     Schema1 {
-        /// Which image it is.
+        /// The image.
         subject: String,
     },
-    /// A document of a type that n2c does not know.
-    #[error("{subject} has the media type `{media_type}`, which is no container image")]
+    /// The document has a media type that n2c doesn't know.
+    #[error("{subject} has the media type `{media_type}`, which is not a container image")]
     UnknownType {
-        /// Which image it was to be.
+        /// The image that was requested.
         subject: String,
-        /// What it says it is.
+        /// Its media type.
         media_type: String,
     },
-    /// An artifact: a Helm chart, a signature, an SBOM.
-    #[error("{subject} is no container image but an artifact of type `{artifact_type}`")]
+    /// The manifest is of an artifact, such as a Helm chart, a signature or an SBOM.
+    #[error("{subject} is an artifact of type `{artifact_type}`, not a container image")]
     Artifact {
-        /// Which image it was to be.
+        /// The image that was requested.
         subject: String,
         /// The artifact's type.
         artifact_type: String,
     },
-    /// A layer that is no file system layer.
+    /// A layer is not a file system layer.
     #[error("layer `{digest}` of {subject} has the unknown media type `{media_type}`")]
     LayerType {
-        /// Which image it is in.
+        /// The image that it is in.
         subject: String,
-        /// The layer.
+        /// The layer's digest.
         digest: Digest,
-        /// What it says it is.
+        /// The layer's media type.
         media_type: String,
     },
 }
@@ -95,10 +95,9 @@ impl Diagnose for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotJson { .. } => Some(
-                "is this the registry, or the page of a login or a proxy in front of it?"
-                    .to_owned(),
-            ),
+            Self::NotJson { .. } => {
+                Some("is this the registry, or a login page or proxy in front of it?".to_owned())
+            }
             Self::Schema1 { .. } => {
                 Some("pull it and push it again with a current docker or skopeo".to_owned())
             }
@@ -118,7 +117,8 @@ pub struct Descriptor {
     /// The size in bytes that the content must have.
     #[serde(deserialize_with = "size")]
     pub size: u64,
-    /// Where else it is: for foreign layers, which registries do not serve.
+    /// Other places to get the content from. Foreign layers have them, because registries
+    /// don't serve those layers.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub urls: Vec<String>,
 }
@@ -127,17 +127,17 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Strin
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A size as the specification has it: a signed number of 64 bits that is not
+/// Reads a size as the specification defines it: a signed 64-bit number that is not
 /// negative (OCI image-spec, descriptor.md).
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let size = u64::deserialize(deserializer)?;
     if i64::try_from(size).is_err() {
-        return Err(serde::de::Error::custom(format!("a size of {size} bytes")));
+        return Err(serde::de::Error::custom(format!("size of {size} bytes is too large")));
     }
     Ok(size)
 }
 
-/// What a reference or a digest leads to.
+/// The document that a reference or digest points to.
 #[derive(Clone, Debug)]
 pub enum Document {
     /// A list of manifests for several platforms.
@@ -147,11 +147,12 @@ pub enum Document {
 }
 
 impl Document {
-    /// Reads verified bytes. `subject` names the image in errors;
-    /// `content_type` is the header they came with.
+    /// Parses verified bytes. `subject` names the image in errors; `content_type` is the
+    /// header of the response.
     ///
-    /// The body's own `mediaType` decides; without one, its shape does. The
-    /// header is wrong too often to be more than a contradiction to report.
+    /// The body's own `mediaType` determines the type. Without one, the body's structure
+    /// does. The header is wrong too often to determine it; it is only used to report a
+    /// contradiction.
     pub fn parse(subject: &str, raw: Verified, content_type: Option<&str>) -> Result<Self, Error> {
         let object = parse_object(subject, raw.bytes(), content_type)?;
         let has = |key| object.get(key).is_some_and(|value| !value.is_null());
@@ -170,12 +171,12 @@ impl Document {
         }
         if media_type::is_index(&media_type) {
             if let Some(key) = ["config", "layers", "history"].into_iter().find(|key| has(key)) {
-                return Err(ambiguous(format!("an index has no `{key}`")));
+                return Err(ambiguous(format!("an index can't have `{key}`")));
             }
             Index::read(subject, raw, media_type, object).map(Self::Index)
         } else {
             if has("manifests") {
-                return Err(ambiguous("an image manifest has no `manifests`".to_owned()));
+                return Err(ambiguous("an image manifest can't have `manifests`".to_owned()));
             }
             ImageManifest::read(subject, raw, media_type, object).map(Self::Manifest)
         }
@@ -190,7 +191,7 @@ impl Document {
         }
     }
 
-    /// The media type, OCI's or Docker's.
+    /// The OCI or Docker media type.
     #[must_use]
     pub fn media_type(&self) -> &str {
         match self {
@@ -206,7 +207,7 @@ fn parse_object(
     content_type: Option<&str>,
 ) -> Result<Map<String, Value>, Error> {
     json::parse(bytes, VALUE_LIMIT).map_err(|source| {
-        // Broken JSON keeps its parser's message; anything else is shown.
+        // For broken JSON, report the parser's error; for anything else, show its beginning.
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
         if first == Some(&b'{') {
             return Error::Shape { subject: subject.to_owned(), source };
@@ -226,7 +227,8 @@ fn parse_object(
     })
 }
 
-/// containers/image `GuessMIMEType`, for bodies without `mediaType`.
+/// Returns the media type that a document states, or the one that containers/image's
+/// `GuessMIMEType` guesses for a body without `mediaType`.
 fn media_type_of(
     subject: &str,
     object: &Map<String, Value>,
@@ -260,8 +262,8 @@ fn media_type_of(
     Err(unknown(content_type.unwrap_or_default()))
 }
 
-/// An image manifest as it is served. Not `oci-spec`'s, which takes digests
-/// that nobody can verify, and does not say which one it refuses.
+/// An image manifest as served. `oci-spec`'s type is not used, because it accepts digests
+/// that can't be verified, and doesn't say which digest it refuses.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawManifest {
@@ -271,8 +273,8 @@ struct RawManifest {
     artifact_type: Option<String>,
 }
 
-/// What a manifest of any kind points to: config, layers, blobs. Nothing, where
-/// the bytes are none.
+/// Returns the blobs that a manifest of any kind points to: `config`, `layers` and
+/// `blobs`. Returns nothing if the bytes are not a manifest.
 #[must_use]
 pub fn blobs_of_any(raw: &Verified) -> Vec<Descriptor> {
     #[derive(Default, Deserialize)]
@@ -332,7 +334,7 @@ impl ImageManifest {
         &self.raw
     }
 
-    /// The media type, OCI's or Docker's.
+    /// The OCI or Docker media type.
     #[must_use]
     pub fn media_type(&self) -> &str {
         &self.media_type
@@ -344,7 +346,7 @@ impl ImageManifest {
         &self.config
     }
 
-    /// The layers, base first. One that is listed twice stands there twice.
+    /// The layers, base first. A layer that the manifest lists twice is in here twice.
     #[must_use]
     pub fn layers(&self) -> &[Descriptor] {
         &self.layers
@@ -361,13 +363,13 @@ impl ImageManifest {
         self.blobs().eq(other.blobs())
     }
 
-    /// All that the manifest says, also what n2c does not know.
+    /// The whole manifest, including fields that n2c doesn't know.
     #[must_use]
     pub const fn object(&self) -> &Map<String, Value> {
         &self.object
     }
 
-    /// The sum of the layers' sizes in bytes, repeated ones once.
+    /// The sum of the layers' sizes in bytes. A repeated layer counts once.
     #[must_use]
     pub fn download_size(&self) -> u64 {
         let distinct: BTreeMap<&Digest, u64> =

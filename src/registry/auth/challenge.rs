@@ -1,6 +1,6 @@
-//! `WWW-Authenticate` headers (RFC 9110 section 11.6.1), as registries really
-//! send them: several in one line or on several, in any case, with commas in
-//! quoted strings, with values that should be quoted and are not.
+//! `WWW-Authenticate` headers (RFC 9110 section 11.6.1) as registries actually send them:
+//! several challenges on one line or on several, in any case, with commas in quoted
+//! strings, and with values that should be quoted but are not.
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
@@ -12,14 +12,14 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// The challenges in an answer's headers.
+    /// Returns the challenges in a response's headers.
     pub(in crate::registry) fn of(headers: &HeaderMap) -> Vec<Self> {
         let lines = headers.get_all(WWW_AUTHENTICATE);
         Self::parse_all(lines.iter().filter_map(|line| line.to_str().ok()))
     }
 
-    /// Reads all challenges of all header lines, in their order. What can't be
-    /// read is passed over: an odd challenge is no reason to miss a usable one.
+    /// Parses all challenges of all header lines, in order. Unreadable parts are skipped,
+    /// so that a malformed challenge doesn't hide a usable one.
     pub fn parse_all<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
         let mut challenges = Vec::new();
         for line in lines {
@@ -31,13 +31,13 @@ impl Challenge {
         challenges
     }
 
-    /// The scheme in lower case: `bearer`, `basic`.
+    /// Returns the scheme in lower case, such as `bearer` or `basic`.
     #[must_use]
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// The first value of a parameter; an empty one counts as none.
+    /// Returns the first value of a parameter. An empty value counts as missing.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters
@@ -60,7 +60,7 @@ impl<'a> Parser<'a> {
                 return None;
             }
             match self.take(is_token) {
-                // A stray character: step over it, so that this ends.
+                // Skip a stray character, so that the loop ends.
                 "" => {
                     let mut characters = self.rest.chars();
                     characters.next();
@@ -76,7 +76,7 @@ impl<'a> Parser<'a> {
             let key = self.take(is_token);
             self.skip(|c| c.is_ascii_whitespace());
             let Some(behind) = self.rest.strip_prefix('=').filter(|_| !key.is_empty()) else {
-                // Not a parameter, so the next challenge's scheme, or the end.
+                // Not a parameter: either the next challenge's scheme or the end.
                 self.rest = before;
                 break;
             };
@@ -104,7 +104,7 @@ impl<'a> Parser<'a> {
                 other => value.push(other),
             }
         }
-        // The closing quote is missing: what is there is the value.
+        // The closing quote is missing: take what is there as the value.
         self.rest = "";
         value
     }
@@ -129,7 +129,7 @@ fn is_token(character: char) -> bool {
 mod tests {
     use super::*;
 
-    /// `scheme key=value key=value`, one string for each challenge.
+    /// Returns one string per challenge: `scheme key=value key=value`.
     fn parse(lines: &[&str]) -> Vec<String> {
         Challenge::parse_all(lines.iter().copied())
             .iter()
@@ -145,7 +145,7 @@ mod tests {
             .collect()
     }
 
-    // protocol rule 9: headers as they were recorded from registries
+    // protocol rule 9: headers recorded from registries
     #[test]
     fn rule_9_recorded_headers_are_read() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull""#;
@@ -168,7 +168,7 @@ mod tests {
         // zot: nothing quoted, an empty scope
         assert_eq!(parse(&["bearer realm=https://zot/token"]), ["bearer realm=https://zot/token"]);
         assert_eq!(parse(&[r#"Bearer realm="r",scope="""#]), ["bearer realm=r scope="]);
-        // several in one line
+        // several challenges on one line
         assert_eq!(
             parse(&[r#"Negotiate, Basic realm="x", Bearer realm="https://a/t",service="a""#]),
             ["negotiate", "basic realm=x", "bearer realm=https://a/t service=a"]
@@ -180,7 +180,7 @@ mod tests {
             ]),
             [r#"bearer realm=a"b,c scope=repository:t:pull,push repository:p:pull"#]
         );
-        // error after a token was refused
+        // an error after a refused token
         assert_eq!(
             parse(&[r#"Bearer realm="r",error="insufficient_scope""#]),
             ["bearer realm=r error=insufficient_scope"]

@@ -1,4 +1,5 @@
-//! Answers to a registry's challenges.
+//! Answering a registry's challenges.
 
 pub(super) mod challenge;
+pub(super) mod scope;
 pub(super) mod token;

@@ -1,19 +1,20 @@
-//! Bearer tokens: asking a registry's token service, and keeping what it gives.
+//! Bearer tokens: requesting them from a registry's token service, and caching them.
 //!
-//! distribution `docs/content/spec/auth/token.md`. One token serves a
-//! repository for the whole run; whoever comes while it is being fetched waits
-//! for it instead of fetching another.
+//! Specified in distribution's `docs/content/spec/auth/token.md`. A repository's token is
+//! used for the whole run. A task that needs a token while another is fetching it waits
+//! for that one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::challenge::Challenge;
+use super::scope::Scope;
 use crate::observer::Event;
 use crate::oci::reference::Repository;
 use crate::registry::credentials::authorization::{Authorization, User};
@@ -21,21 +22,22 @@ use crate::registry::credentials::{Credential, CredentialStore, Found};
 use crate::registry::error::Error;
 use crate::registry::request::Request;
 use crate::registry::transport;
+use crate::registry::transport::body::Body;
 use crate::registry::transport::clients::Lane;
 use crate::registry::transport::http::{Asked, Http, Outgoing};
 use crate::registry::transport::origin::{self, SafeUrl};
 
-/// The largest answer of a token service that is read, in bytes.
+/// The size limit of a token service's answer, in bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;
-/// What a token lives at least: shorter times are those of servers that leave
+/// The shortest lifetime of a token. Servers that report a shorter one, or none, leave
 /// the field out or get it wrong.
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// Tokens are renewed this long before they expire.
 const MARGIN: Duration = Duration::from_secs(5);
-/// The name that token services know this program by.
+/// The name by which this program identifies itself to token services.
 const CLIENT_ID: &str = "n2c";
 
-/// What it takes to find out what a registry wants.
+/// What is needed to answer a challenge.
 #[derive(Clone, Copy)]
 pub(in crate::registry) struct Services<'a> {
     pub(in crate::registry) http: &'a Http,
@@ -43,8 +45,8 @@ pub(in crate::registry) struct Services<'a> {
 }
 
 impl Services<'_> {
-    /// The challenges of the API's root: some registries send none with the
-    /// refusal itself, and some send them with a success.
+    /// Returns the challenges of the API root. Some registries send none with the refusal
+    /// itself, and some send them with a success.
     async fn ping(&self, request: &Request<'_>, registry: &Url) -> Result<Vec<Challenge>, Error> {
         let mut url = registry.clone();
         url.set_path("/v2/");
@@ -62,10 +64,11 @@ impl Services<'_> {
     }
 }
 
-/// What is known of each repository's authorization.
+/// The known authorizations, by repository.
 #[derive(Default)]
 pub(in crate::registry) struct TokenCache {
-    slots: Mutex<HashMap<Repository, Slot>>,
+    /// By [`Scope::key`].
+    slots: Mutex<HashMap<String, Slot>>,
 }
 
 type Slot = Arc<tokio::sync::Mutex<State>>;
@@ -73,16 +76,16 @@ type Slot = Arc<tokio::sync::Mutex<State>>;
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    /// The challenge that led to a token. Harbor asks for Basic once a token
-    /// has expired, where a new token is what it wants.
+    /// The challenge that led to a token. Harbor sends a Basic challenge once a token has
+    /// expired, although it wants a new token.
     bearer: Option<Challenge>,
-    /// Whether a credential was looked for, and what was found.
+    /// Whether the credential was looked up. If so, the result is in `credential`.
     was_looked_for: bool,
     credential: Option<Found>,
 }
 
 impl State {
-    /// Looks for the credential, once.
+    /// Looks up the credential, unless that was done before.
     async fn look_up(
         &mut self,
         services: Services<'_>,
@@ -112,7 +115,7 @@ struct Token {
 }
 
 impl Token {
-    /// One that is good until it is refused.
+    /// Creates a token that is valid until it is refused.
     const fn lasting(authorization: Authorization) -> Self {
         Self { authorization, expires: None }
     }
@@ -133,22 +136,22 @@ struct Answer {
 }
 
 impl TokenCache {
-    fn slot(&self, repository: &Repository) -> Slot {
+    fn slot(&self, scope: Scope<'_>) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(repository.clone()).or_default().clone()
+        slots.entry(scope.key()).or_default().clone()
     }
 
-    /// The authorization at hand for `repository`, if there is one.
-    pub(in crate::registry) async fn get(&self, repository: &Repository) -> Option<Authorization> {
-        let slot = self.slot(repository);
+    /// The authorization at hand for `scope`, if there is one.
+    pub(in crate::registry) async fn get(&self, scope: Scope<'_>) -> Option<Authorization> {
+        let slot = self.slot(scope);
         let state = slot.lock().await;
         let token = state.token.as_ref().filter(|token| token.is_fresh());
         token.map(|token| token.authorization.clone())
     }
 
-    /// Answers the challenges to a request, or finds that there is no answer.
-    /// `refused` is what the request carried; if another task has something
-    /// newer already, that is the answer.
+    /// Answers the challenges to a request. Returns `None` if there is no answer.
+    /// `refused` is the authorization that the request carried; if another task has
+    /// obtained a newer one in the meantime, that one is returned.
     pub(in crate::registry) async fn answer(
         &self,
         services: Services<'_>,
@@ -157,14 +160,14 @@ impl TokenCache {
         mut challenges: Vec<Challenge>,
         refused: Option<&Authorization>,
     ) -> Result<Option<Authorization>, Error> {
-        let slot = self.slot(request.repository);
+        let slot = self.slot(request.scope);
         let mut state = slot.lock().await;
         if let Some(token) = state.token.as_ref().filter(|token| token.is_fresh())
             && refused != Some(&token.authorization)
         {
             return Ok(Some(token.authorization.clone()));
         }
-        state.look_up(services, request.repository).await?;
+        state.look_up(services, request.repository()).await?;
         let found = state.credential.clone();
         if bearer(&challenges).is_none() && basic(&challenges).is_none() && state.bearer.is_none() {
             challenges = services.ping(request, registry).await?;
@@ -188,7 +191,7 @@ impl TokenCache {
                 _ => {
                     return Err(Error::Unfit {
                         subject: request.subject.to_owned(),
-                        host: request.repository.host().to_owned(),
+                        host: request.repository().host().to_owned(),
                         origin: found.origin.to_string(),
                     });
                 }
@@ -201,7 +204,7 @@ impl TokenCache {
     }
 }
 
-/// The first challenge that a token service answers.
+/// Returns the first bearer challenge that names a token service.
 fn bearer(challenges: &[Challenge]) -> Option<&Challenge> {
     challenges
         .iter()
@@ -212,7 +215,7 @@ fn basic(challenges: &[Challenge]) -> Option<&Challenge> {
     challenges.iter().find(|challenge| challenge.scheme() == "basic")
 }
 
-/// The token service that a challenge names, and what to ask of it.
+/// The token service that a challenge names, and the parameters of the request to it.
 struct TokenService<'a> {
     host: &'a str,
     subject: String,
@@ -224,14 +227,14 @@ struct TokenService<'a> {
 
 impl<'a> TokenService<'a> {
     fn new(request: &Request<'a>, registry: &Url, challenge: &'a Challenge) -> Result<Self, Error> {
-        let host = request.repository.host();
+        let host = request.repository().host();
         let realm = challenge.parameter("realm").unwrap_or_default();
         Ok(Self {
             host,
             subject: format!("a token for {}", request.subject),
             url: checked_realm(host, registry, realm)?,
             service: challenge.parameter("service"),
-            scopes: scopes(request.repository, challenge.parameter("scope")),
+            scopes: request.scope.requested(challenge.parameter("scope")),
             lane: request.lane,
         })
     }
@@ -249,7 +252,7 @@ impl<'a> TokenService<'a> {
             if let Some(service) = self.service {
                 query.append_pair("service", service);
             }
-            // Quay refuses several scopes in one parameter.
+            // Quay rejects several scopes in one parameter.
             for scope in &self.scopes {
                 query.append_pair("scope", scope);
             }
@@ -268,8 +271,8 @@ impl<'a> TokenService<'a> {
         self.send(http, outgoing, found).await
     }
 
-    /// Exchanges an identity token by POST; `None` where the service knows no
-    /// POST, and wants the token as a password.
+    /// Exchanges an identity token by POST. Returns `None` if the service doesn't support
+    /// that, in which case the token is to be sent as a password.
     async fn refresh(&self, http: &Http, found: &Found) -> Result<Option<Token>, Error> {
         let form = Serializer::new(String::new())
             .append_pair("grant_type", "refresh_token")
@@ -279,7 +282,8 @@ impl<'a> TokenService<'a> {
             .append_pair("scope", &self.scopes.join(" "))
             .finish();
         let outgoing = Outgoing {
-            form: Some(form),
+            method: Method::POST,
+            body: Body::Form(&form),
             lane: self.lane,
             ..Outgoing::get(&self.subject, self.url.clone())
         };
@@ -295,8 +299,9 @@ impl<'a> TokenService<'a> {
         }
     }
 
-    /// A token service that is not where the registry says is no image that is
-    /// not there.
+    /// Turns a client error of the token service, except 429, into
+    /// [`Error::TokenService`]: a 404 from the token service doesn't mean that the image
+    /// is missing.
     fn not_gone(&self, error: Error) -> Error {
         match error {
             Error::Status { status, subject, .. }
@@ -330,42 +335,27 @@ impl<'a> TokenService<'a> {
     }
 }
 
-/// The scopes to ask for, each one once: the challenge's first, for some
-/// servers read no more than the first, and always to pull the repository.
-fn scopes(repository: &Repository, challenge: Option<&str>) -> Vec<String> {
-    let own = format!("repository:{}:pull", repository.path());
-    let mut scopes: Vec<String> = challenge
-        .unwrap_or_default()
-        .split_ascii_whitespace()
-        .filter(|scope| *scope != "*")
-        .map(str::to_owned)
-        .collect();
-    if !scopes.contains(&own) {
-        scopes.push(own);
-    }
-    scopes
-}
-
-/// The token service's URL, or why it must not be asked: a credential would go
-/// there, and a registry may be made to name anything.
+/// Returns the token service's URL, or an error if it must not be contacted. A credential
+/// would be sent there, and a malicious registry could name any address.
 fn checked_realm(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> {
     let refused = |realm: String, reason| Error::Realm { host: host.to_owned(), realm, reason };
     let url = registry
         .join(realm)
-        .map_err(|_| refused(realm.escape_default().to_string(), "which is no URL"))?;
+        .map_err(|_| refused(realm.escape_default().to_string(), "which is not a valid URL"))?;
     let shown = SafeUrl(&url).to_string();
     match (registry.scheme(), url.scheme()) {
-        ("https", "http") => Err(refused(shown, "which is not encrypted though the registry is")),
+        ("https", "http") => Err(refused(shown, "which is not encrypted although the registry is")),
         (_, "http" | "https") if origin::is_local(&url) && !origin::is_local(registry) => {
-            Err(refused(shown, "a private address, though the registry is public"))
+            Err(refused(shown, "a private address although the registry is public"))
         }
         (_, "http" | "https") => Ok(url),
-        _ => Err(refused(shown, "which is not reached over HTTP")),
+        _ => Err(refused(shown, "which is not an HTTP URL")),
     }
 }
 
-/// The token in an answer. Its time of issue is not used: clocks differ, and
-/// the time of arrival is never earlier.
+/// Parses the token in an answer. The lifetime counts from `now`, the time of arrival,
+/// which is never before the time of issue; the time of issue itself is ignored, because
+/// clocks differ.
 fn parse_answer(bytes: &[u8], now: Instant, found: Option<&Found>) -> Option<(String, Token)> {
     let answer: Answer = serde_json::from_slice(bytes).ok()?;
     let text =
@@ -386,20 +376,6 @@ mod tests {
 
     fn url(text: &str) -> Url {
         text.parse().expect("a valid URL")
-    }
-
-    // protocol rules 14, 15 and 12
-    #[test]
-    fn rule_12_scopes_are_asked_for_once_and_the_challenge_first() {
-        let repository: Repository = "host:1/a/b".parse().expect("valid");
-        let ask = |scope| scopes(&repository, scope);
-        assert_eq!(ask(None), ["repository:a/b:pull"]);
-        assert_eq!(ask(Some("repository:a/b:pull")), ["repository:a/b:pull"]);
-        assert_eq!(ask(Some("*")), ["repository:a/b:pull"]);
-        assert_eq!(
-            ask(Some("repository:t:pull,push repository:p:pull")),
-            ["repository:t:pull,push", "repository:p:pull", "repository:a/b:pull"]
-        );
     }
 
     // protocol rule 29

@@ -1,4 +1,4 @@
-//! The `Authorization` header, and whose it is.
+//! The `Authorization` header, and the user whose credential it carries.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use reqwest::header::HeaderValue;
 
 use super::{Found, Origin, Secret};
 
-/// The value of an `Authorization` header. Never shown.
+/// The value of an `Authorization` header. It is never printed.
 #[derive(Clone, Eq, PartialEq)]
 pub(in crate::registry) struct Authorization {
     value: HeaderValue,
     user: Option<User>,
 }
 
-/// Who asks, as it may be shown.
+/// The user behind a request, in a form that is safe to print.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::registry) struct User {
     name: String,
@@ -38,12 +38,13 @@ impl fmt::Display for User {
 }
 
 impl Authorization {
-    /// A bearer token. `None` where it can't stand in a header.
+    /// Creates a bearer token's header. Returns `None` if the token is not a valid header value.
     pub(in crate::registry) fn bearer(token: &str, found: Option<&Found>) -> Option<Self> {
         Self::new(format!("Bearer {token}"), found)
     }
 
-    /// A user and a password, or what stands for one.
+    /// Creates the header for Basic authentication with a password, or with a token used
+    /// as one. Returns `None` if it is not a valid header value.
     pub(in crate::registry) fn basic(user: &str, password: &Secret, found: &Found) -> Option<Self> {
         let encoded = STANDARD.encode(format!("{user}:{}", password.expose()));
         Self::new(format!("Basic {encoded}"), Some(found))
@@ -59,7 +60,7 @@ impl Authorization {
         self.value.clone()
     }
 
-    /// Whose credential is behind it; nobody's behind an anonymous token.
+    /// Returns the user whose credential is behind it, or `None` for an anonymous token.
     pub(in crate::registry) const fn user(&self) -> Option<&User> {
         self.user.as_ref()
     }

@@ -1,5 +1,5 @@
-//! One file of credentials: docker's `config.json` and containers' `auth.json`
-//! have the same shape (containers-auth.json(5)).
+//! A credentials file: docker's `config.json` or containers' `auth.json`, which have the
+//! same format (containers-auth.json(5)).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use super::{Credential, Error, Found, Origin, Secret, helper};
 use crate::fs;
 use crate::oci::reference::Repository;
 
-/// The name under which docker keeps Docker Hub's credential.
+/// The key under which docker stores Docker Hub's credential.
 const HUB_SERVER: &str = "https://index.docker.io/v1/";
 
-/// The largest file of credentials that is read, in bytes.
+/// The size limit of a credentials file, in bytes.
 const SIZE_LIMIT: u64 = 4 << 20;
 
-/// A file of credentials, read and parsed.
+/// A parsed credentials file.
 pub struct AuthFile {
     path: PathBuf,
     entries: RawFile,
@@ -44,15 +44,15 @@ where
 }
 
 impl AuthFile {
-    /// Reads a file.
+    /// Reads and parses the file `path`.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::parse(path, &fs::read(path, SIZE_LIMIT)?)
     }
 
-    /// Reads the text of a file. `path` is for messages.
+    /// Parses the text of a file. `path` is only used in error messages.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, Error> {
         let shape = |line, column| Error::Shape { path: path.to_owned(), line, column };
-        // An array would be taken for the fields in their order.
+        // serde would accept an array as the fields in order.
         if text.trim_ascii_start().first() != Some(&b'{') {
             return Err(shape(1, 1));
         }
@@ -61,10 +61,12 @@ impl AuthFile {
         Ok(Self { path: path.to_owned(), entries })
     }
 
-    /// The credential for `repository`. The longest key that names it or what it
-    /// is in goes first, on path boundaries; a helper goes before an entry of
-    /// the same key, and `credsStore` comes last. An entry without a
-    /// credential, as docker leaves it where a store has it, is passed over.
+    /// Returns the credential for `repository`.
+    ///
+    /// The longest key that names the repository, or a parent of it on a path boundary,
+    /// wins. For the same key, a helper comes before an entry; `credsStore` comes last.
+    /// Entries without a credential, which docker writes when the credential is in a
+    /// store, are skipped.
     pub(super) async fn find(&self, repository: &Repository) -> Result<Option<Found>, Error> {
         for scope in scopes(repository) {
             if let Some((key, helper)) = matching(&self.entries.cred_helpers, &scope)
@@ -112,8 +114,7 @@ impl AuthFile {
         let mut user = text("username").unwrap_or_default().to_owned();
         let mut password = text("password").map(str::to_owned);
         if let Some(auth) = text("auth") {
-            // `docker_credential` looks keys up by its own rules, so it is
-            // given this entry alone.
+            // `docker_credential` matches keys by its own rules, so pass it only this entry.
             let alone = json!({ "auths": { key: { "auth": auth } } }).to_string();
             match docker_credential::get_credential_from_reader(alone.as_bytes(), key) {
                 Ok(DockerCredential::UsernamePassword(name, secret)) => {
@@ -136,7 +137,7 @@ impl AuthFile {
     }
 }
 
-/// What a key may name to be for `repository`: itself, what it is in, its host.
+/// Returns the keys that apply to `repository`: the repository, its parents, and its host.
 fn scopes(repository: &Repository) -> Vec<String> {
     let full = format!("{}/{}", canonical(repository.host()), repository.path());
     let mut scopes = vec![full.clone()];
@@ -148,14 +149,14 @@ fn scopes(repository: &Repository) -> Vec<String> {
     scopes
 }
 
-/// The entry whose key means `scope`, the exact spelling first.
+/// Returns the entry whose key means `scope`, preferring the exact spelling.
 fn matching<'a, T>(entries: &'a BTreeMap<String, T>, scope: &str) -> Option<(&'a str, &'a T)> {
     let exact = entries.get_key_value(scope);
     let found = exact.or_else(|| entries.iter().find(|(key, _)| canonical_key(key) == scope));
     found.map(|(key, value)| (key.as_str(), value))
 }
 
-/// A host in one spelling: Docker Hub has four, and case does not matter.
+/// Normalises the spelling of a host: Docker Hub has several names, and case is ignored.
 fn canonical(host: &str) -> String {
     match host.to_ascii_lowercase().as_str() {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
@@ -163,8 +164,8 @@ fn canonical(host: &str) -> String {
     }
 }
 
-/// A key in the same spelling. Keys with a scheme are docker's, which name a
-/// host alone: their path is an API's.
+/// Normalises a key like a host. Keys with a scheme are written by docker and only name a
+/// host: their path belongs to the API.
 fn canonical_key(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = match (bare, key.split_once('/')) {
@@ -173,12 +174,12 @@ fn canonical_key(key: &str) -> String {
         (None, None) => (key, ""),
     };
     let host = canonical(host);
-    // Docker Hub's key without its scheme.
+    // Docker Hub's key without the scheme.
     let path = if host == "docker.io" && path == "v1" { "" } else { path };
     if path.is_empty() { host } else { format!("{host}/{path}") }
 }
 
-/// The names by which a helper may know a scope. docker stores Docker Hub's
+/// Returns the names under which a helper may know a scope. docker stores Docker Hub's
 /// credential under a URL, containers/image under its name.
 fn servers(scope: &str) -> Vec<String> {
     if scope == "docker.io" {
@@ -198,7 +199,7 @@ mod tests {
         STANDARD.encode(text)
     }
 
-    /// The user that `file` has for `repository`.
+    /// Returns the user that `file` has for `repository`.
     fn user(file: &Value, repository: &str) -> Option<String> {
         let file =
             AuthFile::parse(Path::new("auth.json"), file.to_string().as_bytes()).expect("a file");
@@ -208,7 +209,7 @@ mod tests {
         found.map(|found| found.credential.user().to_owned())
     }
 
-    // demand rows 12 and 6; protocol rule 23
+    // protocol rule 23
     #[test]
     fn rule_23_the_longest_key_wins_on_path_boundaries() {
         let file = json!({ "auths": {
@@ -234,7 +235,6 @@ mod tests {
         }
     }
 
-    // demand row 13
     #[test]
     fn rule_23_docker_hub_is_one_registry() {
         let keys = [

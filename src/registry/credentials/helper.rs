@@ -1,4 +1,4 @@
-//! Credential helpers: programs that keep a user's credentials
+//! Credential helpers: programs that store a user's credentials
 //! (docker/docker-credential-helpers).
 
 use std::process::Stdio;
@@ -10,11 +10,11 @@ use tokio::process::{Child, Command};
 
 use super::{Credential, Error, Secret};
 
-/// How long a helper may take. Some ask the user, or a cloud.
+/// How long a helper may take. Some ask the user or a cloud service.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// How much of a helper's answer is read, in bytes.
+/// The size limit of a helper's answer, in bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;
-/// What helpers print where they know no credential.
+/// What helpers print if they have no credential.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 /// The user name that marks an identity token.
 const TOKEN_USER: &str = "<token>";
@@ -28,7 +28,7 @@ struct Answer {
     secret: String,
 }
 
-/// The program that a helper's name stands for.
+/// Returns the program for the helper `name`.
 pub(super) fn program(name: &str) -> String {
     format!("docker-credential-{name}")
 }
@@ -42,14 +42,14 @@ pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, 
         reason,
     };
     if name.contains('/') {
-        return Err(failed("is a path, not a name, and was not run".to_owned()));
+        return Err(failed("has a path for a name and was not run".to_owned()));
     }
     let start = |source| Error::HelperStart { program: program.clone(), source };
     let mut child = Command::new(&program)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // It may ask its user there.
+        // The helper may prompt the user on stderr.
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .spawn()
@@ -74,10 +74,10 @@ pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, 
     })
 }
 
-/// Writes the question, reads the answer, and waits for the end.
+/// Sends `server` to the helper, reads its answer, and waits for it to exit.
 async fn converse(child: &mut Child, server: &str) -> std::io::Result<(bool, Vec<u8>)> {
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read has its own reasons.
+        // Ignore errors: a helper need not read its input.
         let _ = stdin.write_all(server.as_bytes()).await;
     }
     let mut answer = Vec::new();

@@ -1,9 +1,9 @@
-//! Which credential is for a repository, and where it stands.
+//! Finding the credential for a repository.
 //!
-//! The files and their order are those of containers/image and docker, and
-//! last `/etc/skopeo/auth.json`, the only one that there is in a build sandbox.
-//! They are read when a registry asks for a credential, not before, so that
-//! nothing in them can disturb a pull that needs none.
+//! The files and their order are those of containers/image and docker, followed by
+//! `/etc/skopeo/auth.json`, the only file available in a build sandbox. The default files
+//! are read only when a registry asks for a credential, so that a broken file can't break
+//! a pull that needs none.
 
 pub(super) mod authorization;
 mod file;
@@ -26,29 +26,29 @@ use crate::observer::{Event, Observer};
 use crate::oci::reference::Repository;
 pub use file::AuthFile;
 
-/// The last of the default files, and the only one in a build sandbox.
+/// The last default file, and the only one available in a build sandbox.
 pub const SANDBOX_FILE: &str = "/etc/skopeo/auth.json";
 
-/// Why there is no telling which credential to use. The default files' errors
-/// are warnings; these are errors where the user named the file.
+/// Why the credential to use can't be determined. Errors in a file that the user named
+/// are fatal; errors in a default file are only reported as warnings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be read.
     #[error("failed to read credentials")]
     Read(#[from] fs::Error),
-    /// The file is not JSON of the right shape.
-    /// What the parser says would quote the file, so only the place is told.
+    /// The file is not JSON of the expected shape. The parser's message would quote the
+    /// file, so only the position is reported.
     #[error("invalid credentials file `{}`: line {line}, column {column}", path.display())]
     Shape {
         /// The file.
         path: PathBuf,
-        /// Where the parser stopped.
+        /// The line at which the parser stopped.
         line: usize,
-        /// Where the parser stopped.
+        /// The column at which the parser stopped.
         column: usize,
     },
-    /// An entry holds neither user and password nor a token.
-    #[error("the entry `{key}` in `{}` can't be decoded", path.display())]
+    /// An entry's `auth` is not the base64 encoding of a user and a password.
+    #[error("failed to decode entry `{key}` in `{}`", path.display())]
     Entry {
         /// The file.
         path: PathBuf,
@@ -60,18 +60,18 @@ pub enum Error {
     HelperStart {
         /// The program.
         program: String,
-        /// What the system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// A credential helper failed. What it printed may be secret.
+    /// A credential helper failed. Its output is not shown, because it may be secret.
     #[error("credential helper `{program}` {reason} for `{server}`")]
     Helper {
         /// The program.
         program: String,
-        /// What it was asked for.
+        /// The server whose credential it was asked for.
         server: String,
-        /// What it did.
+        /// What went wrong.
         reason: String,
     },
 }
@@ -87,14 +87,14 @@ impl Diagnose for Error {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::HelperStart { .. } | Self::Helper { .. } => {
-                "log in again, or name another file with `--authfile`".to_owned()
+                "log in again, or pass another file with `--authfile`".to_owned()
             }
-            _ => "write it with `docker login`, or name another file with `--authfile`".to_owned(),
+            _ => "create it with `docker login`, or pass another file with `--authfile`".to_owned(),
         })
     }
 }
 
-/// Text that is never shown.
+/// A secret text. Its `Debug` output doesn't show it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(String);
 
@@ -105,7 +105,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The text itself, for a header or a file.
+    /// Returns the text itself, to be put into a header or a file.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -118,19 +118,19 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What proves who asks.
+/// A credential of a user.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Credential {
-    /// For Basic authentication, or for a token service.
+    /// A user name and a password, for Basic authentication or a token service.
     Password {
         /// The user.
         user: String,
         /// The password.
         password: Secret,
     },
-    /// A refresh token, for a token service alone.
+    /// A refresh token, which only a token service accepts.
     IdentityToken {
-        /// The user, where one is known.
+        /// The user; empty if unknown.
         user: String,
         /// The token.
         token: Secret,
@@ -140,7 +140,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// The user it is for; empty for a bearer token.
+    /// Returns the user; empty for a registry token.
     #[must_use]
     pub fn user(&self) -> &str {
         match self {
@@ -149,7 +149,7 @@ impl Credential {
         }
     }
 
-    /// What it is, for people.
+    /// Returns the kind of credential, as shown to users.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -159,7 +159,7 @@ impl Credential {
         }
     }
 
-    /// The secret in it.
+    /// Returns the password or token.
     #[must_use]
     pub const fn secret(&self) -> &Secret {
         match self {
@@ -170,14 +170,14 @@ impl Credential {
     }
 }
 
-/// Where a credential stands; nothing of it is secret.
+/// Where a credential was found. Contains nothing secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin {
     /// The file.
     pub file: PathBuf,
     /// The key in the file that matched.
     pub key: String,
-    /// The helper program that gave it, where one did.
+    /// The helper program that returned it, if any.
     pub helper: Option<String>,
 }
 
@@ -191,34 +191,34 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A credential and where it stands.
+/// A credential and where it was found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Found {
     /// The credential.
     pub credential: Credential,
-    /// Where it stands.
+    /// Where it was found.
     pub origin: Origin,
 }
 
-/// The files that credentials are looked for in.
+/// The files in which credentials are looked up.
 pub struct CredentialStore {
-    /// The one that the user named, instead of all others.
+    /// The file that the user named, used instead of all others.
     named: Option<AuthFile>,
     defaults: OnceCell<Vec<AuthFile>>,
     observer: Arc<dyn Observer>,
 }
 
 impl CredentialStore {
-    /// The file that `named` or `$REGISTRY_AUTH_FILE` names, which must be
-    /// usable, or else the default files.
+    /// Opens the file that `named` or else `$REGISTRY_AUTH_FILE` names, which must be
+    /// usable. If neither is set, the default files are used.
     pub fn new(named: Option<&Path>, observer: Arc<dyn Observer>) -> Result<Self, Error> {
         let variable = variable("REGISTRY_AUTH_FILE");
         let named = named.map(Path::to_owned).or(variable).map(|path| AuthFile::read(&path));
         Ok(Self { named: named.transpose()?, defaults: OnceCell::new(), observer })
     }
 
-    /// The first credential for `repository`: by the order of the files, and in
-    /// a file by the longest key.
+    /// Returns the first credential for `repository`: files are searched in order, and
+    /// within a file the longest key wins.
     pub async fn find(&self, repository: &Repository) -> Result<Option<Found>, Error> {
         if let Some(file) = &self.named {
             return file.find(repository).await;
@@ -247,14 +247,14 @@ impl CredentialStore {
     }
 
     fn warn(&self, error: &Error) {
-        let text = format!("{}; going on without it", error_chain(error));
+        let text = format!("{}; continuing without it", error_chain(error));
         self.observer.observe(&Event::Warning(&text));
     }
 }
 
-/// Writes credentials into one file that podman, skopeo and n2c read, each
-/// under its repository, so that none serves for more than it was asked for.
-/// Nobody but the user can read the file.
+/// Writes credentials into one file that podman, skopeo and n2c can read. Each entry's
+/// key is the repository, so that no credential applies to more than was asked for. Only
+/// the user can read the file.
 pub fn export(found: &[(Repository, Credential)], path: &Path) -> Result<(), fs::Error> {
     let entries: Map<String, Value> = found
         .iter()
@@ -275,17 +275,17 @@ fn entry(credential: &Credential) -> Value {
     }
 }
 
-/// A variable that holds a path. An empty one is unset: that is how variables
-/// arrive in a build sandbox.
+/// Returns a variable that holds a path. An empty variable counts as unset, because unset
+/// variables arrive empty in a build sandbox.
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The default files, in the order in which they are looked into.
+/// Returns the default files, in the order in which they are searched.
 fn default_files() -> Vec<PathBuf> {
     let home = variable("HOME");
     let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
-    // Where podman writes depends on whether there is a session.
+    // podman's location depends on whether there is a login session.
     let runtime = match variable("XDG_RUNTIME_DIR") {
         Some(directory) => Some(directory.join("containers/auth.json")),
         None => std::fs::metadata("/proc/self")

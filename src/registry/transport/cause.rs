@@ -1,4 +1,4 @@
-//! Failures of the HTTP client: what they were at the root, and what they mean.
+//! Failures of the HTTP client: their root cause, and what it means.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::io;
 
 use crate::text;
 
-/// How much of a failure is shown, in characters.
+/// How many characters of a failure are shown.
 const LONGEST: usize = 300;
 
-/// A failure of the HTTP client, told by its root: `connection refused`, not
-/// the layers above it, and without a URL, which may hold a signature.
+/// A failure of the HTTP client. Displays its root cause, such as `connection refused`,
+/// without the layers above it, and without a URL, which may hold a signature.
 #[derive(Debug)]
 pub struct Cause(reqwest::Error);
 
@@ -21,7 +21,7 @@ impl From<reqwest::Error> for Cause {
 }
 
 impl Cause {
-    /// The errors from the outermost to the root.
+    /// Returns the chain of errors from the outermost to the root.
     fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
         let outermost: &(dyn StdError + 'static) = &self.0;
         std::iter::successors(Some(outermost), |error| inner(*error))
@@ -38,31 +38,31 @@ impl Cause {
         self.chain().find_map(|error| error.downcast_ref::<rustls::Error>())
     }
 
-    /// Whether the server speaks TLS, and that failed: a certificate was refused
-    /// by one side or the other.
+    /// Whether the server speaks TLS, but TLS failed because one side refused the other,
+    /// for example its certificate.
     pub(in crate::registry) fn speaks_tls(&self) -> bool {
         self.tls().is_some() && !self.is_not_tls()
     }
 
-    /// Whether the server agreed to HTTP/2, and then failed at it.
+    /// Whether the server negotiated HTTP/2 and then failed to speak it.
     pub(in crate::registry) fn is_http2(&self) -> bool {
         self.chain().any(<dyn StdError>::is::<h2::Error>)
     }
 
-    /// Whether the server answered by something else than TLS.
+    /// Whether the server answered with something other than TLS.
     pub(in crate::registry) fn is_not_tls(&self) -> bool {
-        // The first byte of a record says what it is, and no text begins with one of TLS.
+        // The first byte of a TLS record is its type. No text starts with a valid one.
         let not_a_record = rustls::InvalidMessage::InvalidContentType;
         matches!(self.tls(), Some(rustls::Error::InvalidMessage(what)) if *what == not_a_record)
     }
 
-    /// Whether the answer is no HTTP, or has more headers than any real one.
+    /// Whether the response is not valid HTTP, or has more headers than any real one.
     fn is_malformed(&self) -> bool {
         let is = |error: &hyper::Error| error.is_parse();
         self.chain().any(|error| error.downcast_ref::<hyper::Error>().is_some_and(is))
     }
 
-    /// Whether there was no connection.
+    /// Whether no connection could be made.
     pub(in crate::registry) fn is_connect(&self) -> bool {
         self.0.is_connect()
     }
@@ -72,41 +72,42 @@ impl Cause {
         matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
     }
 
-    /// Whether a proxy between refused. Its client has no type for that.
+    /// Whether a proxy in between denied access. The proxy client has no error type for that.
     pub(in crate::registry) fn is_proxy_denial(&self) -> bool {
         let denial = "proxy authorization required";
         self.0.is_connect() && self.chain().any(|error| error.to_string().contains(denial))
     }
 
-    /// Whether the server answered in TLS to a request by `https`: with an alert, or by
-    /// a connection that failed only later. What follows may not go in plain text.
+    /// Whether the server answered an `https` request over TLS: with an alert, or on a
+    /// connection that failed only afterwards. Nothing may be sent to such a server in
+    /// plain text.
     pub(in crate::registry) fn had_tls(&self) -> bool {
         self.speaks_tls() || !self.is_connect()
     }
 
-    /// Whether a fall-back to plain HTTP after this is what the server itself wants: it
-    /// does not listen there, or answered by something else than TLS. One that just
-    /// hangs up may be anybody's doing.
+    /// Whether the server itself asks for a fallback to plain HTTP: its HTTPS port
+    /// refuses connections, or it answered with something other than TLS. If the
+    /// connection is merely closed, anyone on the network may have done that.
     pub(in crate::registry) fn asks_for_plain(&self) -> bool {
         self.is_not_tls() || self.io_kind() == Some(io::ErrorKind::ConnectionRefused)
     }
 
-    /// Whether this looks like a server that was spoken to by the wrong scheme: no
-    /// connection, or one that is closed at once.
+    /// Whether this looks like HTTP sent to an HTTPS port, or the reverse: no connection,
+    /// or one that is closed at once.
     pub(in crate::registry) fn may_be_wrong_scheme(&self, scheme: &str) -> bool {
         let is_right = self.speaks_tls() || scheme == "https" && self.had_tls();
         let may_be = self.0.is_connect() || self.0.is_request();
         may_be && !is_right && !self.is_http2() && !self.0.is_timeout()
     }
 
-    /// Whether there was a connection, and it ended in the middle.
+    /// Whether a connection was made and then broke.
     pub(in crate::registry) fn has_broken_off(&self) -> bool {
         !self.is_connect() && !self.0.is_timeout() && self.is_transient()
     }
 
-    /// Whether the same request may well succeed a little later: time-outs and
-    /// connections that broke off. A refused connection, an unknown host or a
-    /// wrong certificate will be the same in a second.
+    /// Whether the same request may succeed a little later, as after timeouts and broken
+    /// connections. A refused connection, an unknown host or an invalid certificate will
+    /// be the same in a second.
     pub(in crate::registry) fn is_transient(&self) -> bool {
         if self.tls().is_some() || self.is_proxy_denial() || self.is_malformed() {
             return false;
@@ -123,7 +124,7 @@ impl Cause {
                 | io::ErrorKind::TimedOut,
             ) => true,
             Some(_) => false,
-            // hyper's own: the connection closed before the message was complete.
+            // An error of hyper itself: the connection was closed before the message was complete.
             None => {
                 !self.0.is_connect()
                     && (self.0.is_request() || self.0.is_body() || self.0.is_decode())
@@ -132,8 +133,8 @@ impl Cause {
     }
 }
 
-/// What `error` wraps. An `io::Error` made from another error has it inside,
-/// not as its source.
+/// Returns the error that `error` wraps. An `io::Error` made from another error returns
+/// it from `get_ref`, not from `source`.
 fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
@@ -147,7 +148,7 @@ impl fmt::Display for Cause {
             return formatter.write_str("timed out");
         }
         match self.chain().last() {
-            // The other side may have had its say in it.
+            // The text may come from the other side, so make it safe to print.
             Some(root) => formatter.write_str(&text::one_line(&root.to_string(), LONGEST)),
             None => write!(formatter, "{}", self.0),
         }

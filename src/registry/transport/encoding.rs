@@ -1,8 +1,8 @@
-//! `Content-Encoding: gzip` on what should come as it is.
+//! `Content-Encoding: gzip` on responses that should not be encoded.
 //!
-//! n2c asks for no encoding. Some servers compress all the same, and some say
-//! so of layers that are simply gzip files. Which it is, the digest tells: the
-//! bytes as they came are tried first, the decoded ones only if those are wrong.
+//! n2c requests no encoding. Some servers compress anyway, and some send this header with
+//! layers that simply are gzip files. The digest decides: the bytes are first checked as
+//! they arrived, and decoded only if those are wrong.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
@@ -13,7 +13,7 @@ use reqwest::header::{self, HeaderMap};
 use crate::fs;
 use crate::oci::digest::{Digest, Hasher};
 
-/// Whether an answer says that it is gzip on the way only.
+/// Whether a response says that its body is gzip-encoded for transfer only.
 pub(in crate::registry) fn is_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::CONTENT_ENCODING)
@@ -22,7 +22,7 @@ pub(in crate::registry) fn is_gzip(headers: &HeaderMap) -> bool {
         .any(|value| matches!(value.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip"))
 }
 
-/// The decoded bytes, if they are at most `limit`.
+/// Decodes `bytes`. Fails if the result is larger than `limit`.
 pub(in crate::registry) fn decode(bytes: &[u8], limit: u64) -> io::Result<Vec<u8>> {
     let mut decoded = Vec::new();
     MultiGzDecoder::new(bytes).take(limit + 1).read_to_end(&mut decoded)?;
@@ -32,9 +32,9 @@ pub(in crate::registry) fn decode(bytes: &[u8], limit: u64) -> io::Result<Vec<u8
     Ok(decoded)
 }
 
-/// Replaces a file's content by the decoded one, if that has `digest`. Where
-/// the size is not known, what decodes to more than a thousand times as much
-/// is no blob. Returns the size of what is now in the file.
+/// Decodes a file in place if the decoded content has `digest`, and returns its new size.
+/// Returns `None` if the file was not changed. If `size` is unknown, content that grows
+/// to more than a thousand times its encoded size is rejected.
 pub(in crate::registry) fn decode_file(
     file: &mut File,
     digest: &Digest,
@@ -54,7 +54,7 @@ pub(in crate::registry) fn decode_file(
         let count = match decoder.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            // Not gzip at all, or broken: then these are not the bytes.
+            // Not gzip, or broken, so this is not the blob.
             Err(_) => return Ok(None),
         };
         hasher.update(&buffer[..count]);

@@ -1,5 +1,5 @@
-//! HTTP as registries need it: one client for each kind of server, redirects
-//! that lose credentials on the way, bodies that have a largest size.
+//! HTTP for registries: one client per kind of server, redirects that drop credentials on
+//! the way, and bodies with a size limit.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,64 +10,65 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::body::Body;
 use super::cause::Cause;
 use super::clients::{Clients, Lane};
 use super::origin::{self, SafeUrl, host_of};
 use super::retry;
 use crate::observer::{Event, Observer};
 use crate::registry::credentials::authorization::{Authorization, User};
-use crate::registry::error::{Denial, Error};
+use crate::registry::error::{Denial, Error, Task};
 use crate::registry::secrets::Secrets;
 use crate::text;
 
 const REDIRECT_LIMIT: usize = 10;
-/// How long a server may take until its answer begins, whatever it says before.
+/// How long a server may take to start its final response, even if it sends something
+/// before that.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a small body may take; no byte for a while is a failure sooner.
+/// How long a small body may take in all. Silence fails earlier, after the read timeout.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the body of an error may take.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that asks to wait no longer than that has something again then.
+/// A server that asks for a wait of at most this long allows requests again afterwards,
+/// so its pull limit is not used up.
 const SHORT_WAIT: Duration = Duration::from_secs(60);
-/// How much is shown of what a server says, in characters.
+/// How many characters of a server's message are shown.
 const LONGEST: usize = 200;
-/// How many different warnings are passed on.
+/// How many different warnings are reported.
 const WARNING_LIMIT: usize = 20;
-/// How much of an error's body is read, in bytes.
+/// How many bytes of an error's body are read.
 const ERROR_LIMIT: u64 = 64 << 10;
 
-/// A request to any server.
+/// A request to any server, not just a registry.
 pub(in crate::registry) struct Outgoing<'a> {
-    /// What it is for, for people: "manifest `docker.io/library/alpine:3.19`".
+    /// What is being fetched, as shown to users: "manifest `docker.io/library/alpine:3.19`".
     pub(in crate::registry) subject: &'a str,
     pub(in crate::registry) url: Url,
     pub(in crate::registry) headers: HeaderMap,
-    /// GET or HEAD, where there is no form.
     pub(in crate::registry) method: Method,
-    /// The body of a POST.
-    pub(in crate::registry) form: Option<String>,
+    pub(in crate::registry) body: Body<'a>,
     pub(in crate::registry) authorization: Option<&'a Authorization>,
     pub(in crate::registry) lane: Lane,
-    /// Whether a redirect may lead to an address of this machine or its network.
+    /// Whether a redirect may lead to this machine or its private network.
     pub(in crate::registry) may_be_local: bool,
 }
 
 impl<'a> Outgoing<'a> {
     pub(in crate::registry) fn get(subject: &'a str, url: Url) -> Self {
         let (headers, method) = (HeaderMap::new(), Method::GET);
-        let (form, authorization, lane) = (None, None, Lane::Shared);
-        Self { subject, url, headers, method, form, authorization, lane, may_be_local: true }
+        let (body, authorization, lane) = (Body::Empty, None, Lane::Shared);
+        Self { subject, url, headers, method, body, authorization, lane, may_be_local: true }
     }
 }
 
-/// What a manifest's digest is told in (distribution-spec, "Pulling manifests").
+/// The header that holds a manifest's digest (distribution-spec, "Pulling manifests").
 pub(in crate::registry) static CONTENT_DIGEST: HeaderName =
     HeaderName::from_static("docker-content-digest");
 
-/// Sends requests, follows redirects, keeps connections.
+/// Sends requests, follows redirects, and keeps connections.
 pub(in crate::registry) struct Http {
     clients: Clients,
-    /// What servers warned of, each once.
+    /// The warnings from servers that were reported, so that each is reported once.
     warnings: Mutex<HashSet<String>>,
     observer: Arc<dyn Observer>,
 }
@@ -89,8 +90,8 @@ impl Http {
         &*self.observer
     }
 
-    /// Sends a request and follows redirects. A credential is dropped at the
-    /// first step to another origin, and does not come back.
+    /// Sends a request and follows redirects. The credential is dropped at the first
+    /// redirect to another origin, and is not sent again afterwards.
     pub(in crate::registry) async fn follow(
         &self,
         mut outgoing: Outgoing<'_>,
@@ -105,10 +106,13 @@ impl Http {
             if !origin::same_origin(&outgoing.url, &next) {
                 outgoing.authorization = None;
             }
-            // A form is sent again only where the server asks for that, and
-            // never to somebody else: it may hold a token.
-            if !matches!(status, 307 | 308) || !origin::same_origin(&outgoing.url, &next) {
-                outgoing.form = None;
+            // A body is sent again only if the server asks for that, and a form never to
+            // another server: it may hold a token.
+            let is_secret = matches!(outgoing.body, Body::Form(_));
+            let keeps_body = matches!(status, 307 | 308)
+                && (!is_secret || origin::same_origin(&outgoing.url, &next));
+            if !matches!(outgoing.body, Body::Empty) && !keeps_body {
+                (outgoing.body, outgoing.method) = (Body::Empty, Method::GET);
             }
             outgoing.url = next;
         }
@@ -119,7 +123,7 @@ impl Http {
         let location = text_header(response.headers(), &header::LOCATION);
         let next = location
             .and_then(|location| outgoing.url.join(&location).ok())
-            .ok_or_else(|| redirect_error(outgoing, "without saying where to"))?;
+            .ok_or_else(|| redirect_error(outgoing, "without a valid target"))?;
         if origin::is_local(&next) && !outgoing.may_be_local {
             return Err(redirect_error(outgoing, "to a private address"));
         }
@@ -128,36 +132,49 @@ impl Http {
                 Err(redirect_error(outgoing, "from https to http"))
             }
             (_, "http" | "https") => Ok(next),
-            _ => Err(redirect_error(outgoing, "to something that is not HTTP")),
+            _ => Err(redirect_error(outgoing, "to a URL that is not HTTP")),
         }
     }
 
     async fn send(&self, outgoing: &Outgoing<'_>) -> Result<Response, Error> {
         let url = &outgoing.url;
         let mut headers = outgoing.headers.clone();
-        // Layers are compressed already, and hashed as they are.
+        // Layers are already compressed, and hashed in that form.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(authorization) = outgoing.authorization {
             headers.insert(header::AUTHORIZATION, authorization.header());
         }
-        let method = if outgoing.form.is_some() { Method::POST } else { outgoing.method.clone() };
+        outgoing.body.describe(&mut headers);
+        let unreadable = |source| Error::Content { subject: outgoing.subject.to_owned(), source };
+        let method = &outgoing.method;
         let mut request =
             self.clients.get(url, outgoing.lane)?.request(method.clone(), url.clone());
-        if let Some(form) = &outgoing.form {
-            let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-            headers.insert(header::CONTENT_TYPE, form_type);
-            request = request.body(form.clone());
+        let mut progress = None;
+        if let Some((body, upload)) = outgoing.body.open().map_err(unreadable)? {
+            (request, progress) = (request.body(body), upload);
         }
         let started = Instant::now();
-        let sending = tokio::time::timeout(HEAD_TIMEOUT, request.headers(headers).send());
-        let Ok(sent) = sending.await else {
+        let sending = request.headers(headers).send();
+        let sent = match &progress {
+            // However long it takes, as long as bytes are taken.
+            Some(progress) => tokio::select! {
+                sent = sending => Some(sent),
+                () = progress.stalled() => None,
+            },
+            None => tokio::time::timeout(HEAD_TIMEOUT, sending).await.ok(),
+        };
+        if let Some(source) = progress.and_then(|progress| progress.failure()) {
+            return Err(unreadable(source));
+        }
+        let Some(sent) = sent else {
             let (subject, host) = (outgoing.subject.to_owned(), host_of(url));
-            return Err(Error::TooSlow { subject, host });
+            return Err(Error::TooSlow { task: Task::Fetch, subject, host });
         };
         let response = sent
             .map_err(|source| not_reached(outgoing.subject, url, source))
             .inspect_err(|error| {
-                // Where one side hung up, the failure may not say that it was HTTP/2's.
+                // If one side closes the connection, the error may not show that HTTP/2 was
+                // the reason.
                 let shared = outgoing.lane == Lane::Shared && url.scheme() == "https";
                 if matches!(error, Error::Unreachable { source, .. }
                     if source.is_http2() || shared && source.has_broken_off())
@@ -165,14 +182,14 @@ impl Http {
                     self.clients.avoid_http2(host_of(url));
                 }
             })?;
-        self.tell(&method, url, &response, started.elapsed());
+        self.tell(method, url, &response, started.elapsed());
         Ok(response)
     }
 
     fn tell(&self, method: &Method, url: &Url, response: &Response, elapsed: Duration) {
         self.observer.observe(&Event::Answered {
             method: method.as_str(),
-            // A redirect's target may be made of anything.
+            // The target of a redirect may contain anything.
             url: &self.secrets().clean(&SafeUrl(url).to_string(), LONGEST),
             status: response.status().as_u16(),
             elapsed,
@@ -191,8 +208,8 @@ impl Http {
         }
     }
 
-    /// Tells what a registry warns of (distribution-spec, warnings), which is
-    /// for people: nothing is done about it.
+    /// Reports a registry's warnings (distribution-spec, warnings). They are only for the
+    /// user; n2c doesn't act on them.
     fn pass_on_warnings(&self, url: &Url, response: &Response) {
         for value in response.headers().get_all(header::WARNING) {
             let text = value.to_str().ok().and_then(|text| text.strip_prefix("299 - \""));
@@ -206,7 +223,7 @@ impl Http {
         }
     }
 
-    /// A success, or the error that the answer is.
+    /// Returns the response if it is a success, otherwise its error.
     pub(in crate::registry) async fn check_status(
         &self,
         asked: &Asked<'_>,
@@ -222,7 +239,7 @@ impl Http {
         let retry_after = retry::retry_after(headers, SystemTime::now());
         let nothing_left = text_header(headers, &HeaderName::from_static("ratelimit-remaining"))
             .is_some_and(|remaining| remaining.split(';').next() == Some("0"));
-        // distribution announces more bytes than it sends with a 416.
+        // With a 416, distribution announces more bytes than it sends.
         let body = if status == StatusCode::RANGE_NOT_SATISFIABLE {
             Vec::new()
         } else {
@@ -233,12 +250,21 @@ impl Http {
         let message = error_message(&body).and_then(|message| self.quotable(&message));
         if matches!(status.as_u16(), 401 | 403) && !redirected {
             let (user, registry) = (asked.user.map(ToString::to_string), asked.registry.to_owned());
-            return Err(Error::Denied(Denial { subject, host, registry, status, message, user }));
+            return Err(Error::Denied(Denial {
+                task: Task::Fetch,
+                subject,
+                host,
+                registry,
+                status,
+                message,
+                user,
+            }));
         }
-        // Where a minute helps, a pull is left then, whatever the words are.
+        // If a short wait is enough, the pull limit is not used up, whatever the message says.
         let may_wait = retry_after.is_some_and(|wait| wait <= SHORT_WAIT);
         let told_of_limit = message.as_ref().is_some_and(|text| text.contains("pull rate limit"));
         Err(Error::Status {
+            task: Task::Fetch,
             subject,
             host,
             status,
@@ -250,33 +276,33 @@ impl Http {
         })
     }
 
-    /// What may be shown of a server's words: at most 200 characters, none of
-    /// which moves a cursor, and nothing where they repeat a secret. A server
-    /// may say anything, also what it was just told.
+    /// Makes a server's message safe to show: at most 200 characters, with control
+    /// characters escaped. Returns `None` if it repeats a secret: a server may say
+    /// anything, including what it was just sent.
     fn quotable(&self, text: &str) -> Option<String> {
         let is_secret = self.secrets().are_in(text);
         (!is_secret).then(|| text::one_line(text.trim_end_matches('.'), LONGEST))
     }
 }
 
-/// Who was asked for what, and by whom.
+/// What was requested, where, and by whom, for error messages.
 pub(in crate::registry) struct Asked<'a> {
     pub(in crate::registry) subject: &'a str,
-    /// Where the request went first. An answer of another origin is that of a
-    /// redirect's target.
+    /// The URL of the first request. A response from another origin comes from the target
+    /// of a redirect.
     pub(in crate::registry) url: &'a Url,
-    /// The registry that it is about, as a user logs into it.
+    /// The name of the registry that the user logs in to.
     pub(in crate::registry) registry: &'a str,
-    /// Whose credential is behind it.
+    /// The user whose credential was sent.
     pub(in crate::registry) user: Option<&'a User>,
 }
 
 fn redirect_error(outgoing: &Outgoing<'_>, reason: &'static str) -> Error {
     let (subject, host) = (outgoing.subject.to_owned(), host_of(&outgoing.url));
-    Error::Redirect { subject, host, reason }
+    Error::Redirect { task: Task::Fetch, subject, host, reason }
 }
 
-/// A failure to reach a server, or the proxy before it.
+/// Creates the error for a server, or the proxy in front of it, that could not be reached.
 fn not_reached(subject: &str, url: &Url, source: reqwest::Error) -> Error {
     let mut error = unreachable(subject, url, source);
     if let Error::Unreachable { proxy, source, .. } = &mut error
@@ -290,6 +316,7 @@ fn not_reached(subject: &str, url: &Url, source: reqwest::Error) -> Error {
 
 pub(in crate::registry) fn unreachable(subject: &str, url: &Url, source: reqwest::Error) -> Error {
     Error::Unreachable {
+        task: Task::Fetch,
         subject: subject.to_owned(),
         host: host_of(url),
         proxy: None,
@@ -302,7 +329,7 @@ pub(in crate::registry) fn text_header(headers: &HeaderMap, name: &HeaderName) -
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// A whole body, if it has at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes.
 pub(in crate::registry) async fn read_body(
     subject: &str,
     mut response: Response,
@@ -319,7 +346,11 @@ pub(in crate::registry) async fn read_body(
         response.chunk().await.map_err(|source| unreachable(subject, &url, source))?
     {
         if Instant::now() > deadline {
-            return Err(Error::TooSlow { subject: subject.to_owned(), host: host_of(&url) });
+            return Err(Error::TooSlow {
+                task: Task::Fetch,
+                subject: subject.to_owned(),
+                host: host_of(&url),
+            });
         }
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(too_large());
@@ -329,8 +360,8 @@ pub(in crate::registry) async fn read_body(
     Ok(body)
 }
 
-/// The first error in a registry's answer (distribution-spec, error codes), or
-/// nothing where the body is something else.
+/// Returns the first error in a registry's response (distribution-spec, error codes), or
+/// `None` if the body is something else.
 fn error_message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Body {
@@ -350,6 +381,6 @@ fn error_message(body: &[u8]) -> Option<String> {
         ("", text) | (text, "") => text.to_owned(),
         (code, message) => format!("{code}: {message}"),
     };
-    // Enough to find a secret in, and to be read.
+    // Long enough to find secrets in, and more than is ever shown.
     Some(text.chars().take(4096).collect())
 }

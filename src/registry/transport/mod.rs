@@ -1,5 +1,7 @@
-//! HTTP as registries need it: who is trusted, by which proxy, and what a failure means.
+//! HTTP for registries: which servers are trusted, which proxies are used, and what a
+//! failure means.
 
+pub(super) mod body;
 pub(super) mod cause;
 pub(super) mod clients;
 pub(super) mod encoding;

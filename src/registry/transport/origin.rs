@@ -1,24 +1,23 @@
-//! Origins and URLs: who may see a credential, and what may be shown.
+//! Origins and URLs: which server may get a credential, and which part of a URL may be shown.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-/// The host to dial for a registry's name: Docker Hub's is elsewhere.
+/// Returns the host to connect to for a registry's name. Docker Hub's differs from its name.
 pub(in crate::registry) fn dial_host(host: &str) -> &str {
     if host == "docker.io" { "registry-1.docker.io" } else { host }
 }
 
-/// `host[:port]` of a URL.
+/// Returns the `host[:port]` of a URL.
 pub(in crate::registry) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Whether two URLs have the same scheme, host and port, so that a credential
-/// for the one may go to the other. `url` leaves out default ports and lowers
-/// the host's case.
+/// Whether two URLs have the same scheme, host and port, so that a credential for one may
+/// be sent to the other. The `url` crate drops default ports and lower-cases the host.
 pub(in crate::registry) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
@@ -36,16 +35,17 @@ pub(in crate::registry) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether the host is an address that only a nearby machine would use: this
-/// machine, or one on a private or link-local network.
+/// Whether the host is an address for nearby machines only: this machine, or one on a
+/// private or link-local network.
 pub(in crate::registry) fn is_local(url: &Url) -> bool {
-    let is_local_address = |address: IpAddr| match address {
+    // An IPv4 address in the form of an IPv6 one leads to the same machine.
+    let is_local_address = |address: IpAddr| match address.to_canonical() {
         IpAddr::V4(address) => {
             address.is_loopback()
                 || address.is_private()
                 || address.is_link_local()
                 || address.is_unspecified()
-                // RFC 6598, for providers' networks.
+                // RFC 6598: shared address space of network providers.
                 || matches!(address.octets(), [100, 64..=127, ..])
         }
         IpAddr::V6(address) => {
@@ -53,9 +53,6 @@ pub(in crate::registry) fn is_local(url: &Url) -> bool {
                 || address.is_unique_local()
                 || address.is_unicast_link_local()
                 || address.is_unspecified()
-                || address.to_ipv4_mapped().is_some_and(|mapped| {
-                    mapped.is_loopback() || mapped.is_private() || mapped.is_link_local()
-                })
         }
     };
     match url.host() {
@@ -65,7 +62,7 @@ pub(in crate::registry) fn is_local(url: &Url) -> bool {
     }
 }
 
-/// A URL without its user, password, query and fragment: signed URLs and
+/// Displays a URL without its user, password, query and fragment, because signed URLs and
 /// token requests carry secrets there.
 pub(in crate::registry) struct SafeUrl<'a>(pub(in crate::registry) &'a Url);
 
@@ -126,6 +123,8 @@ mod tests {
             "http://169.254.169.254",
             "http://[fd00::1]",
             "http://[::ffff:10.0.0.1]",
+            "http://[::ffff:0.0.0.0]",
+            "http://[::ffff:100.64.0.1]",
         ] {
             assert!(!is_loopback(&url(text)), "{text}");
             assert!(is_local(&url(text)), "{text}");

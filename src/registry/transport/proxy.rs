@@ -1,7 +1,7 @@
-//! Proxies that the environment names.
+//! Proxies from the environment.
 //!
-//! The HTTP client's own reading takes an empty variable for one that is set,
-//! and a build sandbox has all of them, mostly empty.
+//! The HTTP client would treat an empty variable as set, and in a build sandbox all of
+//! these variables exist, most of them empty.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
@@ -10,11 +10,11 @@ use url::Url;
 use crate::registry::error::Error;
 use crate::registry::secrets::Secrets;
 
-/// The schemes of proxies that the HTTP client speaks to.
+/// The proxy schemes that the HTTP client supports.
 const SCHEMES: [&str; 5] = ["http", "https", "socks4", "socks5", "socks5h"];
 
-/// The proxies for each scheme, with what is to be asked directly. Their passwords
-/// are noted.
+/// Returns the proxy for each scheme, with the exceptions from `no_proxy`. Their
+/// passwords are added to `secrets`.
 pub(in crate::registry) fn of_environment(secrets: &Secrets) -> Result<Vec<Proxy>, Error> {
     let exceptions = variable("no_proxy").and_then(|(_, list)| NoProxy::from_string(&list));
     let mut proxies = Vec::new();
@@ -30,14 +30,14 @@ pub(in crate::registry) fn of_environment(secrets: &Secrets) -> Result<Vec<Proxy
             "https_proxy" => Proxy::https(url),
             _ => Proxy::all(url),
         };
-        // The cause would show the URL, which may hold a password.
+        // Drop the error: it would show the URL, which may hold a password.
         let proxy = proxy.map_err(|_| Error::Proxy { variable })?;
         proxies.push(proxy.no_proxy(exceptions.clone()));
     }
     Ok(proxies)
 }
 
-/// The proxy that serves `url`, as `scheme://host:port`, where one does.
+/// Returns the proxy that is used for `url`, if any, as `scheme://host:port`.
 pub(in crate::registry) fn of_url(url: &Url) -> Option<String> {
     let value = |name| variable(name).map(|(_, value)| value).unwrap_or_default();
     let matcher = Matcher::builder()
@@ -52,7 +52,8 @@ pub(in crate::registry) fn of_url(url: &Url) -> Option<String> {
     Some(format!("{scheme}://{}{port}", authority.host()))
 }
 
-/// A variable in lower case, or else in upper case, that is not empty.
+/// Returns the name and value of a variable, in lower case or else in upper case. Empty
+/// variables count as unset.
 fn variable(name: &str) -> Option<(String, String)> {
     [name.to_owned(), name.to_ascii_uppercase()].into_iter().find_map(|name| {
         let value = std::env::var(&name).ok().filter(|value| !value.is_empty())?;

@@ -1,4 +1,4 @@
-//! Which failures are tried again, and when.
+//! Which failures are retried, and when.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,14 +7,14 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::registry::error::Error;
 
-/// How often and how slowly failed requests are sent again.
+/// How often failed requests are retried, and how long to wait in between.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// How often a request is sent at most.
+    /// The maximum number of times a request is sent.
     pub attempts: u32,
-    /// The wait before the second attempt; it doubles with each further one.
+    /// The delay before the second attempt. It doubles with each further attempt.
     pub first_delay: Duration,
-    /// No wait is longer, whatever a server asks for.
+    /// The maximum delay, whatever a server asks for. Jitter is added to it.
     pub longest_delay: Duration,
 }
 
@@ -29,23 +29,23 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait before trying again after `error`, the failure of
-    /// attempt number `attempt`; `None` where that is no use.
+    /// Returns how long to wait before retrying after `error`, the failure of attempt
+    /// number `attempt`, or `None` if retrying would not help.
     pub(in crate::registry) fn delay(&self, error: &Error, attempt: u32) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
         }
         let asked = match error {
             Error::Unreachable { source, .. } if source.is_transient() => None,
-            // No pull will be left in a minute either.
+            // The limit will not reset within a minute.
             Error::Status { limit_reached: true, .. } => return None,
-            // A signed URL that expired, of which the registry gives another;
-            // and an answer to another range, after which all is asked for.
+            // After an expired signed URL, the registry gives a new one; after a wrong range,
+            // the whole blob is requested.
             Error::Status { status: StatusCode::FORBIDDEN, redirected: true, .. }
             | Error::Range { .. }
             | Error::Trickle { .. } => None,
             Error::Status { status, retry_after, .. } => match status.as_u16() {
-                // To come back sooner than it asks would only count again.
+                // Retrying earlier than the server asks would only count against the limit.
                 429 if retry_after.is_some_and(|wait| wait > self.longest_delay) => return None,
                 408 | 429 | 499 | 500 | 502 | 503 | 504 | 522 => *retry_after,
                 _ => return None,
@@ -54,7 +54,7 @@ impl RetryPolicy {
         };
         let doubled = self.first_delay.saturating_mul(1 << (attempt - 1).min(16));
         let own = doubled.min(self.longest_delay);
-        // Many clients that failed together are not to come back together.
+        // Clients that failed together should not retry together.
         let jitter = own.mul_f64(rand::random_range(0.0..0.5));
         Some(match asked {
             Some(wait) => wait.min(self.longest_delay) + jitter,
@@ -63,9 +63,9 @@ impl RetryPolicy {
     }
 }
 
-/// The wait that a `Retry-After` header asks for, in seconds or as a date
-/// (RFC 9110 section 10.2.3); `None` where there is none, or it is past or
-/// unreadable.
+/// Returns the delay in a `Retry-After` header, which is given in seconds or as a date
+/// (RFC 9110 section 10.2.3). Returns `None` if the header is missing or unreadable, or
+/// if the time has passed.
 pub(in crate::registry) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
@@ -81,6 +81,7 @@ mod tests {
 
     fn status(status: u16, retry_after: Option<u64>) -> Error {
         Error::Status {
+            task: crate::registry::error::Task::Fetch,
             subject: String::new(),
             host: String::new(),
             status: StatusCode::from_u16(status).expect("a status"),
@@ -125,7 +126,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        // No server makes this wait longer than a minute and the jitter.
+        // No server can cause a delay longer than a minute plus the jitter.
         #[test]
         fn rule_65_no_wait_is_longer_than_the_cap(text in "[0-9a-zA-Z:, ]{0,40}", attempt in 1..5_u32) {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a value"))]);

@@ -1,4 +1,4 @@
-//! TLS: which certificate authorities are trusted, and who we say we are.
+//! TLS: which certificate authorities are trusted, and which client certificate is sent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::error::{Diagnose, Kind};
 use crate::fs;
 
-/// Why there is no TLS.
+/// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of certificates holds none, or something else.
+    /// A file of certificates contains none, or is malformed.
     #[error("failed to read certificates from `{}`", path.display())]
     Certificates {
         /// The file.
@@ -26,12 +26,12 @@ pub enum Error {
     /// A file of certificates or keys can't be read.
     #[error(transparent)]
     Read(#[from] fs::Error),
-    /// A client's certificate without its key, or the other way round.
-    #[error("`{}` has no `{missing}` beside it", path.display())]
+    /// A client certificate without its key, or a key without its certificate.
+    #[error("`{}` needs `{missing}` in the same directory", path.display())]
     HalfPair {
-        /// The file that is there.
+        /// The file that exists.
         path: PathBuf,
-        /// The name of the one that is not.
+        /// The name of the missing file.
         missing: String,
     },
     /// A directory of certificates can't be listed.
@@ -39,11 +39,11 @@ pub enum Error {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// The library refuses what it was given.
+    /// rustls rejected the configuration.
     #[error("failed to set up TLS")]
     Setup(#[from] rustls::Error),
 }
@@ -54,11 +54,11 @@ impl Diagnose for Error {
     }
 }
 
-/// The largest file of certificates or keys that is read, in bytes: systems' bundles
-/// have some hundred kilobytes.
+/// The size limit of a file of certificates or keys, in bytes. System bundles have a few
+/// hundred kilobytes.
 const SIZE_LIMIT: u64 = 8 << 20;
 
-/// Where distributions keep their bundle (Go `crypto/x509/root_linux.go`).
+/// Where distributions keep their certificate bundle (Go `crypto/x509/root_linux.go`).
 const SYSTEM_BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -71,22 +71,21 @@ const SYSTEM_BUNDLES: [&str; 6] = [
 /// How servers are verified.
 #[derive(Clone, Debug, Default)]
 pub(in crate::registry) struct TlsOptions {
-    /// Nothing is verified, for this run.
+    /// Whether to verify nothing in this run.
     pub(in crate::registry) insecure: bool,
-    /// A file with further authorities, which must be usable.
+    /// A file with additional authorities, which must be usable.
     pub(in crate::registry) authorities: Option<PathBuf>,
 }
 
 impl TlsOptions {
-    /// The directory with certificates for `host`, where there is one
-    /// (containers-certs.d(5)).
+    /// Returns the certificate directory for `host`, if there is one (containers-certs.d(5)).
     pub(in crate::registry) fn own_certificates(host: &str) -> Option<PathBuf> {
-        // A name that comes from a server's redirect is no way out of here.
+        // The host may come from a server's redirect: it must not lead out of these directories.
         if host.is_empty() || host.starts_with('.') {
             return None;
         }
-        // A registry is asked elsewhere than its name says, and the default
-        // port may be in the name or not.
+        // Docker Hub's directory is named after the registry, not after the host that is
+        // contacted. A directory's name may include the default port.
         let host = if host == "registry-1.docker.io" { "docker.io" } else { host };
         let names = [host.to_owned(), format!("{host}:443")];
         let home = std::env::var_os("HOME")
@@ -97,7 +96,7 @@ impl TlsOptions {
             .find(|directory| directory.is_dir())
     }
 
-    /// The configuration for a server, with what its own directory adds.
+    /// Returns the configuration for a server, including the certificates in its own directory.
     pub(in crate::registry) fn config(
         &self,
         verified: bool,
@@ -122,7 +121,7 @@ impl TlsOptions {
     }
 }
 
-/// A configuration that trusts nobody, for plain HTTP.
+/// Returns a configuration that trusts no server, for plain HTTP.
 pub(in crate::registry) fn unused() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
@@ -132,13 +131,14 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
     ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
 }
 
-/// The first of these that is there: the bundle in `NIX_SSL_CERT_FILE`, that in
-/// `SSL_CERT_FILE`, the system's, and the roots built into this program. The
-/// named files are often not there in a build sandbox, though the variables are.
+/// Returns the trusted roots from the first usable source: the bundle in
+/// `NIX_SSL_CERT_FILE`, the one in `SSL_CERT_FILE`, the system's, or the roots built into
+/// this program. In a build sandbox, the variables are often set although their files
+/// don't exist.
 fn roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for variable in ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"] {
-        // A variable that is passed into a sandbox without a value is empty.
+        // A variable that is unset outside the sandbox is empty inside it.
         let Some(file) = std::env::var_os(variable).filter(|file| !file.is_empty()) else {
             continue;
         };
@@ -155,8 +155,9 @@ fn roots() -> RootCertStore {
     roots
 }
 
-/// The system's certificates. The library that finds them also reads
-/// `SSL_CERT_FILE`, and finds nothing where that is empty or not there.
+/// Returns the system's certificates. `load_native_certs` also reads `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`, and finds nothing if `SSL_CERT_FILE` is empty or its file is missing,
+/// so it is used only if neither variable is set.
 fn system_certificates() -> Vec<CertificateDer<'static>> {
     if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().all(|name| std::env::var_os(name).is_none()) {
         return rustls_native_certs::load_native_certs().certs;
@@ -170,7 +171,7 @@ fn system_certificates() -> Vec<CertificateDer<'static>> {
     bundle.unwrap_or_default()
 }
 
-/// All certificates in a file, of which there must be one.
+/// Reads all certificates in a file, which must contain at least one.
 pub(in crate::registry) fn certificates(
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -181,8 +182,8 @@ pub(in crate::registry) fn certificates(
     if certificates.is_empty() { Err(error(pem::Error::NoItemsFound)) } else { Ok(certificates) }
 }
 
-/// What a directory in `certs.d` holds: `*.crt` are authorities, `NAME.cert`
-/// and `NAME.key` say who we are.
+/// The content of a directory in `certs.d`: `*.crt` are authorities, `NAME.cert` and
+/// `NAME.key` are a client certificate and its key.
 #[derive(Default)]
 struct OwnCertificates {
     authorities: Vec<CertificateDer<'static>>,
@@ -232,8 +233,8 @@ mod no_verifier {
     use rustls::crypto::WebPkiSupportedAlgorithms;
     use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-    /// Accepts any certificate; signatures are still checked, so that the
-    /// server has the key of the certificate that it shows.
+    /// Accepts any certificate. Signatures are still checked, so the server must have the
+    /// key of the certificate that it presents.
     #[derive(Debug)]
     pub(in crate::registry) struct NoVerifier(WebPkiSupportedAlgorithms);
 

@@ -1,0 +1,14 @@
+//! Tests with real registries, Nix, skopeo and other programs, which `tests/run` installs.
+
+#![allow(missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod doctor;
+mod end_to_end;
+mod nix;
+mod prefetch;
+mod real_registries;
+mod renovate;
+mod whole_images;
