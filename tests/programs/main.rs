@@ -9,6 +9,7 @@ mod doctor;
 mod end_to_end;
 mod nix;
 mod prefetch;
+mod push;
 mod real_registries;
 mod renovate;
 mod whole_images;

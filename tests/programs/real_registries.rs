@@ -5,10 +5,16 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use n2c::observer::Silent;
+use n2c::oci::manifest::Descriptor;
+use n2c::oci::reference::Repository;
+use n2c::registry::{Client, ClientOptions, Pushed};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -157,6 +163,40 @@ fn a_registry_with_signed_tokens() {
     let get = format!("GET /v2/private/app/blobs/{config}");
     assert_eq!(requests, [format!("{get} 401"), format!("{get} 200")]);
     assert_eq!(service.calls().len() - told, 1);
+
+    // To push, and to mount from another repository, tokens must allow that.
+    let options = ClientOptions { authfile: Some(path.join("auth.json")), ..Default::default() };
+    auth_file(path, registry.host(), PASSWORD);
+    let client = Client::new(options, Arc::new(Silent)).expect("a client");
+    let blob: Descriptor =
+        serde_json::from_value(image.layers[0].descriptor()).expect("a descriptor");
+    let content = Bytes::from(image.layers[0].bytes.clone());
+    let [from, mounted, sent] = ["app", "mounted", "sent"].map(|name| -> Repository {
+        registry.reference(&format!("private/{name}")).parse().expect("a repository")
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let push = client.push_blob(&mounted, &blob, Some(&from), &content).await;
+        assert_eq!(push.expect("pushed"), Pushed::Mounted);
+        let push = client.push_blob(&sent, &blob, None, &content).await;
+        assert_eq!(push.expect("pushed"), Pushed::Sent);
+    });
+    let scopes: Vec<String> = service.calls()[told + 1..]
+        .iter()
+        .map(|call| {
+            let query = call.target.split_once('?').map_or("", |(_, query)| query);
+            let pairs = form_urlencoded::parse(query.as_bytes());
+            let scopes =
+                pairs.filter(|(name, _)| name == "scope").map(|(_, scope)| scope.into_owned());
+            scopes.collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    assert!(
+        scopes.iter().any(|scope| scope.contains("private/mounted:pull,push")
+            && scope.contains("private/app:pull")),
+        "{scopes:?}"
+    );
+    assert!(scopes.iter().any(|scope| scope.contains("private/sent:pull,push")), "{scopes:?}");
 }
 
 /// A private certificate authority, with a server certificate for the given names and a
