@@ -43,15 +43,10 @@ impl Kind {
     }
 }
 
-/// An error that knows its kind and, often, what to do about it.
+/// An error that knows its kind.
 pub trait Diagnose: std::error::Error {
     /// What kind of failure this is.
     fn kind(&self) -> Kind;
-
-    /// What the user can do about it: one sentence without a full stop.
-    fn hint(&self) -> Option<String> {
-        None
-    }
 }
 
 /// Returns an error and its causes on one line, the outermost first.

@@ -18,6 +18,7 @@
 
 mod cleanup;
 pub mod copy;
+pub mod environment;
 pub mod error;
 pub mod formats;
 pub mod fs;

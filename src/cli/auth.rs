@@ -8,6 +8,7 @@ use n2c::oci::reference::Reference;
 use n2c::registry::credentials::{self, CredentialStore, Found};
 
 use super::CredentialOptions;
+use super::environment;
 use super::failure::{Failure, NoCredential};
 use super::report::Report;
 
@@ -55,7 +56,11 @@ pub(crate) async fn run(command: Command, report: &Arc<Report>) -> Result<(), Fa
 
 async fn show(options: Show, report: &Arc<Report>) -> Result<(), Failure> {
     let reference: Reference = options.reference.parse()?;
-    let store = CredentialStore::new(options.credentials.authfile.as_deref(), report.clone())?;
+    let store = CredentialStore::new(
+        options.credentials.authfile.as_deref(),
+        environment(),
+        report.clone(),
+    )?;
     let repository = reference.repository();
     let text = match store.find(repository).await? {
         Some(Found { credential, origin }) => {
@@ -77,7 +82,11 @@ async fn show(options: Show, report: &Arc<Report>) -> Result<(), Failure> {
 }
 
 async fn export(options: Export, report: &Arc<Report>) -> Result<(), Failure> {
-    let store = CredentialStore::new(options.credentials.authfile.as_deref(), report.clone())?;
+    let store = CredentialStore::new(
+        options.credentials.authfile.as_deref(),
+        environment(),
+        report.clone(),
+    )?;
     let mut found = Vec::new();
     for text in &options.references {
         let reference: Reference = text.parse()?;

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use n2c::formats::blob_map::{self, BlobMap};
 use n2c::store::StoreDirectory;
 
+use super::environment;
 use super::failure::Failure;
 use super::lockfiles;
 use super::platforms::PlatformOptions;
@@ -36,7 +37,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let lockfile = lockfiles::read(&options.lockfile)?;
     let entries = lockfile.entries_for(&options.platforms.named(report)?)?;
     let text = match options.format {
-        Format::Json => BlobMap::in_store(entries, &StoreDirectory::of_environment()?).to_json(),
+        Format::Json => BlobMap::in_store(entries, &StoreDirectory::of(environment())?).to_json(),
         Format::Nix => blob_map::to_nix(lockfiles::repository(&lockfile)?, entries),
     };
     Report::result(None, text.as_bytes())

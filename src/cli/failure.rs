@@ -8,11 +8,18 @@ use n2c::oci::reference::Repository;
 use n2c::{Diagnose, Kind};
 use tokio::signal::unix::SignalKind;
 
+use super::hints::Hint;
+
+/// An error with all that is shown of it.
+pub(crate) trait Problem: Diagnose + Hint {}
+
+impl<E: Diagnose + Hint> Problem for E {}
+
 /// The error that a command failed with.
-pub(crate) struct Failure(Box<dyn Diagnose>);
+pub(crate) struct Failure(Box<dyn Problem>);
 
 impl Failure {
-    pub(crate) fn error(&self) -> &dyn Diagnose {
+    pub(crate) fn error(&self) -> &dyn Problem {
         &*self.0
     }
 
@@ -26,7 +33,7 @@ impl Failure {
     }
 }
 
-impl<E: Diagnose + 'static> From<E> for Failure {
+impl<E: Problem + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(Box::new(error))
     }
@@ -50,7 +57,9 @@ impl Diagnose for Usage {
     fn kind(&self) -> Kind {
         Kind::Usage
     }
+}
 
+impl Hint for Usage {
     fn hint(&self) -> Option<String> {
         self.hint.clone()
     }
@@ -67,6 +76,8 @@ impl Diagnose for Runtime {
     }
 }
 
+impl Hint for Runtime {}
+
 /// The result could not be written to stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write to standard output")]
@@ -77,6 +88,8 @@ impl Diagnose for Stdout {
         Kind::Other
     }
 }
+
+impl Hint for Stdout {}
 
 /// A signal, such as Ctrl-C, ended the command.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +102,8 @@ impl Diagnose for Interrupted {
     }
 }
 
+impl Hint for Interrupted {}
+
 /// There is no credential to export.
 #[derive(Debug, thiserror::Error)]
 #[error("there are no credentials for `{repository}`")]
@@ -100,7 +115,9 @@ impl Diagnose for NoCredential {
     fn kind(&self) -> Kind {
         Kind::NotFound
     }
+}
 
+impl Hint for NoCredential {
     fn hint(&self) -> Option<String> {
         Some(format!("log in with `docker login {}`", self.repository.host()))
     }
@@ -119,6 +136,8 @@ impl Diagnose for Unhealthy {
     }
 }
 
+impl Hint for Unhealthy {}
+
 /// None of the given paths is or contains a lockfile.
 #[derive(Debug, thiserror::Error)]
 #[error("there are no lockfiles in {paths}")]
@@ -130,7 +149,9 @@ impl Diagnose for NoLockfiles {
     fn kind(&self) -> Kind {
         Kind::NotFound
     }
+}
 
+impl Hint for NoLockfiles {
     fn hint(&self) -> Option<String> {
         Some("make one with `n2c lock IMAGE -o FILE`".to_owned())
     }
@@ -151,6 +172,8 @@ impl Diagnose for Unlisted {
     }
 }
 
+impl Hint for Unlisted {}
+
 /// Some lockfiles failed; the report says how.
 #[derive(Debug, thiserror::Error)]
 #[error("{count} of {total} lockfile{} failed", if *total == 1 { "" } else { "s" })]
@@ -166,6 +189,8 @@ impl Diagnose for Failed {
         self.kind
     }
 }
+
+impl Hint for Failed {}
 
 /// Some lockfiles no longer match their references.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +216,9 @@ impl Diagnose for EditedMeanwhile {
     fn kind(&self) -> Kind {
         Kind::Other
     }
+}
 
+impl Hint for EditedMeanwhile {
     fn hint(&self) -> Option<String> {
         Some("run the same command again".to_owned())
     }
@@ -201,7 +228,9 @@ impl Diagnose for Outdated {
     fn kind(&self) -> Kind {
         Kind::Stale
     }
+}
 
+impl Hint for Outdated {
     fn hint(&self) -> Option<String> {
         Some(format!("run `n2c {}`", self.command))
     }

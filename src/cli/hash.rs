@@ -13,6 +13,7 @@ use n2c::resolve::{PendingImage, Resolution};
 use n2c::store::{Ingestion, Store, StoreDirectory, sanitise_name};
 use serde_json::{Map, Value};
 
+use super::environment;
 use super::failure::{Failure, Runtime, Usage};
 use super::platforms::{self, PlatformOptions};
 use super::report::Report;
@@ -124,7 +125,7 @@ async fn store(
     facts: &Facts,
     report: &Report,
 ) -> Result<Digest, Failure> {
-    let (directory, store) = (StoreDirectory::of_environment()?, Store::of_environment());
+    let (directory, store) = (StoreDirectory::of(environment())?, Store::of(environment()));
     let name = facts.store_name(purpose);
     let place = n2c::fs::TemporaryDirectory::create().map_err(Runtime)?;
     let source = place.path().join(&name);

@@ -9,6 +9,7 @@ use n2c::formats::lockfile::{self, Entry};
 use n2c::oci::platform::Platform;
 use n2c::store::StoreDirectory;
 
+use super::environment;
 use super::failure::Failure;
 use super::lockfiles;
 use super::platforms::PlatformOptions;
@@ -65,7 +66,7 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
             &path.display().to_string(),
             &n2c::fs::read(path, blob_map::SIZE_LIMIT)?,
         )?,
-        None => BlobMap::in_store([entry], &StoreDirectory::of_environment()?),
+        None => BlobMap::in_store([entry], &StoreDirectory::of(environment())?),
     };
     let image = ImageToWrite { output: &options.output, file: lockfile.file(), entry, blobs };
     image.write(wanted.as_ref(), options.inherit, report)

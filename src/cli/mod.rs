@@ -11,6 +11,7 @@ mod explain;
 mod failure;
 mod generate;
 mod hash;
+mod hints;
 mod image_from_dir;
 mod image_from_manifest;
 mod inspect;
@@ -28,9 +29,10 @@ mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use n2c::environment::Environment;
 use n2c::observer::Observer;
 use n2c::registry::{Client, ClientOptions};
 
@@ -78,6 +80,12 @@ struct OutputOptions {
     /// When to show progress
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     progress: When,
+}
+
+/// Returns the environment variables of this process, which are read once.
+fn environment() -> &'static Environment {
+    static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(Environment::of_process);
+    &ENVIRONMENT
 }
 
 /// When to show something that is meant for a terminal.

@@ -11,6 +11,7 @@ use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client};
 use n2c::store::{Store, StoreDirectory, StorePath};
 
+use super::environment;
 use super::failure::{Failure, Runtime};
 use super::lockfiles;
 use super::platforms::PlatformOptions;
@@ -40,8 +41,8 @@ struct Wanted {
 }
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
-    let directory = StoreDirectory::of_environment()?;
-    let store = Store::of_environment();
+    let directory = StoreDirectory::of(environment())?;
+    let store = Store::of(environment());
     let wanted = wanted(&options, &directory, report)?;
     let paths: Vec<StorePath> = wanted.keys().cloned().collect();
     let missing = store.missing(&paths)?;

@@ -20,6 +20,7 @@ use n2c::resolve::{PendingImage, Resolution};
 use n2c::source::{Blobs, Locked};
 use n2c::store::StoreDirectory;
 
+use super::environment;
 use super::failure::{Failure, Usage};
 use super::platforms::{self, AllPlatforms, PlatformOptions};
 use super::report::Report;
@@ -189,7 +190,7 @@ async fn pull_locked(
     }
     let entry = lockfiles::one_entry(lockfile, options.platforms.named(report)?, text, report)?;
     let client = options.registry.client(report)?;
-    let locked = Locked::new(lockfile, StoreDirectory::of_environment()?, &client);
+    let locked = Locked::new(lockfile, StoreDirectory::of(environment())?, &client);
     // A docker archive doesn't contain the image's manifest, so it needn't be fetched.
     let image = match destination {
         Destination::DockerArchive { .. } => locked.image(entry).await?,

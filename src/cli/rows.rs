@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use clap::Args;
 use n2c::upkeep::difference::Difference;
 use n2c::upkeep::update::Outcome;
-use n2c::{Diagnose, Kind, error_chain};
+use n2c::{Kind, error_chain};
 use serde_json::{Value, json};
 
 use super::difference;
-use super::failure::Failure;
+use super::failure::{Failure, Problem};
 use super::lockfiles::{Found, Unreadable};
 use super::report::Report;
 
@@ -101,7 +101,7 @@ impl Row {
     }
 
     /// The row of a lockfile that failed.
-    pub(crate) fn failed(file: &str, error: &dyn Diagnose) -> Self {
+    pub(crate) fn failed(file: &str, error: &dyn Problem) -> Self {
         Self {
             file: file.to_owned(),
             status: Status::Failed,
@@ -153,7 +153,7 @@ impl Row {
 }
 
 /// An error as JSON, for programs.
-pub(crate) fn error_json(error: &dyn Diagnose) -> Value {
+pub(crate) fn error_json(error: &dyn Problem) -> Value {
     json!({
         "kind": kind_name(error.kind()),
         "exitCode": error.kind().exit_code(),

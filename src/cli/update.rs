@@ -10,6 +10,7 @@ use n2c::store::StoreDirectory;
 use n2c::upkeep::tag_version::Bump;
 use n2c::upkeep::update::{Outcome, PlatformsLost, TagPolicy, Updater};
 
+use super::environment;
 use super::failure::{EditedMeanwhile, Failed, Failure, Outdated};
 use super::lockfiles::{self, Found};
 use super::report::Report;
@@ -128,7 +129,7 @@ pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<()
     let client = registry.client(report)?;
     let updater = Updater::new(&client, &**report, requests.jobs.into());
     let lockfiles: Vec<&Lockfile> = found.iter().map(|found| &found.lockfile).collect();
-    let outcomes = updater.refresh(&lockfiles, &StoreDirectory::of_environment()?).await;
+    let outcomes = updater.refresh(&lockfiles, &StoreDirectory::of(environment())?).await;
     for (found, outcome) in found.iter().zip(outcomes) {
         let outcome = match outcome {
             // Undo what a formatter or an editor did to the file.

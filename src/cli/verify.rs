@@ -10,6 +10,7 @@ use n2c::upkeep::verify::{self, Check, Verdict};
 use n2c::{Diagnose as _, Kind};
 use serde_json::{Value, json};
 
+use super::environment;
 use super::failure::{Failed, Failure};
 use super::lockfiles;
 use super::report::Report;
@@ -49,7 +50,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         .collect();
     for found in found {
         let checks = if options.offline {
-            verify::offline(&found.lockfile, &StoreDirectory::of_environment()?)
+            verify::offline(&found.lockfile, &StoreDirectory::of(environment())?)
         } else {
             verify::online(&found.lockfile, &client, options.requests.jobs.into()).await
         };

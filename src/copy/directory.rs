@@ -10,9 +10,8 @@ use std::path::Path;
 use futures_util::future;
 use tokio::sync::SetOnce;
 
-use super::{Error, Pull, beside};
+use super::{Error, Place, Pull, beside};
 use crate::fs as files;
-use crate::oci::digest::Digest;
 use crate::oci::manifest::ImageManifest;
 use crate::resolve::PendingImage;
 use crate::source::Blobs;
@@ -40,7 +39,7 @@ impl<B: Blobs> Pull<'_, B> {
         // Another pull may be in the middle of writing its image there.
         let _lock = self.lock(directory).await?;
         check(directory)?;
-        let place = |digest: &Digest| directory.join(digest.hex());
+        let place = Place::Directory(directory);
         // Hashing the files that are already there may take a while, so do it before
         // any request.
         let missing = self.missing(manifest.layers(), place);
@@ -51,7 +50,7 @@ impl<B: Blobs> Pull<'_, B> {
             beside(version.clone(), move || files::replace(&version, VERSION.as_bytes())).await?;
             // This can't fail: it is set only here.
             let _ = accepted.set(());
-            self.store_config(&image, &place(image.config().raw().digest())).await
+            self.store_config(&image, &place.of(image.config().raw().digest())).await
         };
         let layers = async {
             let fetched = self.fetch_files(missing, place, &accepted).await;

@@ -13,15 +13,17 @@ mod oci;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt as _, future};
 use tokio::sync::{Semaphore, SetOnce, oneshot};
 
 use crate::error::{Diagnose, Kind};
 use crate::formats::docker_archive;
+use crate::formats::oci_layout::blob_path;
 use crate::fs::{self as files, DirectoryLock, OutputFile};
 use crate::observer::{Event, Observer};
 use crate::oci::digest::{self, Digest};
@@ -150,28 +152,38 @@ impl Diagnose for Error {
             Self::Fs(error) => error.kind(),
         }
     }
+}
 
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Destination { .. } => {
-                "write `dir:PATH`, `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]` \
-                                         or `docker-archive:PATH[:NAME[:TAG]]`"
-                    .to_owned()
-            }
-            Self::NotOurs { .. } => "use a new directory, or empty this one".to_owned(),
-            Self::Exists { .. } => "choose another file name, or remove this file".to_owned(),
-            Self::Several { .. } => "name one `--platform`, or pull to `oci:`".to_owned(),
-            Self::Decompress { .. } | Self::DiffId { .. } => {
-                "the image was pushed like this; whoever published it has to fix it".to_owned()
-            }
-            Self::Index { .. } => "use a new directory".to_owned(),
-            Self::Reference(error) => return error.hint(),
-            Self::Resolve(error) => return error.hint(),
-            Self::Source(error) => return error.hint(),
-            Self::DockerArchive(error) => return error.hint(),
-            Self::Fs(error) => return error.hint(),
-            Self::Prepare { .. } | Self::Write { .. } | Self::Hash(_) => return None,
-        })
+/// What is left to do for a blob whose bytes are here.
+type Finish<'a> = BoxFuture<'a, Result<(), Error>>;
+
+/// A blob to fetch, and how.
+struct Fetch<'a> {
+    blob: &'a Descriptor,
+    begin: BoxFuture<'a, Result<Finish<'a>, Error>>,
+}
+
+impl<'a> Fetch<'a> {
+    async fn run(self) -> Result<(&'a Descriptor, Finish<'a>), Error> {
+        Ok((self.blob, self.begin.await?))
+    }
+}
+
+/// Where the files of blobs go.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// Into a directory, named by their hexadecimal digests.
+    Directory(&'a Path),
+    /// Into an OCI layout.
+    Layout(&'a Path),
+}
+
+impl Place<'_> {
+    fn of(self, digest: &Digest) -> PathBuf {
+        match self {
+            Self::Directory(directory) => directory.join(digest.hex()),
+            Self::Layout(directory) => blob_path(directory, digest),
+        }
     }
 }
 
@@ -189,45 +201,46 @@ pub struct Pull<'a, B: Blobs> {
 impl<B: Blobs> Pull<'_, B> {
     /// Fetches several blobs at once. Finishing a blob doesn't count against the limit;
     /// an unfinished one could otherwise block what it waits for.
-    async fn fetch_all<'d, F, R>(
-        &self,
-        blobs: impl IntoIterator<Item = &'d Descriptor>,
-        fetch: impl Fn(&'d Descriptor) -> F,
-    ) -> Result<(), Error>
-    where
-        F: Future<Output = Result<R, Error>>,
-        R: Future<Output = Result<(), Error>>,
-    {
-        let all = |blobs: Vec<&'d Descriptor>, jobs: usize| {
-            stream::iter(blobs)
-                .map(async |blob| Ok((blob, fetch(blob).await?)))
-                .buffer_unordered(jobs)
-                .try_for_each_concurrent(None, async |(blob, rest)| {
-                    rest.await?;
-                    self.tell(blob, false);
-                    Ok(())
-                })
-        };
+    async fn fetch_all(&self, fetches: Vec<Fetch<'_>>) -> Result<(), Error> {
         if self.jobs <= 1 {
-            return all(blobs.into_iter().collect(), 1).await;
+            return self.fetch_some(fetches, 1).await;
         }
         // Small blobs wait for answers, not for bytes: fetching more of them at once
         // costs nothing, and they don't have to wait behind the large ones.
-        let (small, large) = blobs.into_iter().partition(|blob| blob.size < SMALL_BLOB);
-        let both = (all(large, self.jobs), all(small, self.jobs * SMALL_AT_ONCE));
-        future::try_join(both.0, both.1).await.map(drop)
+        let (small, large) = fetches.into_iter().partition(|fetch| fetch.blob.size < SMALL_BLOB);
+        let large = self.fetch_some(large, self.jobs);
+        future::try_join(large, self.fetch_some(small, self.jobs * SMALL_AT_ONCE)).await.map(drop)
+    }
+
+    /// Fetches at most `jobs` blobs at once.
+    async fn fetch_some(&self, fetches: Vec<Fetch<'_>>, jobs: usize) -> Result<(), Error> {
+        let mut waiting = fetches.into_iter();
+        // Without adapters that take closures: with them, no compiler sees that this future
+        // is `Send`.
+        let (mut fetching, mut finishing) = (FuturesUnordered::new(), FuturesUnordered::new());
+        loop {
+            fetching.extend(waiting.by_ref().take(jobs - fetching.len()).map(Fetch::run));
+            tokio::select! {
+                Some(begun) = fetching.next() => {
+                    let (blob, finish) = begun?;
+                    finishing.push(async move { finish.await.map(|()| blob) });
+                }
+                Some(finished) = finishing.next() => self.tell(finished?, false),
+                else => return Ok(()),
+            }
+        }
     }
 
     /// Returns those of `blobs` that are not already in place and complete.
     fn missing<'d>(
         &self,
         blobs: impl IntoIterator<Item = &'d Descriptor>,
-        place: impl Fn(&Digest) -> PathBuf,
+        place: Place<'_>,
     ) -> Vec<&'d Descriptor> {
         let distinct: BTreeMap<&Digest, &Descriptor> =
             blobs.into_iter().map(|blob| (&blob.digest, blob)).collect();
         let (there, missing): (Vec<_>, Vec<_>) =
-            distinct.into_values().partition(|blob| is_whole(&place(&blob.digest), blob));
+            distinct.into_values().partition(|blob| is_whole(&place.of(&blob.digest), blob));
         for blob in there {
             self.tell(blob, true);
         }
@@ -239,24 +252,28 @@ impl<B: Blobs> Pull<'_, B> {
     async fn fetch_files(
         &self,
         blobs: Vec<&Descriptor>,
-        place: impl Fn(&Digest) -> PathBuf,
+        place: Place<'_>,
         accepted: &SetOnce<()>,
     ) -> Result<(), Error> {
         let files = Semaphore::new(files_at_once());
         let files = &files;
-        let fetch = async |blob: &Descriptor| {
-            // Files that wait to be accepted are open too. The semaphore is never closed.
-            let permit = files.acquire().await.ok();
-            let mut output = OutputFile::replacing(&place(&blob.digest))?;
-            self.blobs.fetch_blob(blob, &mut output).await?;
-            Ok(async move {
-                accepted.wait().await;
-                let committed = commit(output).await;
-                drop(permit);
-                committed
-            })
+        let fetch = |blob| Fetch {
+            blob,
+            begin: Box::pin(async move {
+                // Files that wait to be accepted are open too. The semaphore is never closed.
+                let permit = files.acquire().await.ok();
+                let mut output = OutputFile::replacing(&place.of(&blob.digest))?;
+                self.blobs.fetch_blob(blob, &mut output).await?;
+                let finish: Finish<'_> = Box::pin(async move {
+                    accepted.wait().await;
+                    let committed = commit(output).await;
+                    drop(permit);
+                    committed
+                });
+                Ok(finish)
+            }),
         };
-        self.fetch_all(blobs, fetch).await
+        self.fetch_all(blobs.into_iter().map(fetch).collect()).await
     }
 
     /// Writes the config of an image to `place`, unless it is already there.

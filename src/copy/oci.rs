@@ -9,13 +9,12 @@ use std::path::Path;
 use futures_util::future;
 use tokio::sync::SetOnce;
 
-use super::{Error, Pull, write_at};
+use super::{Error, Fetch, Finish, Place, Pull, write_at};
 use crate::formats::content::Content;
-use crate::formats::oci_layout::{INDEX, Images, Index, MARKER, VERSION, blob_path, contents};
+use crate::formats::oci_layout::{INDEX, Images, Index, MARKER, VERSION, contents};
 use crate::fs::{self as files, OutputFile};
 use crate::observer::{Event, Observer};
-use crate::oci::digest::Digest;
-use crate::oci::manifest::{self, Descriptor};
+use crate::oci::manifest;
 use crate::source::Blobs;
 use crate::stream::sink::Region;
 use crate::stream::tar::{self, Header, Kind, padding};
@@ -74,11 +73,11 @@ impl<B: Blobs> Pull<'_, B> {
         if !marker.exists() {
             files::replace(&marker, VERSION.as_bytes())?;
         }
-        let place = |digest: &Digest| blob_path(directory, digest);
+        let place = Place::Layout(directory);
         let digests = images.blobs().map(|blob| &blob.digest);
         let mut folders = BTreeSet::from([directory.to_owned()]);
         for digest in images.documents().into_keys().chain(digests) {
-            if let Some(folder) = place(digest).parent() {
+            if let Some(folder) = place.of(digest).parent() {
                 fs::create_dir_all(folder).map_err(prepare)?;
                 folders.insert(folder.to_owned());
             }
@@ -88,12 +87,12 @@ impl<B: Blobs> Pull<'_, B> {
             files::sweep(folder);
         }
         for image in images.images {
-            self.store_config(image, &place(image.config().raw().digest())).await?;
+            self.store_config(image, &place.of(image.config().raw().digest())).await?;
         }
         let missing = self.missing(images.layers(), place);
         self.fetch_files(missing, place, &SetOnce::new_with(Some(()))).await?;
         for (digest, bytes) in images.documents() {
-            files::replace(&place(digest), bytes)?;
+            files::replace(&place.of(digest), bytes)?;
         }
         // Another pull may be adding its image to the layout at the same time.
         let lock = fs::File::open(directory).and_then(|layout| layout.lock().map(|()| layout));
@@ -139,14 +138,17 @@ impl<B: Blobs> Pull<'_, B> {
         }
         // Two blocks of zeros end the archive. The gaps between files are zero as well.
         file.set_len(position + tar::END.len() as u64).map_err(write_error)?;
-        let blobs: Vec<&Descriptor> = places.values().map(|(_, blob)| *blob).collect();
-        self.fetch_all(blobs, async |blob| {
-            let start = places[&blob.digest].0;
-            let mut region = Region::bounded(file, &path, start, blob.size);
-            self.blobs.fetch_blob(blob, &mut region).await?;
-            Ok(future::ready(Ok(())))
-        })
-        .await?;
+        let path = &path;
+        let fetch = |(start, blob): (u64, _)| Fetch {
+            blob,
+            begin: Box::pin(async move {
+                let mut region = Region::bounded(file, path, start, blob.size);
+                self.blobs.fetch_blob(blob, &mut region).await?;
+                let finish: Finish<'_> = Box::pin(future::ready(Ok(())));
+                Ok(finish)
+            }),
+        };
+        self.fetch_all(places.into_values().map(fetch).collect()).await?;
         Ok(output.commit()?)
     }
 }

@@ -44,15 +44,6 @@ impl Diagnose for Error {
     fn kind(&self) -> Kind {
         Kind::Verification
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Missing { .. } => {
-                Some("make the blob map with `n2c blobs` from the same lockfile".to_owned())
-            }
-            Self::Shape { .. } => None,
-        }
-    }
 }
 
 /// A map from hex digests to paths, sorted by digest.

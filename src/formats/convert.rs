@@ -35,10 +35,6 @@ impl Diagnose for Error {
             Self::Nested => Kind::Usage,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        matches!(self, Self::Nested).then(|| "name one `--platform`".to_owned())
-    }
 }
 
 /// The fields of the image specification's Go type `v1.Image`, in its order.

@@ -53,14 +53,6 @@ impl Diagnose for Error {
             Self::Header(_) => error::Kind::Other,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Algorithm { .. } => Some("pull to `oci-archive:` instead".to_owned()),
-            Self::Pinned { .. } => Some("give the image a name and a tag".to_owned()),
-            _ => None,
-        }
-    }
 }
 
 /// A name of the image in an archive, such as `docker.io/library/alpine:3.19`.

@@ -71,16 +71,6 @@ impl Diagnose for Error {
             | Self::Exists { .. } => Kind::Other,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Temporary { .. } => {
-                Some("set `TMPDIR` to a directory with enough room".to_owned())
-            }
-            Self::Exists { .. } => Some("choose another file name, or remove this file".to_owned()),
-            _ => None,
-        }
-    }
 }
 
 impl Error {

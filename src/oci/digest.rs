@@ -62,18 +62,6 @@ impl Diagnose for Error {
             Self::Mismatch { .. } | Self::Size { .. } => Kind::Verification,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Invalid { .. } => {
-                Some("a digest is `sha256:` followed by 64 lower-case hex digits".to_owned())
-            }
-            Self::Mismatch { .. } | Self::Size { .. } => Some(
-                "the registry, a mirror or a proxy served other content; nothing was kept"
-                    .to_owned(),
-            ),
-        }
-    }
 }
 
 /// A hash algorithm that n2c can verify.

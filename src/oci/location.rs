@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::oci::digest::Digest;
-use crate::oci::reference::{Error, Reference};
+use crate::oci::reference::{Error, Reason, Reference};
 
 /// Transports that are not accepted here: those that skopeo reads and n2c doesn't, and
 /// `lock:`, which is only for `n2c pull`. To docker, they would be names of images on
@@ -128,10 +128,10 @@ impl LayoutReference {
             None => (rest, None),
         };
         if directory.is_empty() {
-            return Err(invalid("the directory after `oci:` is missing"));
+            return Err(invalid(Reason::NoDirectory));
         }
         if tag.is_some_and(str::is_empty) {
-            return Err(invalid("the tag is empty"));
+            return Err(invalid(Reason::EmptyTag));
         }
         Ok(Self { directory: directory.into(), tag: tag.map(str::to_owned), digest })
     }

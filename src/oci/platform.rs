@@ -29,14 +29,6 @@ impl Diagnose for Error {
     fn kind(&self) -> Kind {
         Kind::Usage
     }
-
-    fn hint(&self) -> Option<String> {
-        Some(
-            "a platform is `os/arch[/variant]`, such as `linux/arm64`, or a Nix system, such as \
-             `aarch64-linux`"
-                .to_owned(),
-        )
-    }
 }
 
 /// An operating system, an architecture and a variant, normalised by construction.

@@ -270,9 +270,6 @@ pub enum Error {
     },
 }
 
-const PROXY_HINT: &str =
-    "the proxy requires a user and a password: set them in `https_proxy` or `http_proxy`";
-
 /// What was being done when something failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Task {
@@ -431,66 +428,6 @@ impl Diagnose for Error {
                 Kind::Denied
             }
             Self::Digest(error) => error.kind(),
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unreachable { source, .. } if source.is_certificate() => Some(
-                "pass its authority's certificate with `--cacert`, or pass `--tls-verify=false`"
-                    .to_owned(),
-            ),
-            Self::Unreachable { source, .. } if source.is_proxy_denial() => {
-                Some(PROXY_HINT.to_owned())
-            }
-            Self::Unreachable { proxy: Some(_), .. } => Some(
-                "check that `http_proxy`, `https_proxy` or `all_proxy` names the right proxy; \
-                 hosts in `no_proxy` are contacted without it"
-                    .to_owned(),
-            ),
-            Self::Proxy { .. } => Some(
-                "write `http://HOST:PORT`, `https://HOST:PORT` or `socks5://HOST:PORT`".to_owned(),
-            ),
-            Self::Denied(denial) => Some(denial.hint()),
-            Self::Tls(error) => error.hint(),
-            Self::Credentials(error) => error.hint(),
-            Self::Mirrors(error) => error.hint(),
-            Self::Everywhere { failures, .. } => {
-                failures.last().and_then(|(_, error)| error.hint())
-            }
-            Self::Status { limit_reached: true, host, .. } => Some(format!(
-                "no pulls left on `{host}`: log in, wait, or pull from a mirror with `--mirror`"
-            )),
-            Self::Status { status, host, retry_after, .. } => match status.as_u16() {
-                407 => Some(PROXY_HINT.to_owned()),
-                404 => Some("check the name, the tag and the registry".to_owned()),
-                429 => Some(match retry_after {
-                    Some(wait) => format!("`{host}` asks you to wait {} s", wait.as_secs()),
-                    None => "wait, or pull from a mirror with `--mirror`".to_owned(),
-                }),
-                _ => None,
-            },
-            Self::Digest(error) => error.hint(),
-            Self::Foreign { .. } => {
-                Some("omit `--no-foreign` to fetch it from that URL".to_owned())
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Denial {
-    fn hint(&self) -> String {
-        match self.user {
-            Some(_) if self.task == Task::Push => "check that this user may push to it".to_owned(),
-            Some(_) => "check that this user may pull it; with expired credentials, even public \
-                        images are denied"
-                .to_owned(),
-            None => format!(
-                "it does not exist, or is private: log in with `docker login {}`, or pass a file with \
-                 `--authfile`",
-                self.registry
-            ),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use url::Url;
 
+use crate::environment::Environment;
 use crate::error::{Diagnose, Kind};
 use crate::fs;
 use crate::oci::reference::{self, Repository};
@@ -55,15 +56,6 @@ impl Diagnose for Error {
         match self {
             Self::Invalid { .. } => Kind::Usage,
             _ => Kind::Other,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Invalid { .. } => {
-                Some("a mirror looks like `docker.io=https://mirror.example/dockerhub`".to_owned())
-            }
-            _ => None,
         }
     }
 }
@@ -166,13 +158,13 @@ struct RawMirror {
 impl Mirrors {
     /// Reads the rules of `--mirror` options, of `$N2C_MIRRORS` (in the same format,
     /// separated by white space or commas), and of this machine's `registries.conf`.
-    pub(super) fn read(options: &[String]) -> Result<Self, Error> {
-        let variable = std::env::var("N2C_MIRRORS").unwrap_or_default();
+    pub(super) fn read(options: &[String], environment: &Environment) -> Result<Self, Error> {
+        let variable = environment.text("N2C_MIRRORS").unwrap_or_default();
         let in_variable = variable.split([',', ' ', '\n', '\t']).filter(|text| !text.is_empty());
         let options = options.iter().map(String::as_str).chain(in_variable);
         let options = options.map(Rule::from_option).collect::<Result<Vec<_>, _>>()?;
         let mut files = Vec::new();
-        for path in registries_conf() {
+        for path in registries_conf(environment) {
             match fs::read(&path, SIZE_LIMIT) {
                 Ok(text) => files.extend(parse(&path, &text)?),
                 Err(error) if error.is_missing() => {}
@@ -295,14 +287,14 @@ fn matches(prefix: &str, name: &str) -> bool {
 
 /// Returns the files to read: the user's `registries.conf` or else the system's, then the
 /// drop-ins of both. `$CONTAINERS_REGISTRIES_CONF` replaces all of them.
-fn registries_conf() -> Vec<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(named) = set("CONTAINERS_REGISTRIES_CONF") {
+fn registries_conf(environment: &Environment) -> Vec<PathBuf> {
+    if let Some(named) = environment.path("CONTAINERS_REGISTRIES_CONF") {
         return vec![named];
     }
     let system = PathBuf::from("/etc/containers");
-    let user = set("XDG_CONFIG_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".config")))
+    let user = environment
+        .path("XDG_CONFIG_HOME")
+        .or_else(|| environment.path("HOME").map(|home| home.join(".config")))
         .map(|config| config.join("containers"));
     let main = user
         .iter()

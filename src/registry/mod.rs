@@ -34,6 +34,7 @@ pub use transport::retry::RetryPolicy;
 pub use transport::tls::Error as TlsError;
 pub use upload::Pushed;
 
+use crate::environment::Environment;
 use crate::error::{Diagnose as _, Kind};
 use crate::observer::Observer;
 use crate::oci::digest::{Digest, Verified};
@@ -67,6 +68,8 @@ pub struct ClientOptions {
     /// Whether layers that the registry doesn't have are fetched from the URLs in their
     /// descriptors.
     pub foreign_layers: bool,
+    /// The variables that say where credentials, certificates, mirrors and proxies are.
+    pub environment: Environment,
     /// How failed requests are retried.
     pub retry: RetryPolicy,
     /// How long a server may stay silent, including in the middle of a body.
@@ -83,6 +86,7 @@ impl Default for ClientOptions {
             cacert: None,
             mirrors: Vec::new(),
             foreign_layers: true,
+            environment: Environment::of_process(),
             retry: RetryPolicy::default(),
             read_timeout: Duration::from_secs(30),
             secrets: Arc::default(),
@@ -140,12 +144,15 @@ impl Client {
             tls::certificates(path)?;
         }
         let insecure = options.tls_verify == Some(false);
-        let tls = TlsOptions { insecure, authorities: options.cacert };
-        let credentials = CredentialStore::new(options.authfile.as_deref(), observer.clone())?;
+        let environment = options.environment;
+        let mirrors = Mirrors::read(&options.mirrors, &environment)?;
+        let credentials =
+            CredentialStore::new(options.authfile.as_deref(), &environment, observer.clone())?;
+        let tls = TlsOptions { insecure, authorities: options.cacert, environment };
         let http = Http::new(Clients::new(tls, options.read_timeout, options.secrets), observer);
         Ok(Self {
             connection: Connection::new(http, credentials, options.retry, options.tls_verify),
-            mirrors: Mirrors::read(&options.mirrors)?,
+            mirrors,
             dead_mirrors: Mutex::default(),
             foreign_layers: options.foreign_layers,
         })

@@ -121,11 +121,12 @@ impl Client {
         digest: &Digest,
         mounted: Option<&Repository>,
     ) -> Result<Session, Error> {
-        let mut query = Serializer::new(String::new());
-        if let Some(mounted) = mounted {
+        let query = mounted.map(|mounted| {
+            let mut query = Serializer::new(String::new());
             query.append_pair("mount", &digest.to_string()).append_pair("from", mounted.path());
-        }
-        let resource = Resource::Uploads(query.finish());
+            query.finish()
+        });
+        let resource = Resource::Uploads(query.unwrap_or_default());
         let post = Request { method: Method::POST, resource: &resource, ..*request };
         let response = self.connection.exchange(&post).await?;
         if mounted.is_some() && response.status() == StatusCode::CREATED {

@@ -86,18 +86,4 @@ impl Diagnose for Error {
             }
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Source(error) => error.hint(),
-            Self::Manifest(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::Unnamed { .. } => Some("name the platform with `--platform`".to_owned()),
-            Self::NoPlatform { wanted, available, .. } => {
-                let nearest = wanted.nearest(available)?;
-                Some(format!("pass `--platform {nearest}`"))
-            }
-            _ => None,
-        }
-    }
 }

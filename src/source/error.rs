@@ -66,19 +66,4 @@ impl Diagnose for Error {
             Self::Edited { .. } => Kind::Verification,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Registry(error) => error.hint(),
-            Self::OciLayout(error) => error.hint(),
-            Self::Manifest(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::Copy(error) => error.hint(),
-            Self::Fs(error) => error.hint(),
-            Self::Digest(error) => error.hint(),
-            Self::NoDigest { .. } | Self::Nowhere { .. } | Self::Edited { .. } => {
-                Some("make a lockfile with `n2c lock`".to_owned())
-            }
-        }
-    }
 }

@@ -13,6 +13,7 @@ use super::error::AddError;
 use super::incoming::IncomingBlob;
 use super::nar;
 use super::path::StorePath;
+use crate::environment::Environment;
 use crate::oci::digest::Digest;
 
 /// What Nix hashes of something that is added to a store.
@@ -37,17 +38,14 @@ impl Store {
     /// Returns the store that Nix would use here: the daemon if its socket exists,
     /// unless `NIX_REMOTE` says otherwise.
     #[must_use]
-    pub fn of_environment() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        if set("NIX_REMOTE").is_some_and(|remote| remote != "daemon") {
+    pub fn of(environment: &Environment) -> Self {
+        if environment.get("NIX_REMOTE").is_some_and(|remote| remote != "daemon") {
             return Self::Command;
         }
-        let socket = if let Some(socket) = set("NIX_DAEMON_SOCKET_PATH") {
-            PathBuf::from(socket)
-        } else {
-            let state = set("NIX_STATE_DIR").unwrap_or_else(|| "/nix/var/nix".into());
-            PathBuf::from(state).join("daemon-socket/socket")
-        };
+        let socket = environment.path("NIX_DAEMON_SOCKET_PATH").unwrap_or_else(|| {
+            let state = environment.path("NIX_STATE_DIR");
+            state.unwrap_or_else(|| "/nix/var/nix".into()).join("daemon-socket/socket")
+        });
         let is_socket =
             fs::metadata(&socket).is_ok_and(|metadata| metadata.file_type().is_socket());
         if is_socket { Self::Daemon(socket) } else { Self::Command }

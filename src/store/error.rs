@@ -58,25 +58,11 @@ impl Diagnose for AddError {
     fn kind(&self) -> Kind {
         Kind::Other
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Daemon { source, .. } if hung_up(source) => Some(
-                "the daemon closed the connection without a message: check that `allowed-users` \
-                 in its nix.conf includes you"
-                    .to_owned(),
-            ),
-            Self::Start(_) => Some("install Nix, or start its daemon".to_owned()),
-            Self::Elsewhere { .. } => {
-                Some("set `NIX_STORE_DIR` to the directory of the store that Nix uses".to_owned())
-            }
-            _ => None,
-        }
-    }
 }
 
 /// Whether the other side closed the connection.
-fn hung_up(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_hang_up(error: &io::Error) -> bool {
     let kinds =
         [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof];
     kinds.contains(&error.kind())

@@ -10,6 +10,6 @@ mod path;
 mod wire;
 
 pub use add::{Ingestion, Store};
-pub use error::AddError;
+pub use error::{AddError, is_hang_up};
 pub use incoming::IncomingBlob;
 pub use path::{Error, StoreDirectory, StorePath, sanitise_name};

@@ -8,6 +8,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::environment::Environment;
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::Digest;
 
@@ -25,10 +26,6 @@ pub enum Error {
 impl Diagnose for Error {
     fn kind(&self) -> Kind {
         Kind::Usage
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some("set `NIX_STORE_DIR` to an absolute path, or unset it".to_owned())
     }
 }
 
@@ -58,10 +55,10 @@ impl StoreDirectory {
 
     /// Returns the store that Nix would use here: `$NIX_STORE_DIR`, or `$NIX_STORE`,
     /// which builders get, or `/nix/store`.
-    pub fn of_environment() -> Result<Self, Error> {
-        let set = |name| std::env::var(name).ok().filter(|directory| !directory.is_empty());
+    pub fn of(environment: &Environment) -> Result<Self, Error> {
+        let set = |name| environment.text(name);
         match set("NIX_STORE_DIR").or_else(|| set("NIX_STORE")) {
-            Some(directory) => Self::new(&directory),
+            Some(directory) => Self::new(directory),
             None => Ok(Self::default()),
         }
     }

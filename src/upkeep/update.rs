@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -70,20 +71,6 @@ impl Diagnose for Error {
             Self::Nameless => Kind::Verification,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Registry(error) => error.hint(),
-            Self::Resolve(error) => error.hint(),
-            Self::Source(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::Shared(error) => error.hint(),
-            Self::Lost { .. } => {
-                Some("wait until the image is complete, or pass `--platforms-lost=drop`".to_owned())
-            }
-            Self::Nameless => Some("recreate it with `n2c lock`".to_owned()),
-        }
-    }
 }
 
 /// The result for one lockfile.
@@ -121,6 +108,26 @@ pub struct TagPolicy {
     pub pre_releases: bool,
 }
 
+/// What is done with lockfiles.
+#[derive(Clone, Copy)]
+enum Work<'a> {
+    Update,
+    Refresh(&'a StoreDirectory),
+}
+
+impl Work<'_> {
+    /// Returns the location to lock again, or the outcome if nothing can change.
+    fn location(self, location: &Location) -> Result<Location, Outcome> {
+        match self {
+            Self::Update => {
+                let location = location.unpinned();
+                if location.can_move() { Ok(location) } else { Err(Outcome::Pinned) }
+            }
+            Self::Refresh(_) => Ok(location.clone()),
+        }
+    }
+}
+
 /// Updates lockfiles.
 pub struct Updater<'a> {
     client: &'a Client,
@@ -145,12 +152,7 @@ impl<'a> Updater<'a> {
     /// Updates each lockfile to what its tag points to now. Returns the outcomes in the
     /// order of `lockfiles`.
     pub async fn update(&self, lockfiles: &[&Lockfile]) -> Vec<Outcome> {
-        let by_tag = |location: &Location| {
-            let location = location.unpinned();
-            if location.can_move() { Ok(location) } else { Err(Outcome::Pinned) }
-        };
-        let update = async |location, group: &[&Lockfile]| self.update_group(location, group).await;
-        self.in_groups(lockfiles, by_tag, update).await
+        self.in_groups(lockfiles, Work::Update).await
     }
 
     /// Makes each lockfile match the reference in it. The digest of the reference is
@@ -159,25 +161,21 @@ impl<'a> Updater<'a> {
     /// with the configs, from `store` or fetched. Returns the outcomes in the order of
     /// `lockfiles`.
     pub async fn refresh(&self, lockfiles: &[&Lockfile], store: &StoreDirectory) -> Vec<Outcome> {
-        let by_reference = |location: &Location| Ok(location.clone());
-        let refresh =
-            async |location, group: &[&Lockfile]| self.refresh_group(&location, group, store).await;
-        self.in_groups(lockfiles, by_reference, refresh).await
+        self.in_groups(lockfiles, Work::Refresh(store)).await
     }
 
     /// Handles the lockfiles of one location together, and several locations at once.
     /// Returns the outcomes in the order of `lockfiles`.
-    async fn in_groups(
-        &self,
-        lockfiles: &[&Lockfile],
-        location_of: impl Fn(&Location) -> Result<Location, Outcome>,
-        work: impl AsyncFn(Location, &[&Lockfile]) -> Vec<Outcome>,
-    ) -> Vec<Outcome> {
+    async fn in_groups(&self, lockfiles: &[&Lockfile], work: Work<'_>) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = lockfiles.iter().map(|_| None).collect();
         let mut groups: BTreeMap<String, (Location, Vec<usize>)> = BTreeMap::new();
         for (index, lockfile) in lockfiles.iter().enumerate() {
             let nameless = || Outcome::Failed(Box::new(Error::Nameless));
-            match lockfile.location().ok_or_else(nameless).and_then(&location_of) {
+            match lockfile
+                .location()
+                .ok_or_else(nameless)
+                .and_then(|location| work.location(location))
+            {
                 Ok(location) => {
                     let group = groups.entry(location.to_string());
                     group.or_insert_with(|| (location, Vec::new())).1.push(index);
@@ -185,17 +183,20 @@ impl<'a> Updater<'a> {
                 Err(outcome) => outcomes[index] = Some(outcome),
             }
         }
-        let found: Vec<Vec<(usize, Outcome)>> = stream::iter(groups.into_values())
-            .map(async |(location, members)| {
-                let _permit = self.permit(&location).await;
-                let group: Vec<&Lockfile> = members.iter().map(|index| lockfiles[*index]).collect();
-                let outcomes = work(location, &group).await;
-                members.into_iter().zip(outcomes).collect()
-            })
-            .buffer_unordered(CONCURRENCY)
-            .collect()
-            .await;
-        for (index, outcome) in found.into_iter().flatten() {
+        let run = async |(location, members): (Location, Vec<usize>)| {
+            let _permit = self.permit(&location).await;
+            let group: Vec<&Lockfile> = members.iter().map(|index| lockfiles[*index]).collect();
+            let outcomes = match work {
+                Work::Update => self.update_group(location, &group).await,
+                Work::Refresh(store) => self.refresh_group(&location, &group, store).await,
+            };
+            members.into_iter().zip(outcomes).collect::<Vec<_>>()
+        };
+        let runs: Vec<BoxFuture<'_, _>> =
+            groups.into_values().map(|group| Box::pin(run(group)) as BoxFuture<'_, _>).collect();
+        let done: Vec<Vec<(usize, Outcome)>> =
+            stream::iter(runs).buffer_unordered(CONCURRENCY).collect().await;
+        for (index, outcome) in done.into_iter().flatten() {
             outcomes[index] = Some(outcome);
         }
         outcomes.into_iter().flatten().collect()
@@ -345,7 +346,7 @@ impl<'a> Updater<'a> {
         &self,
         lockfile: &Lockfile,
         resolution: &Resolution<'_>,
-        is_trusted: impl Fn(&Entry) -> bool,
+        is_trusted: fn(&Entry) -> bool,
     ) -> Result<Lockfile, Error> {
         let (mut entries, mut lost) = (Vec::new(), Vec::new());
         for old in lockfile.entries() {

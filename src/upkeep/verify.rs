@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 
@@ -67,19 +68,6 @@ impl Diagnose for Error {
             Self::Digest(error) => error.kind(),
             Self::Layout => Kind::Usage,
             Self::Edited { .. } | Self::Nameless => Kind::Verification,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Registry(error) => error.hint(),
-            Self::Resolve(error) => error.hint(),
-            Self::Manifest(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::Digest(error) => error.hint(),
-            Self::Edited { .. } => Some("lock it again with `n2c lock`".to_owned()),
-            Self::Layout => None,
-            Self::Nameless => Some("recreate it with `n2c lock`".to_owned()),
         }
     }
 }
@@ -145,11 +133,10 @@ pub async fn online(lockfile: &Lockfile, client: &Client, jobs: usize) -> Vec<Ch
         platform: None,
         verdict: verify_reference(lockfile, reference, client).await.into(),
     }];
-    let entries = stream::iter(lockfile.entries())
-        .map(|entry| verify_entry(entry, reference, client, jobs))
-        // One entry after another: the layers of each are checked concurrently.
-        .buffered(1);
-    checks.extend(entries.collect::<Vec<_>>().await.into_iter().flatten());
+    // One entry after another: the layers of each are checked concurrently.
+    for entry in lockfile.entries() {
+        checks.extend(verify_entry(entry, reference, client, jobs).await);
+    }
     checks
 }
 
@@ -270,13 +257,13 @@ async fn verify_entry(
             distinct.push(layer);
         }
     }
-    let layers = stream::iter(distinct.into_iter().enumerate())
-        .map(async |(index, layer)| {
-            let result = client.has_blob(repository, layer).await.map_err(Error::from);
-            check(format!("layer {}", index + 1), &layer.digest, result)
-        })
-        .buffered(jobs.max(1));
-    checks.extend(layers.collect::<Vec<_>>().await);
+    let look = async |layer| client.has_blob(repository, layer).await.map_err(Error::from);
+    let looks: Vec<BoxFuture<'_, _>> =
+        distinct.iter().map(|layer| Box::pin(look(layer)) as BoxFuture<'_, _>).collect();
+    let results: Vec<Result<(), Error>> = stream::iter(looks).buffered(jobs.max(1)).collect().await;
+    for (index, (layer, result)) in distinct.into_iter().zip(results).enumerate() {
+        checks.push(check(format!("layer {}", index + 1), &layer.digest, result));
+    }
     checks
 }
 

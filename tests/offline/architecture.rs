@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The top-level modules, called rooms, of each floor, from bottom to top. A room may use
 /// rooms on lower floors, but no other room on its own floor.
 const FLOORS: [&[&str]; 9] = [
-    &["cleanup", "error", "text"],
+    &["cleanup", "environment", "error", "text"],
     &["fs", "json"],
     &["oci"],
     &["observer", "stream"],
@@ -107,6 +107,16 @@ fn only_the_registry_uses_the_network_and_only_the_report_prints() {
             "{} prints",
             relative.display()
         );
+    }
+}
+
+#[test]
+fn only_one_file_reads_environment_variables() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in files(&source) {
+        let text = std::fs::read_to_string(&file).expect("a source");
+        let reads = text.contains("env::var");
+        assert_eq!(reads, file == source.join("environment.rs"), "{}", file.display());
     }
 }
 

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::failure::Failure;
+use super::hints::Hint;
 use super::report::Report;
 
 const REPOSITORY: &str = "demo/hello";
@@ -51,6 +52,8 @@ impl Diagnose for Error {
         }
     }
 }
+
+impl Hint for Error {}
 
 pub(crate) async fn run(report: &Report) -> Result<(), Failure> {
     let tour = Tour::start(report)?;

@@ -1,17 +1,16 @@
 //! The Nix daemon's environment. Builders get their proxy settings from there, not from the
 //! user who starts the build.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::Stdio;
 
+use n2c::environment::Environment;
 use tokio::process::Command;
+
+use crate::cli::environment;
 
 /// The variables that a fetch reads. Proxy variables may be in lower or upper case.
 const VARIABLES: [&str; 5] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "N2C_MIRRORS"];
-
-/// Variables and their values. The values may hold passwords.
-pub(super) type Environment = BTreeMap<String, String>;
 
 /// Returns the environment of the running daemon, from the kernel if this user may read it
 /// there, or else from systemd. Returns `None` if neither works.
@@ -25,8 +24,8 @@ pub(super) async fn of_daemon() -> Option<Environment> {
 /// Returns the variables that are set for this user but not for `daemon`.
 pub(super) fn missing(daemon: &Environment) -> Vec<&'static str> {
     let either = |name: &str| [name.to_owned(), name.to_uppercase()];
-    let is_set = |name: &String| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    let has = |name: &String| daemon.get(name).is_some_and(|value| !value.is_empty());
+    let is_set = |name: &String| environment().get(name).is_some();
+    let has = |name: &String| daemon.get(name).is_some();
     let is_missing = |name: &&str| either(name).iter().any(is_set) && !either(name).iter().any(has);
     VARIABLES.into_iter().filter(is_missing).collect()
 }

@@ -19,7 +19,9 @@ use nix::unistd::Group;
 
 use super::RegistryOptions;
 use super::failure::{Failure, Unhealthy};
+use super::hints::Hint as _;
 use super::report::Report;
+use crate::cli::environment;
 use settings::Settings;
 
 /// The file that nix2container's users usually mount as [`SANDBOX_FILE`] in the sandbox.
@@ -124,7 +126,7 @@ fn look_at_file(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Path
         }
     };
     findings.push(look_at_mode(settings, &source, &metadata));
-    match CredentialStore::new(Some(&source), Arc::new(n2c::observer::Silent)) {
+    match CredentialStore::new(Some(&source), environment(), Arc::new(n2c::observer::Silent)) {
         Ok(_) => {
             findings.push(Finding::Good(format!("{shown} is a valid credentials file")));
             Some(source)
@@ -175,7 +177,7 @@ fn look_at_mode(settings: &Settings, source: &Path, metadata: &Metadata) -> Find
 
 /// Checks the proxies, mirrors and certificate authorities that builders get from the daemon.
 async fn look_at_daemon(settings: Option<&Settings>, findings: &mut Vec<Finding>) {
-    let Store::Daemon(_) = Store::of_environment() else {
+    let Store::Daemon(_) = Store::of(environment()) else {
         let text = "builds use this user's proxy settings: there is no Nix daemon";
         findings.push(Finding::Good(text.to_owned()));
         return;
@@ -195,7 +197,7 @@ async fn look_at_daemon(settings: Option<&Settings>, findings: &mut Vec<Finding>
     if missing.is_empty() {
         findings.push(Finding::Good("the Nix daemon has your proxies and mirrors".to_owned()));
     }
-    let authorities = daemon.get("NIX_SSL_CERT_FILE").filter(|path| !path.is_empty());
+    let authorities = daemon.text("NIX_SSL_CERT_FILE");
     if let (Some(path), Some(settings)) = (authorities, settings) {
         let text = match settings.outside(Path::new(path)) {
             Some(_) => Finding::Good(format!("builders read certificate authorities from {path}")),
@@ -224,7 +226,7 @@ async fn look_at_references(
     n2c::fs::write(empty.path(), b"{}")?;
     let authfile = options.credentials.authfile.take().or_else(|| file.clone());
     let authfile = authfile.unwrap_or_else(|| empty.path().to_owned());
-    let credentials = CredentialStore::new(Some(&authfile), report.clone())?;
+    let credentials = CredentialStore::new(Some(&authfile), environment(), report.clone())?;
     options.credentials.authfile = Some(authfile);
     let client = options.client(report)?;
     let place = file.unwrap_or_else(|| USUAL_SOURCE.into());

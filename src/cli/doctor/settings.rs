@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::cli::environment;
 use n2c::store::Store;
 use serde_json::Value;
 use tokio::process::Command;
@@ -40,13 +41,13 @@ impl Settings {
             .output();
         let settings: Value = serde_json::from_slice(&output.await.ok()?.stdout).ok()?;
         let value = |name: &str| settings.get(name)?.get("value");
-        let directory = std::env::var_os("NIX_CONF_DIR").filter(|path| !path.is_empty());
+        let directory = environment().path("NIX_CONF_DIR");
         Some(Self {
             // With `relaxed`, fixed-output derivations are built outside the sandbox.
             sandbox: value("sandbox")? == &Value::Bool(true),
             paths: value("sandbox-paths").map(mounts).unwrap_or_default(),
             build_users_group: build_users_group(value("build-users-group")?.as_str()?),
-            file: PathBuf::from(directory.unwrap_or_else(|| "/etc/nix".into())).join("nix.conf"),
+            file: directory.unwrap_or_else(|| "/etc/nix".into()).join("nix.conf"),
         })
     }
 
@@ -82,7 +83,7 @@ fn mounts(paths: &Value) -> Vec<Mount> {
 /// Returns the group of the build users. Nix reports no group to users other than root. If
 /// the daemon builds, it runs as root, so assume the default group.
 fn build_users_group(told: &str) -> String {
-    let is_daemon = matches!(Store::of_environment(), Store::Daemon(_));
+    let is_daemon = matches!(Store::of(environment()), Store::Daemon(_));
     if told.is_empty() && is_daemon { "nixbld".to_owned() } else { told.to_owned() }
 }
 

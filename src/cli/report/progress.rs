@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use n2c::oci::digest::Digest;
 use serde_json::{Value, json};
 
+use crate::cli::environment;
 use crate::cli::{OutputOptions, When};
 
 /// How many times a second the bars are drawn, at most.
@@ -52,7 +53,7 @@ struct NixTransfer {
 
 impl Progress {
     pub(super) fn new(options: &OutputOptions) -> Self {
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let set = |name| environment().get(name).is_some();
         match options.progress {
             When::Never => return Self::Off,
             // Only Nix builders have both variables.

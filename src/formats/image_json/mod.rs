@@ -60,21 +60,6 @@ impl Diagnose for Error {
             Self::Edited { .. } => Kind::Verification,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::BlobMap(error) => error.hint(),
-            Self::Fs(_) => Some(
-                "fetch the image's config first, with `n2c blob` or by building its derivation"
-                    .to_owned(),
-            ),
-            Self::Digest(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::Edited { .. } => {
-                Some("restore what its `ref` pins with `n2c refresh`".to_owned())
-            }
-        }
-    }
 }
 
 /// How much of the base image's config the new image starts with.

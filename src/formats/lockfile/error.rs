@@ -77,19 +77,4 @@ impl Diagnose for Error {
             _ => Kind::Verification,
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Newer { .. } => Some("upgrade n2c".to_owned()),
-            Self::Index { .. } => Some("create a lockfile from it with `n2c lock`".to_owned()),
-            Self::Shape { .. } | Self::Inconsistent { .. } => {
-                Some("recreate it with `n2c lock`".to_owned())
-            }
-            Self::Manifest { source, .. } => source.hint(),
-            Self::Reference { source, .. } => source.hint(),
-            Self::NoPlatform { wanted, available, .. } => {
-                wanted.nearest(available).map(|nearest| format!("pass `--platform {nearest}`"))
-            }
-        }
-    }
 }

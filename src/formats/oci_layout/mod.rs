@@ -108,16 +108,6 @@ impl Diagnose for Error {
             Self::Digest(error) => error.kind(),
         }
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Several { directory, .. } => {
-                Some(format!("choose one with `oci:{}:TAG`", directory.display()))
-            }
-            Self::NoSuchImage { .. } => Some("the tag is the part after `oci:DIR:`".to_owned()),
-            _ => None,
-        }
-    }
 }
 
 /// The path of a blob in the layout in `directory`. It can't lead out of the directory,

@@ -92,18 +92,6 @@ impl Diagnose for Error {
     fn kind(&self) -> Kind {
         Kind::Verification
     }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::NotJson { .. } => {
-                Some("is this the registry, or a login page or proxy in front of it?".to_owned())
-            }
-            Self::Schema1 { .. } => {
-                Some("pull it and push it again with a current docker or skopeo".to_owned())
-            }
-            _ => None,
-        }
-    }
 }
 
 /// A pointer to content: its type, digest and size in bytes.

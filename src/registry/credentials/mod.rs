@@ -20,6 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
+use crate::environment::Environment;
 use crate::error::{Diagnose, Kind, error_chain};
 use crate::fs;
 use crate::observer::{Event, Observer};
@@ -82,15 +83,6 @@ impl Diagnose for Error {
             Self::HelperStart { .. } | Self::Helper { .. } => Kind::Denied,
             _ => Kind::Other,
         }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::HelperStart { .. } | Self::Helper { .. } => {
-                "log in again, or pass another file with `--authfile`".to_owned()
-            }
-            _ => "create it with `docker login`, or pass another file with `--authfile`".to_owned(),
-        })
     }
 }
 
@@ -205,16 +197,22 @@ pub struct CredentialStore {
     /// The file that the user named, used instead of all others.
     named: Option<AuthFile>,
     defaults: OnceCell<Vec<AuthFile>>,
+    environment: Environment,
     observer: Arc<dyn Observer>,
 }
 
 impl CredentialStore {
     /// Opens the file that `named` or else `$REGISTRY_AUTH_FILE` names, which must be
     /// usable. If neither is set, the default files are used.
-    pub fn new(named: Option<&Path>, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        let variable = variable("REGISTRY_AUTH_FILE");
+    pub fn new(
+        named: Option<&Path>,
+        environment: &Environment,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, Error> {
+        let environment = environment.clone();
+        let variable = environment.path("REGISTRY_AUTH_FILE");
         let named = named.map(Path::to_owned).or(variable).map(|path| AuthFile::read(&path));
-        Ok(Self { named: named.transpose()?, defaults: OnceCell::new(), observer })
+        Ok(Self { named: named.transpose()?, defaults: OnceCell::new(), environment, observer })
     }
 
     /// Returns the first credential for `repository`: files are searched in order, and
@@ -236,7 +234,7 @@ impl CredentialStore {
 
     fn read_defaults(&self) -> Vec<AuthFile> {
         let mut files = Vec::new();
-        for path in default_files() {
+        for path in default_files(&self.environment) {
             match AuthFile::read(&path) {
                 Ok(file) => files.push(file),
                 Err(Error::Read(error)) if error.is_missing() => {}
@@ -275,25 +273,19 @@ fn entry(credential: &Credential) -> Value {
     }
 }
 
-/// Returns a variable that holds a path. An empty variable counts as unset, because unset
-/// variables arrive empty in a build sandbox.
-fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
-}
-
 /// Returns the default files, in the order in which they are searched.
-fn default_files() -> Vec<PathBuf> {
-    let home = variable("HOME");
+fn default_files(environment: &Environment) -> Vec<PathBuf> {
+    let home = environment.path("HOME");
     let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
     // podman's location depends on whether there is a login session.
-    let runtime = match variable("XDG_RUNTIME_DIR") {
+    let runtime = match environment.path("XDG_RUNTIME_DIR") {
         Some(directory) => Some(directory.join("containers/auth.json")),
         None => std::fs::metadata("/proc/self")
             .ok()
             .map(|process| format!("/run/containers/{}/auth.json", process.uid()).into()),
     };
-    let config = variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
-    let docker = variable("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+    let config = environment.path("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+    let docker = environment.path("DOCKER_CONFIG").or_else(|| below_home(".docker"));
     [
         runtime,
         config.map(|directory| directory.join("containers/auth.json")),

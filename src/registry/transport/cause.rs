@@ -68,12 +68,14 @@ impl Cause {
     }
 
     /// Whether the server's certificate was refused.
-    pub(in crate::registry) fn is_certificate(&self) -> bool {
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
         matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
     }
 
     /// Whether a proxy in between denied access. The proxy client has no error type for that.
-    pub(in crate::registry) fn is_proxy_denial(&self) -> bool {
+    #[must_use]
+    pub fn is_proxy_denial(&self) -> bool {
         let denial = "proxy authorization required";
         self.0.is_connect() && self.chain().any(|error| error.to_string().contains(denial))
     }

@@ -13,6 +13,7 @@ use super::origin;
 use super::origin::host_of;
 use super::proxy;
 use super::tls::{self, TlsOptions};
+use crate::environment::Environment;
 use crate::registry::error::Error;
 use crate::registry::secrets::Secrets;
 
@@ -80,6 +81,11 @@ impl Clients {
             own_certificates: Mutex::default(),
             without_http2: Mutex::default(),
         }
+    }
+
+    /// Returns the variables that say which proxies there are.
+    pub(in crate::registry) const fn environment(&self) -> &Environment {
+        &self.tls.environment
     }
 
     /// Returns the secrets that no message may contain.
@@ -155,7 +161,7 @@ impl Clients {
         // Turn off the library's own reading of proxy variables.
         builder = builder.no_proxy();
         if !kind.local {
-            for proxy in proxy::of_environment(&self.secrets)? {
+            for proxy in proxy::of_environment(self.environment(), &self.secrets)? {
                 builder = builder.proxy(proxy);
             }
         }
@@ -178,7 +184,7 @@ impl Clients {
     /// Returns the certificate directory of `host`, which is looked up only once.
     fn own_certificates(&self, host: &str) -> Option<PathBuf> {
         let mut known = self.own_certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        let look = || TlsOptions::own_certificates(host);
+        let look = || self.tls.own_certificates(host);
         known.entry(host.to_owned()).or_insert_with(look).clone()
     }
 }

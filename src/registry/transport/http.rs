@@ -15,6 +15,7 @@ use super::cause::Cause;
 use super::clients::{Clients, Lane};
 use super::origin::{self, SafeUrl, host_of};
 use super::retry;
+use crate::environment::Environment;
 use crate::observer::{Event, Observer};
 use crate::registry::credentials::authorization::{Authorization, User};
 use crate::registry::error::{Denial, Error, Task};
@@ -171,7 +172,9 @@ impl Http {
             return Err(Error::TooSlow { task: Task::Fetch, subject, host });
         };
         let response = sent
-            .map_err(|source| not_reached(outgoing.subject, url, source))
+            .map_err(|source| {
+                not_reached(self.clients.environment(), outgoing.subject, url, source)
+            })
             .inspect_err(|error| {
                 // If one side closes the connection, the error may not show that HTTP/2 was
                 // the reason.
@@ -303,13 +306,18 @@ fn redirect_error(outgoing: &Outgoing<'_>, reason: &'static str) -> Error {
 }
 
 /// Creates the error for a server, or the proxy in front of it, that could not be reached.
-fn not_reached(subject: &str, url: &Url, source: reqwest::Error) -> Error {
+fn not_reached(
+    environment: &Environment,
+    subject: &str,
+    url: &Url,
+    source: reqwest::Error,
+) -> Error {
     let mut error = unreachable(subject, url, source);
     if let Error::Unreachable { proxy, source, .. } = &mut error
         && source.is_connect()
         && !origin::is_loopback(url)
     {
-        *proxy = super::proxy::of_url(url);
+        *proxy = super::proxy::of_url(environment, url);
     }
     error
 }

@@ -7,6 +7,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
 use url::Url;
 
+use crate::environment::Environment;
 use crate::registry::error::Error;
 use crate::registry::secrets::Secrets;
 
@@ -15,11 +16,15 @@ const SCHEMES: [&str; 5] = ["http", "https", "socks4", "socks5", "socks5h"];
 
 /// Returns the proxy for each scheme, with the exceptions from `no_proxy`. Their
 /// passwords are added to `secrets`.
-pub(in crate::registry) fn of_environment(secrets: &Secrets) -> Result<Vec<Proxy>, Error> {
-    let exceptions = variable("no_proxy").and_then(|(_, list)| NoProxy::from_string(&list));
+pub(in crate::registry) fn of_environment(
+    environment: &Environment,
+    secrets: &Secrets,
+) -> Result<Vec<Proxy>, Error> {
+    let exceptions =
+        variable(environment, "no_proxy").and_then(|(_, list)| NoProxy::from_string(&list));
     let mut proxies = Vec::new();
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
-        let Some((variable, url)) = variable(name) else { continue };
+        let Some((variable, url)) = variable(environment, name) else { continue };
         let with_scheme = if url.contains("://") { url.clone() } else { format!("http://{url}") };
         match with_scheme.parse::<Url>() {
             Ok(url) if SCHEMES.contains(&url.scheme()) => secrets.add_proxy(&url),
@@ -38,8 +43,8 @@ pub(in crate::registry) fn of_environment(secrets: &Secrets) -> Result<Vec<Proxy
 }
 
 /// Returns the proxy that is used for `url`, if any, as `scheme://host:port`.
-pub(in crate::registry) fn of_url(url: &Url) -> Option<String> {
-    let value = |name| variable(name).map(|(_, value)| value).unwrap_or_default();
+pub(in crate::registry) fn of_url(environment: &Environment, url: &Url) -> Option<String> {
+    let value = |name| variable(environment, name).map(|(_, value)| value).unwrap_or_default();
     let matcher = Matcher::builder()
         .http(value("http_proxy"))
         .https(value("https_proxy"))
@@ -54,9 +59,9 @@ pub(in crate::registry) fn of_url(url: &Url) -> Option<String> {
 
 /// Returns the name and value of a variable, in lower case or else in upper case. Empty
 /// variables count as unset.
-fn variable(name: &str) -> Option<(String, String)> {
+fn variable(environment: &Environment, name: &str) -> Option<(String, String)> {
     [name.to_owned(), name.to_ascii_uppercase()].into_iter().find_map(|name| {
-        let value = std::env::var(&name).ok().filter(|value| !value.is_empty())?;
+        let value = environment.text(&name)?.to_owned();
         Some((name, value))
     })
 }

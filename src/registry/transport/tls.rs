@@ -8,6 +8,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::environment::Environment;
 use crate::error::{Diagnose, Kind};
 use crate::fs;
 
@@ -75,11 +76,13 @@ pub(in crate::registry) struct TlsOptions {
     pub(in crate::registry) insecure: bool,
     /// A file with additional authorities, which must be usable.
     pub(in crate::registry) authorities: Option<PathBuf>,
+    /// Where certificates are, in variables.
+    pub(in crate::registry) environment: Environment,
 }
 
 impl TlsOptions {
     /// Returns the certificate directory for `host`, if there is one (containers-certs.d(5)).
-    pub(in crate::registry) fn own_certificates(host: &str) -> Option<PathBuf> {
+    pub(in crate::registry) fn own_certificates(&self, host: &str) -> Option<PathBuf> {
         // The host may come from a server's redirect: it must not lead out of these directories.
         if host.is_empty() || host.starts_with('.') {
             return None;
@@ -88,8 +91,8 @@ impl TlsOptions {
         // contacted. A directory's name may include the default port.
         let host = if host == "registry-1.docker.io" { "docker.io" } else { host };
         let names = [host.to_owned(), format!("{host}:443")];
-        let home = std::env::var_os("HOME")
-            .map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
+        let home = self.environment.path("HOME");
+        let home = home.map(|home| home.join(".config/containers/certs.d"));
         home.into_iter()
             .chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from))
             .flat_map(|directory| names.clone().map(|name| directory.join(name)))
@@ -104,7 +107,7 @@ impl TlsOptions {
     ) -> Result<ClientConfig, Error> {
         let own = own.map(OwnCertificates::read).transpose()?.unwrap_or_default();
         let builder = if verified {
-            let mut roots = roots();
+            let mut roots = roots(&self.environment);
             if let Some(path) = &self.authorities {
                 roots.add_parsable_certificates(certificates(path)?);
             }
@@ -135,20 +138,17 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
 /// `NIX_SSL_CERT_FILE`, the one in `SSL_CERT_FILE`, the system's, or the roots built into
 /// this program. In a build sandbox, the variables are often set although their files
 /// don't exist.
-fn roots() -> RootCertStore {
+fn roots(environment: &Environment) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for variable in ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"] {
-        // A variable that is unset outside the sandbox is empty inside it.
-        let Some(file) = std::env::var_os(variable).filter(|file| !file.is_empty()) else {
-            continue;
-        };
-        let certificates = certificates(Path::new(&file)).unwrap_or_default();
+        let Some(file) = environment.path(variable) else { continue };
+        let certificates = certificates(&file).unwrap_or_default();
         let (added, _) = roots.add_parsable_certificates(certificates);
         if added > 0 {
             return roots;
         }
     }
-    let (added, _) = roots.add_parsable_certificates(system_certificates());
+    let (added, _) = roots.add_parsable_certificates(system_certificates(environment));
     if added == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
@@ -158,14 +158,12 @@ fn roots() -> RootCertStore {
 /// Returns the system's certificates. `load_native_certs` also reads `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR`, and finds nothing if `SSL_CERT_FILE` is empty or its file is missing,
 /// so it is used only if neither variable is set.
-fn system_certificates() -> Vec<CertificateDer<'static>> {
-    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().all(|name| std::env::var_os(name).is_none()) {
+fn system_certificates(environment: &Environment) -> Vec<CertificateDer<'static>> {
+    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().all(|name| !environment.has(name)) {
         return rustls_native_certs::load_native_certs().certs;
     }
-    let directory = std::env::var_os("SSL_CERT_DIR").filter(|directory| !directory.is_empty());
-    if let Some(directory) = directory {
-        let directory = Path::new(&directory);
-        return rustls_native_certs::load_certs_from_paths(None, Some(directory)).certs;
+    if let Some(directory) = environment.path("SSL_CERT_DIR") {
+        return rustls_native_certs::load_certs_from_paths(None, Some(&directory)).certs;
     }
     let bundle = SYSTEM_BUNDLES.iter().find_map(|path| certificates(Path::new(path)).ok());
     bundle.unwrap_or_default()
