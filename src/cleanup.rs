@@ -20,29 +20,29 @@ static HELD: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 
 /// Registers a leftover to clean up until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held(Leftover);
+pub(crate) struct Guard(Leftover);
 
-impl Held {
+impl Guard {
     pub(crate) fn new(leftover: Leftover) -> Self {
-        held().push(leftover.clone());
+        leftovers().push(leftover.clone());
         Self(leftover)
     }
 }
 
-impl Drop for Held {
+impl Drop for Guard {
     fn drop(&mut self) {
-        held().retain(|leftover| *leftover != self.0);
+        leftovers().retain(|leftover| *leftover != self.0);
     }
 }
 
-fn held() -> MutexGuard<'static, Vec<Leftover>> {
+fn leftovers() -> MutexGuard<'static, Vec<Leftover>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Terminates child programs, and removes the directories that were created for them.
 /// Call this before the program exits without returning from `main`.
 pub fn clean_up() {
-    let mut leftovers = held().drain(..).collect::<Vec<_>>();
+    let mut leftovers = leftovers().drain(..).collect::<Vec<_>>();
     // Programs first: they may still be writing to the directories.
     leftovers.sort_by_key(|leftover| matches!(leftover, Leftover::Directory(_)));
     for leftover in leftovers {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use n2c::oci::reference::Reference;
-use n2c::registry::credentials::{self, CredentialStore, Found};
+use n2c::registry::credentials::{self, CredentialStore, Match};
 
 use super::CredentialOptions;
 use super::environment;
@@ -63,7 +63,7 @@ async fn show(options: Show, report: &Arc<Report>) -> Result<(), Failure> {
     )?;
     let repository = reference.repository();
     let text = match store.find(repository).await? {
-        Some(Found { credential, origin }) => {
+        Some(Match { credential, origin }) => {
             let mut lines = vec![
                 repository.to_string(),
                 format!("file    {}", origin.file.display()),
@@ -92,7 +92,7 @@ async fn export(options: Export, report: &Arc<Report>) -> Result<(), Failure> {
         let reference: Reference = text.parse()?;
         let repository = reference.repository().clone();
         match store.find(&repository).await? {
-            Some(Found { credential, .. }) => found.push((repository, credential)),
+            Some(Match { credential, .. }) => found.push((repository, credential)),
             None => return Err(NoCredential { repository }.into()),
         }
     }

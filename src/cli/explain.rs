@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use n2c::observer::{Event, Observer};
 use n2c::oci::digest::Digest;
 use n2c::oci::platform::Platform;
-use n2c::resolve::Explained;
+use n2c::resolve::Verdict;
 use serde::Serialize;
 
 use super::report::Report;
@@ -33,8 +33,8 @@ pub(crate) struct Entry {
     pub(crate) reason: String,
 }
 
-impl From<Explained> for Entry {
-    fn from(explained: Explained) -> Self {
+impl From<Verdict> for Entry {
+    fn from(explained: Verdict) -> Self {
         Self {
             depth: explained.depth,
             digest: explained.descriptor.digest,

@@ -51,7 +51,7 @@ struct Inspection {
     reference: String,
     media_type: String,
     digest: Digest,
-    platforms: Vec<Listed>,
+    platforms: Vec<Row>,
     /// The image for the named platform, or for this machine's if none was named.
     /// Null if none was named and there is no image for this machine.
     image: Option<Details>,
@@ -61,7 +61,7 @@ struct Inspection {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct Row {
     platform: Platform,
     media_type: String,
     digest: Digest,
@@ -174,7 +174,7 @@ impl Inspection {
         };
         let platforms = listed
             .into_iter()
-            .map(|(platform, descriptor)| Listed {
+            .map(|(platform, descriptor)| Row {
                 platform,
                 media_type: descriptor.media_type,
                 digest: descriptor.digest,

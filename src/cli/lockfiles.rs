@@ -18,7 +18,7 @@ use super::report::Report;
 pub(crate) const DEFAULT: &str = "lockfiles";
 
 /// A lockfile and the content of its file.
-pub(crate) struct Found {
+pub(crate) struct ReadLockfile {
     pub(crate) path: PathBuf,
     pub(crate) text: Vec<u8>,
     pub(crate) lockfile: Lockfile,
@@ -68,7 +68,7 @@ pub(crate) fn one_entry<'l>(
 pub(crate) fn find(
     paths: &[PathBuf],
     report: &Report,
-) -> Result<(Vec<Found>, Vec<Unreadable>), Failure> {
+) -> Result<(Vec<ReadLockfile>, Vec<Unreadable>), Failure> {
     // Each file once, and whether it was named explicitly rather than found in a directory.
     let mut files: BTreeMap<PathBuf, bool> = BTreeMap::new();
     for path in paths {
@@ -97,7 +97,7 @@ pub(crate) fn find(
         };
         match Lockfile::parse(&name, &text) {
             Ok(lockfile) if is_named || !lockfile.platforms().is_empty() => {
-                found.push(Found { path, text, lockfile });
+                found.push(ReadLockfile { path, text, lockfile });
             }
             Err(error) if is_named || !is_others(&text) => {
                 unreadable.push(Unreadable { file: name, failure: error.into() });

@@ -35,7 +35,7 @@ pub(crate) struct Options {
 }
 
 /// A blob that a build will need.
-struct Wanted {
+struct BlobOfLockfile {
     repository: Repository,
     descriptor: Descriptor,
 }
@@ -72,7 +72,7 @@ fn wanted(
     options: &Options,
     directory: &StoreDirectory,
     report: &Report,
-) -> Result<BTreeMap<StorePath, Wanted>, Failure> {
+) -> Result<BTreeMap<StorePath, BlobOfLockfile>, Failure> {
     let named = options.platforms.named(report)?;
     let mut wanted = BTreeMap::new();
     for path in &options.lockfiles {
@@ -80,9 +80,11 @@ fn wanted(
         let repository = lockfiles::repository(&lockfile)?;
         for entry in lockfile.entries_for(&named)? {
             for descriptor in entry.manifest().blobs() {
-                wanted.entry(directory.blob_path(&descriptor.digest)).or_insert_with(|| Wanted {
-                    repository: repository.clone(),
-                    descriptor: descriptor.clone(),
+                wanted.entry(directory.blob_path(&descriptor.digest)).or_insert_with(|| {
+                    BlobOfLockfile {
+                        repository: repository.clone(),
+                        descriptor: descriptor.clone(),
+                    }
                 });
             }
         }
@@ -94,7 +96,7 @@ async fn fetch(
     client: &Client,
     store: &Store,
     path: &StorePath,
-    blob: &Wanted,
+    blob: &BlobOfLockfile,
 ) -> Result<(), Failure> {
     let mut incoming = store.receive(&blob.descriptor.digest)?;
     client.download(&BlobRequest::of(&blob.repository, &blob.descriptor), &mut incoming).await?;

@@ -17,7 +17,7 @@ use n2c::oci::manifest::{self, Descriptor, Document};
 use n2c::oci::platform::Platform;
 use n2c::oci::reference::Reference;
 use n2c::resolve::{PendingImage, Resolution};
-use n2c::source::{Blobs, Locked};
+use n2c::source::{Blobs, LockedImages};
 use n2c::store::StoreDirectory;
 
 use super::environment;
@@ -67,7 +67,7 @@ enum Format {
 }
 
 /// What to write, for one platform or several.
-struct Found {
+struct Selection {
     images: Vec<Image>,
     /// The index that lists the images, if it is written too.
     index: Option<Document>,
@@ -76,7 +76,7 @@ struct Found {
     other_blobs: Vec<Descriptor>,
 }
 
-impl Found {
+impl Selection {
     fn one(image: Image) -> Self {
         let (others, other_blobs) = (Vec::new(), Vec::new());
         Self { images: vec![image], index: None, others, other_blobs }
@@ -171,7 +171,7 @@ async fn pull_resolved(
         }
     }
     let found = match only {
-        Some(only) => Found::one(only.image().await?),
+        Some(only) => Selection::one(only.image().await?),
         None => find(&resolution, wanted, report).await?,
     };
     write(&pull, found.in_format(options.format)?, destination, tags).await
@@ -190,13 +190,13 @@ async fn pull_locked(
     }
     let entry = lockfiles::one_entry(lockfile, options.platforms.named(report)?, text, report)?;
     let client = options.registry.client(report)?;
-    let locked = Locked::new(lockfile, StoreDirectory::of(environment())?, &client);
+    let locked = LockedImages::new(lockfile, StoreDirectory::of(environment())?, &client);
     // A docker archive doesn't contain the image's manifest, so it needn't be fetched.
     let image = match destination {
         Destination::DockerArchive { .. } => locked.image(entry).await?,
         _ => locked.served_image(entry).await?,
     };
-    let found = Found::one(image).in_format(options.format)?;
+    let found = Selection::one(image).in_format(options.format)?;
     let pull = Pull { blobs: &locked, jobs: options.jobs.get(), observer: &**report };
     write(&pull, found, destination, tags).await
 }
@@ -206,7 +206,7 @@ async fn find(
     resolution: &Resolution<'_>,
     named: Option<Vec<Platform>>,
     report: &Report,
-) -> Result<Found, Failure> {
+) -> Result<Selection, Failure> {
     let is_all = named.is_none();
     let platforms = match named {
         Some(platforms) => platforms,
@@ -234,12 +234,12 @@ async fn find(
         let text = "the index is kept as it is, so it also lists platforms that are not pulled";
         report.note(text);
     }
-    Ok(Found { images, index: lists.then(|| root.clone()), others, other_blobs })
+    Ok(Selection { images, index: lists.then(|| root.clone()), others, other_blobs })
 }
 
 async fn write<B: Blobs>(
     pull: &Pull<'_, B>,
-    found: Found,
+    found: Selection,
     destination: Destination,
     mut tags: Vec<Name>,
 ) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::difference;
 use super::failure::{Failure, Problem};
-use super::lockfiles::{Found, Unreadable};
+use super::lockfiles::{ReadLockfile, Unreadable};
 use super::report::Report;
 
 /// The format version of the JSON reports.
@@ -67,7 +67,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// The row of a lockfile that could be read.
-    pub(crate) fn of(found: &Found, outcome: &Outcome) -> Self {
+    pub(crate) fn of(found: &ReadLockfile, outcome: &Outcome) -> Self {
         let old = found.lockfile.location().map(ToString::to_string);
         let mut row = Self {
             file: found.path.display().to_string(),

@@ -12,7 +12,7 @@ use n2c::upkeep::update::{Outcome, PlatformsLost, TagPolicy, Updater};
 
 use super::environment;
 use super::failure::{EditedMeanwhile, Failed, Failure, Outdated};
-use super::lockfiles::{self, Found};
+use super::lockfiles::{self, ReadLockfile};
 use super::report::Report;
 use super::rows::{self, Form, Row, Status};
 use super::{RegistryOptions, Requests};
@@ -144,7 +144,7 @@ pub(crate) async fn refresh(options: Refresh, report: &Arc<Report>) -> Result<()
 }
 
 /// Writes the lockfile if it changed and `write` is set. Returns the row for the report.
-fn settle(found: &Found, outcome: &Outcome, write: bool) -> Row {
+fn settle(found: &ReadLockfile, outcome: &Outcome, write: bool) -> Row {
     let mut row = Row::of(found, outcome);
     if let (Outcome::IndexMoved(new) | Outcome::Stale(new), true) = (outcome, write) {
         match write_unless_edited(found, new) {
@@ -157,7 +157,7 @@ fn settle(found: &Found, outcome: &Outcome, write: bool) -> Row {
 
 /// Replaces a lockfile, unless its file has changed since it was read: an edit that somebody
 /// made in the meantime must not be lost.
-fn write_unless_edited(found: &Found, new: &Lockfile) -> Result<(), Failure> {
+fn write_unless_edited(found: &ReadLockfile, new: &Lockfile) -> Result<(), Failure> {
     let (now, new) = (n2c::fs::read(&found.path, lockfile::SIZE_LIMIT)?, new.to_text());
     if now == new.as_bytes() {
         // Another run has already written it.

@@ -44,9 +44,9 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     let client = options.registry.client(report)?;
     let (mut failed, total) = (unreadable.len(), unreadable.len() + found.len());
     let mut kind = unreadable.first().and_then(|row| row.kind);
-    let mut results: Vec<(String, Looked)> = unreadable
+    let mut results: Vec<(String, FileResult)> = unreadable
         .into_iter()
-        .map(|row| (row.file.clone(), Looked::Unreadable(Box::new(row))))
+        .map(|row| (row.file.clone(), FileResult::Unreadable(Box::new(row))))
         .collect();
     for found in found {
         let checks = if options.offline {
@@ -57,7 +57,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         let first = checks.iter().find_map(|check| Some(check.failure()?.kind()));
         failed += usize::from(first.is_some());
         kind = kind.or(first);
-        results.push((found.path.display().to_string(), Looked::Checked(checks)));
+        results.push((found.path.display().to_string(), FileResult::Checked(checks)));
     }
     results.sort_by(|(one, _), (other, _)| one.cmp(other));
     print(&results, options.json, report)?;
@@ -68,22 +68,22 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
 }
 
 /// The result for a file.
-enum Looked {
+enum FileResult {
     Unreadable(Box<Row>),
     Checked(Vec<Check>),
 }
 
-fn print(results: &[(String, Looked)], as_json: bool, report: &Report) -> Result<(), Failure> {
+fn print(results: &[(String, FileResult)], as_json: bool, report: &Report) -> Result<(), Failure> {
     if as_json {
-        let value = |(file, looked): &(String, Looked)| match looked {
-            Looked::Unreadable(row) => row.json("verify", report),
-            Looked::Checked(checks) => json(file, checks, report),
+        let value = |(file, looked): &(String, FileResult)| match looked {
+            FileResult::Unreadable(row) => row.json("verify", report),
+            FileResult::Checked(checks) => json(file, checks, report),
         };
         return Report::json(&results.iter().map(value).collect::<Vec<_>>());
     }
-    let lines = |(file, looked): &(String, Looked)| match looked {
-        Looked::Unreadable(row) => format!("{}\n", row.text(report)),
-        Looked::Checked(checks) => format!("{}\n", text(file, checks, report)),
+    let lines = |(file, looked): &(String, FileResult)| match looked {
+        FileResult::Unreadable(row) => format!("{}\n", row.text(report)),
+        FileResult::Checked(checks) => format!("{}\n", text(file, checks, report)),
     };
     report.text(&results.iter().map(lines).collect::<String>())
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::cleanup::{Held, Leftover};
+use crate::cleanup::{Guard, Leftover};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
 /// The prefix and suffix of the names of temporary files.
@@ -214,7 +214,7 @@ fn remove_if_left(path: &Path) -> io::Result<()> {
 pub struct TemporaryDirectory {
     path: PathBuf,
     _lock: File,
-    _held: Held,
+    _guard: Guard,
 }
 
 impl TemporaryDirectory {
@@ -232,8 +232,8 @@ impl TemporaryDirectory {
             let lock = File::open(&path)?;
             let _ = lock.lock();
             if path.is_dir() {
-                let held = Held::new(Leftover::Directory(path.clone()));
-                return Ok(Self { path, _lock: lock, _held: held });
+                let guard = Guard::new(Leftover::Directory(path.clone()));
+                return Ok(Self { path, _lock: lock, _guard: guard });
             }
         };
         create().map_err(super::in_temporary)
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn what_nobody_holds_is_swept_away_and_nothing_else() {
         let directory = tempfile::tempdir().expect("a directory");
-        let held = Temporary::named(directory.path(), 0o600).expect("a file");
+        let guard = Temporary::named(directory.path(), 0o600).expect("a file");
         let mut left = Temporary::named(directory.path(), 0o600).expect("a file");
         // Leave the file behind, as `kill -9` would.
         left.name = None;
@@ -312,7 +312,7 @@ mod tests {
         fs::create_dir(directory.path().join(".n2c-left.tmp")).expect("made");
         assert_eq!(names(directory.path()).len(), 5);
         sweep(directory.path());
-        let name = held.name.as_ref().and_then(|name| name.file_name()).expect("a name");
+        let name = guard.name.as_ref().and_then(|name| name.file_name()).expect("a name");
         let mut expected = [".n2c-link.tmp", &name.to_string_lossy(), "mine.tmp"];
         expected.sort_unstable();
         assert_eq!(names(directory.path()), expected);

@@ -18,7 +18,7 @@ use super::request::Request;
 use super::transport::cause::Cause;
 use super::transport::clients::Lane;
 use super::transport::encoding;
-use super::transport::http::{self, Asked, Http, Outgoing};
+use super::transport::http::{self, Http, Outgoing, RequestContext};
 use super::transport::origin;
 use super::transport::retry::RetryPolicy;
 use crate::observer::{Event, Observer};
@@ -159,7 +159,7 @@ impl Connection {
             }
         }
         let user = authorization.as_ref().and_then(Authorization::user);
-        self.http.check_status(&request.asked(&registry, user), response).await
+        self.http.check_status(&request.context(&registry, user), response).await
     }
 
     /// Sends a request to a server that is not a registry.
@@ -181,8 +181,8 @@ impl Connection {
         };
         let response = self.http.follow(outgoing).await?;
         let host = origin::host_of(url);
-        let asked = Asked { subject: request.subject, url, registry: &host, user: None };
-        self.http.check_status(&asked, response).await
+        let context = RequestContext { subject: request.subject, url, registry: &host, user: None };
+        self.http.check_status(&context, response).await
     }
 
     /// Fetches the head of a response. The body is not read.

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::BlobRequest;
 use super::error::Error;
-use super::request::{Request, Wanted};
+use super::request::{Request, Target};
 use super::transport::origin;
 use crate::oci::reference::Repository;
 use crate::text;
@@ -47,8 +47,8 @@ impl<'a> ForeignUrls<'a> {
     }
 
     /// Returns the request for the layer at `url`.
-    pub(super) fn request<'r>(&'r self, url: &'r Url, wanted: &'r Wanted<'_>) -> Request<'r> {
-        Request { elsewhere: Some(url), ..wanted.request(self.repository) }
+    pub(super) fn request<'r>(&'r self, url: &'r Url, target: &'r Target<'_>) -> Request<'r> {
+        Request { elsewhere: Some(url), ..target.request(self.repository) }
     }
 
     /// Records the failure of a URL. Returns the error if trying another URL would not help.

@@ -46,7 +46,7 @@ use credentials::CredentialStore;
 use foreign::ForeignUrls;
 use mirrors::Mirrors;
 use places::Places;
-use request::Wanted;
+use request::Target;
 use transport::clients::Clients;
 use transport::http::Http;
 use transport::tls::{self, TlsOptions};
@@ -107,7 +107,7 @@ pub struct Client {
 
 /// An index or manifest as it was served. It has been verified if it was requested by digest.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub struct RawDocument {
     /// The body.
     pub raw: Verified,
     /// Its `Content-Type`.
@@ -160,33 +160,33 @@ impl Client {
 
     /// Fetches the index or manifest that a reference points to: by its digest if it has
     /// one, otherwise by its tag.
-    pub async fn resolve(&self, reference: &Reference) -> Result<Served, Error> {
+    pub async fn resolve(&self, reference: &Reference) -> Result<RawDocument, Error> {
         let target = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
-        self.manifest(&Wanted::named(reference, &target)).await
+        self.manifest(&Target::named(reference, &target)).await
     }
 
     /// Returns the digest that a reference's tag points to, ignoring the reference's own
     /// digest. If the registry reports the digest by itself, nothing is transferred,
     /// which no registry counts as a pull. A reported digest is not verified.
     pub async fn tag_digest(&self, reference: &Reference) -> Result<Digest, Error> {
-        let wanted = Wanted {
+        let target = Target {
             digest: None,
-            ..Wanted::named(reference, reference.tag().unwrap_or("latest"))
+            ..Target::named(reference, reference.tag().unwrap_or("latest"))
         };
-        match self.told_digest(&wanted).await? {
+        match self.told_digest(&target).await? {
             Some(digest) => Ok(digest),
-            None => Ok(self.manifest(&wanted).await?.raw.digest().clone()),
+            None => Ok(self.manifest(&target).await?.raw.digest().clone()),
         }
     }
 
     /// Returns the digest that a registry reports without sending the manifest.
-    async fn told_digest(&self, wanted: &Wanted<'_>) -> Result<Option<Digest>, Error> {
-        let mut places = self.places(wanted)?;
+    async fn told_digest(&self, target: &Target<'_>) -> Result<Option<Digest>, Error> {
+        let mut places = self.places(target)?;
         while let Some(place) = self.next_place(&mut places) {
-            match head::manifest_digest(&self.connection, &wanted.request(&place)).await {
+            match head::manifest_digest(&self.connection, &target.request(&place)).await {
                 Ok(digest) => return Ok(digest),
                 Err(error) => self.failed_at(&place, error, &mut places)?,
             }
@@ -201,18 +201,18 @@ impl Client {
         descriptor: &Descriptor,
     ) -> Result<(), Error> {
         let blob = BlobRequest::of(repository, descriptor);
-        let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
+        let target = Target::blob(repository, &descriptor.digest, Some(descriptor.size));
         let size = descriptor.size;
-        let mut places = self.places(&wanted)?;
+        let mut places = self.places(&target)?;
         while let Some(place) = self.next_place(&mut places) {
-            match head::blob_is_served(&self.connection, &wanted.request(&place), size).await {
+            match head::blob_is_served(&self.connection, &target.request(&place), size).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.failed_at(&place, error, &mut places)?,
             }
         }
         let mut urls = self.urls(&blob, places)?;
         while let Some(url) = urls.next() {
-            let request = urls.request(&url, &wanted);
+            let request = urls.request(&url, &target);
             match head::blob_is_served(&self.connection, &request, size).await {
                 Ok(()) => return Ok(()),
                 Err(error) => urls.failed_at(&url, error)?,
@@ -243,9 +243,9 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<Served, Error> {
-        let wanted = Wanted::manifest(repository, &descriptor.digest, Some(descriptor.size));
-        self.manifest(&wanted).await
+    ) -> Result<RawDocument, Error> {
+        let target = Target::manifest(repository, &descriptor.digest, Some(descriptor.size));
+        self.manifest(&target).await
     }
 
     /// Fetches the index or manifest with this digest, and with this size if it is known.
@@ -255,19 +255,19 @@ impl Client {
         digest: &Digest,
         size: Option<u64>,
     ) -> Result<Verified, Error> {
-        let wanted = Wanted::manifest(repository, digest, size);
-        Ok(self.manifest(&wanted).await?.raw)
+        let target = Target::manifest(repository, digest, size);
+        Ok(self.manifest(&target).await?.raw)
     }
 
-    async fn manifest(&self, wanted: &Wanted<'_>) -> Result<Served, Error> {
-        self.small_anywhere(wanted, manifest::SIZE_LIMIT).await
+    async fn manifest(&self, target: &Target<'_>) -> Result<RawDocument, Error> {
+        self.small_anywhere(target, manifest::SIZE_LIMIT).await
     }
 
     /// Fetches a small document from the first endpoint that has it.
-    async fn small_anywhere(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Served, Error> {
-        let mut places = self.places(wanted)?;
+    async fn small_anywhere(&self, target: &Target<'_>, limit: u64) -> Result<RawDocument, Error> {
+        let mut places = self.places(target)?;
         while let Some(place) = self.next_place(&mut places) {
-            match self.small(wanted, &place, limit).await {
+            match self.small(target, &place, limit).await {
                 Ok(served) => return Ok(served),
                 Err(error) => self.failed_at(&place, error, &mut places)?,
             }
@@ -282,43 +282,43 @@ impl Client {
         descriptor: &Descriptor,
         limit: u64,
     ) -> Result<Verified, Error> {
-        let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
+        let target = Target::blob(repository, &descriptor.digest, Some(descriptor.size));
         if descriptor.size > limit {
             let host = repository.host().to_owned();
-            return Err(Error::TooLarge { subject: wanted.subject, host, limit });
+            return Err(Error::TooLarge { subject: target.subject, host, limit });
         }
-        Ok(self.small_anywhere(&wanted, limit).await?.raw)
+        Ok(self.small_anywhere(&target, limit).await?.raw)
     }
 
     /// Fetches a small document from one endpoint, and verifies it.
     async fn small(
         &self,
-        wanted: &Wanted<'_>,
+        target: &Target<'_>,
         repository: &Repository,
         limit: u64,
-    ) -> Result<Served, Error> {
-        let body = self.connection.fetch(&wanted.request(repository), limit).await?;
+    ) -> Result<RawDocument, Error> {
+        let body = self.connection.fetch(&target.request(repository), limit).await?;
         let content_type = body.content_type;
-        let Some(digest) = wanted.digest else {
+        let Some(digest) = target.digest else {
             // Without a digest it can't be checked whether the bytes are encoded, so decode
             // them if that works: only JSON is fetched this way.
             let decoded = body
                 .is_encoded
                 .then(|| transport::encoding::decode(&body.bytes, limit).ok())
                 .flatten();
-            return Ok(Served {
+            return Ok(RawDocument {
                 raw: Verified::as_found(decoded.unwrap_or(body.bytes)),
                 content_type,
             });
         };
-        let checked = |bytes| Verified::check(&wanted.subject, bytes, digest, wanted.size);
+        let checked = |bytes| Verified::check(&target.subject, bytes, digest, target.size);
         if body.is_encoded
             && let Ok(decoded) = transport::encoding::decode(&body.bytes, limit)
             && let Ok(raw) = checked(decoded)
         {
-            return Ok(Served { raw, content_type });
+            return Ok(RawDocument { raw, content_type });
         }
-        Ok(Served { raw: checked(body.bytes)?, content_type })
+        Ok(RawDocument { raw: checked(body.bytes)?, content_type })
     }
 
     /// Downloads a blob into `sink`, replacing its content, and returns its size. The
@@ -330,10 +330,10 @@ impl Client {
         sink: &mut dyn Sink,
     ) -> Result<u64, Error> {
         let BlobRequest { repository, digest, size, .. } = *blob;
-        let wanted = Wanted::blob(repository, digest, size);
-        let mut places = self.places(&wanted)?;
+        let target = Target::blob(repository, digest, size);
+        let mut places = self.places(&target)?;
         while let Some(place) = self.next_place(&mut places) {
-            let request = wanted.request(&place);
+            let request = target.request(&place);
             match download::download(&self.connection, request, digest, size, sink).await {
                 Ok(size) => return Ok(size),
                 Err(error) => self.failed_at(&place, error, &mut places)?,
@@ -341,7 +341,7 @@ impl Client {
         }
         let mut urls = self.urls(blob, places)?;
         while let Some(url) = urls.next() {
-            let request = urls.request(&url, &wanted);
+            let request = urls.request(&url, &target);
             match download::download(&self.connection, request, digest, size, sink).await {
                 Ok(size) => return Ok(size),
                 Err(error) => urls.failed_at(&url, error)?,
@@ -377,10 +377,10 @@ impl Client {
         descriptor: &Descriptor,
         count: u64,
     ) -> Option<Vec<u8>> {
-        let wanted = Wanted::blob(repository, &descriptor.digest, Some(descriptor.size));
-        let mut places = self.places(&wanted).ok()?;
+        let target = Target::blob(repository, &descriptor.digest, Some(descriptor.size));
+        let mut places = self.places(&target).ok()?;
         while let Some(place) = self.next_place(&mut places) {
-            let request = wanted.request(&place);
+            let request = target.request(&place);
             match download::end(&self.connection, request, descriptor.size, count).await {
                 Ok(end) => return end,
                 Err(error) => self.failed_at(&place, error, &mut places).ok()?,

@@ -6,7 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::Client;
 use super::error::Error;
 use super::mirrors::Endpoint;
-use super::request::Wanted;
+use super::request::Target;
 use crate::error::{Diagnose as _, Kind};
 use crate::observer::Event;
 use crate::oci::reference::Repository;
@@ -29,11 +29,11 @@ impl Places {
 impl Client {
     /// Returns the endpoints to try: the mirrors in order, then the registry itself if
     /// all of them fail.
-    pub(super) fn places(&self, wanted: &Wanted<'_>) -> Result<Places, Error> {
-        let (repository, by_digest) = (wanted.repository, wanted.digest.is_some());
-        let endpoints = self.endpoints(repository, by_digest, &wanted.subject)?;
+    pub(super) fn places(&self, target: &Target<'_>) -> Result<Places, Error> {
+        let (repository, by_digest) = (target.repository, target.digest.is_some());
+        let endpoints = self.endpoints(repository, by_digest, &target.subject)?;
         let (endpoints, failures) = (VecDeque::from(endpoints), Vec::new());
-        Ok(Places { subject: wanted.subject.clone(), endpoints, failures })
+        Ok(Places { subject: target.subject.clone(), endpoints, failures })
     }
 
     /// Returns the next endpoint to try, skipping mirrors that are known to be down.

@@ -11,7 +11,7 @@ use super::credentials::authorization::User;
 use super::error::Error;
 use super::transport::body::Body;
 use super::transport::clients::Lane;
-use super::transport::http::Asked;
+use super::transport::http::RequestContext;
 use super::transport::origin;
 use crate::oci::digest::Digest;
 use crate::oci::media_type::ACCEPTED_MANIFESTS;
@@ -84,8 +84,8 @@ impl<'a> Request<'a> {
     }
 
     /// Returns what error messages say about this request.
-    pub(super) fn asked(&self, url: &'a Url, user: Option<&'a User>) -> Asked<'a> {
-        Asked { subject: self.subject, url, registry: self.repository().host(), user }
+    pub(super) fn context(&self, url: &'a Url, user: Option<&'a User>) -> RequestContext<'a> {
+        RequestContext { subject: self.subject, url, registry: self.repository().host(), user }
     }
 
     /// Returns the headers.
@@ -117,7 +117,7 @@ impl<'a> Request<'a> {
 }
 
 /// A resource to fetch, independent of the endpoint that serves it.
-pub(super) struct Wanted<'a> {
+pub(super) struct Target<'a> {
     pub(super) repository: &'a Repository,
     pub(super) resource: Resource,
     /// The resource as shown to users.
@@ -126,7 +126,7 @@ pub(super) struct Wanted<'a> {
     pub(super) size: Option<u64>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Target<'a> {
     /// The manifest that `target`, which is a tag or a digest, names.
     pub(super) fn named(reference: &'a Reference, target: &str) -> Self {
         Self {

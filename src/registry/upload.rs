@@ -10,7 +10,7 @@ use url::form_urlencoded::Serializer;
 
 use super::auth::scope::Scope;
 use super::error::Error;
-use super::request::{Request, Resource, Wanted};
+use super::request::{Request, Resource, Target};
 use super::transport::body::Body;
 use super::transport::clients::Lane;
 use super::transport::{http, origin};
@@ -51,9 +51,9 @@ impl Client {
         mounted: Option<&Repository>,
         content: &dyn Readable,
     ) -> Result<Pushed, Error> {
-        let wanted = Wanted::blob(repository, &blob.digest, Some(blob.size));
-        digest::check_size(&wanted.subject, content.size(), Some(blob.size))?;
-        let repository = &self.registry_of(&wanted)?;
+        let target = Target::blob(repository, &blob.digest, Some(blob.size));
+        digest::check_size(&target.subject, content.size(), Some(blob.size))?;
+        let repository = &self.registry_of(&target)?;
         let mut mounted = mounted.filter(|mounted| mounted.host() == repository.host());
         let mut failures = 0;
         loop {
@@ -62,7 +62,7 @@ impl Client {
                     Some(mounted) => Scope::mount(repository, mounted),
                     None => Scope::push(repository),
                 },
-                ..wanted.request(repository)
+                ..target.request(repository)
             };
             let error = match self.push_once(&request, blob, mounted, content).await {
                 Ok(pushed) => return Ok(pushed),
@@ -71,13 +71,13 @@ impl Client {
                     mounted = None;
                     continue;
                 }
-                Err(error) => error.pushing(&wanted.subject),
+                Err(error) => error.pushing(&target.subject),
             };
             failures += 1;
             let Some(delay) = self.connection.retry_delay(&request, &error, failures) else {
                 return Err(error.after(failures));
             };
-            self.connection.pause(&wanted.subject, &error, delay).await;
+            self.connection.pause(&target.subject, &error, delay).await;
         }
     }
 
@@ -135,48 +135,48 @@ impl Client {
         session(request, &response)
     }
 
-    /// Pushes a manifest or an index, under the tag or digest `target`. What it refers to
+    /// Pushes a manifest or an index, under the tag or digest `name`. What it refers to
     /// must be there already.
     pub async fn push_manifest(
         &self,
         repository: &Repository,
-        target: &str,
+        name: &str,
         media_type: &str,
         raw: &Verified,
     ) -> Result<(), Error> {
-        let wanted = Wanted::manifest(repository, raw.digest(), Some(raw.bytes().len() as u64));
-        let repository = &self.registry_of(&wanted)?;
+        let target = Target::manifest(repository, raw.digest(), Some(raw.bytes().len() as u64));
+        let repository = &self.registry_of(&target)?;
         let bytes = raw.bytes().to_vec().into();
-        let resource = Resource::Manifest(target.to_owned());
+        let resource = Resource::Manifest(name.to_owned());
         let put = Request {
             scope: Scope::push(repository),
             method: Method::PUT,
             body: Body::Document(media_type, &bytes),
             resource: &resource,
-            ..wanted.request(repository)
+            ..target.request(repository)
         };
         let response = self.connection.head(&put).await;
-        let response = response.map_err(|error| error.pushing(&wanted.subject))?;
+        let response = response.map_err(|error| error.pushing(&target.subject))?;
         // Where a registry says what it stored, it must be this. Some speak sha256 only.
         let stored = http::text_header(response.headers(), &http::CONTENT_DIGEST);
         if let Some(stored) = stored.and_then(|digest| digest.parse::<Digest>().ok())
             && stored.algorithm() == raw.digest().algorithm()
         {
             let size = raw.bytes().len() as u64;
-            digest::check(&wanted.subject, &stored, size, raw.digest(), None)?;
+            digest::check(&target.subject, &stored, size, raw.digest(), None)?;
         }
         Ok(())
     }
 
     /// The registry itself, without its mirrors.
-    fn registry_of(&self, wanted: &Wanted<'_>) -> Result<Repository, Error> {
-        let endpoints = self.endpoints(wanted.repository, true, &wanted.subject)?;
+    fn registry_of(&self, target: &Target<'_>) -> Result<Repository, Error> {
+        let endpoints = self.endpoints(target.repository, true, &target.subject)?;
         match endpoints.into_iter().next_back() {
             Some(endpoint) => {
                 self.prepare(&endpoint);
                 Ok(endpoint.repository)
             }
-            None => Ok(wanted.repository.clone()),
+            None => Ok(target.repository.clone()),
         }
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn best<'c>(candidates: &'c [Candidate], wanted: &Platform) -> Option
 
 /// An entry of an index or of a nested index.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct Listing {
     pub(super) depth: usize,
     pub(super) descriptor: Descriptor,
     pub(super) platform: Option<Platform>,
@@ -67,7 +67,7 @@ pub(super) struct Seen {
 
 /// What happened to one entry of an index.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Explained {
+pub struct Verdict {
     /// The nesting depth: 1 in the index itself, more in nested indexes.
     pub depth: usize,
     /// The document that it points to.
@@ -92,7 +92,7 @@ pub(super) struct Search {
     /// The nested indexes, as served.
     pub(super) indexes: Vec<Verified>,
     /// All entries that were seen, in order.
-    pub(super) seen: Vec<Seen>,
+    pub(super) seen: Vec<Listing>,
     pub(super) visited: HashSet<Digest>,
 }
 

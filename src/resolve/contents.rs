@@ -1,6 +1,6 @@
 //! The other content of a location: the blobs of its images, nested indexes and attachments.
 
-use super::candidates::Seen;
+use super::candidates::Listing;
 use super::{Error, LOOKUP_LIMIT, Resolution};
 use crate::error::{Diagnose as _, Kind};
 use crate::observer::Event;
@@ -36,7 +36,7 @@ impl Resolution<'_> {
     pub async fn attachments(&self) -> Result<Vec<Verified>, Error> {
         let search = self.search().await?;
         let mut attachments = Vec::new();
-        for Seen { descriptor, .. } in &search.seen {
+        for Listing { descriptor, .. } in &search.seen {
             let is_image =
                 search.candidates.iter().any(|image| image.descriptor.digest == descriptor.digest);
             if is_image

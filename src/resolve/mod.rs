@@ -27,10 +27,10 @@ use crate::oci::location::{LayoutReference, Location};
 use crate::oci::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
-use crate::registry::{Client, Served};
+use crate::registry::{Client, RawDocument};
 use crate::source::{self, ImageSource};
-pub use candidates::Explained;
-use candidates::{Candidate, Search, Seen, best, distinct_platforms, exact};
+pub use candidates::Verdict;
+use candidates::{Candidate, Listing, Search, best, distinct_platforms, exact};
 pub use error::Error;
 pub use pending::PendingImage;
 
@@ -83,14 +83,14 @@ impl<'a> Resolution<'a> {
         let location = Location::OciLayout(reference.clone());
         let layout = OciLayout::new(reference.clone());
         let served =
-            Served { raw: layout.root().map_err(source::Error::from)?, content_type: None };
+            RawDocument { raw: layout.root().map_err(source::Error::from)?, content_type: None };
         Self::found(&location, ImageSource::Layout(layout), served, observer)
     }
 
     fn found(
         location: &Location,
         source: ImageSource<'a>,
-        served: Served,
+        served: RawDocument,
         observer: &'a dyn Observer,
     ) -> Result<Self, Error> {
         let subject = format!("`{location}`");
@@ -136,12 +136,12 @@ impl<'a> Resolution<'a> {
 
     /// Explains what happens to each entry of the index when `wanted` is asked for.
     /// Returns nothing for an image without an index.
-    pub async fn explain(&self, wanted: &Platform) -> Result<Vec<Explained>, Error> {
+    pub async fn explain(&self, wanted: &Platform) -> Result<Vec<Verdict>, Error> {
         let search = self.search().await?;
         let listed = self.listed();
         let chosen = exact(&listed, wanted).or_else(|| best(&search.candidates, wanted));
         let mut was_taken = false;
-        let explain = |seen: &Seen| {
+        let explain = |seen: &Listing| {
             let is = |candidate: &&Candidate| candidate.descriptor.digest == seen.descriptor.digest;
             let candidate = search.candidates.iter().find(is);
             let platform = seen.platform.clone().or(candidate.map(|found| found.platform.clone()));
@@ -166,7 +166,7 @@ impl<'a> Resolution<'a> {
                 (None, None) => "not an image".to_owned(),
             };
             let (depth, descriptor) = (seen.depth, seen.descriptor.clone());
-            Explained { depth, descriptor, platform, taken, reason }
+            Verdict { depth, descriptor, platform, taken, reason }
         };
         Ok(search.seen.iter().map(explain).collect())
     }
@@ -326,7 +326,7 @@ impl<'a> Resolution<'a> {
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 's>> {
         Box::pin(async move {
             for entry in index.entries() {
-                search.seen.push(Seen {
+                search.seen.push(Listing {
                     depth,
                     descriptor: entry.descriptor.clone(),
                     platform: entry.platform.clone(),

@@ -19,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::catalog::{Catalog, Content, Repository, Served};
+use super::catalog::{Catalog, Content, Repository, TypedDocument};
 use crate::oci::digest::Digest;
 
 /// How many bytes of a file to read at once.
@@ -31,7 +31,7 @@ pub(super) type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 /// The resource that a path names.
 #[derive(Debug, Eq, PartialEq)]
-enum Asked<'a> {
+enum Target<'a> {
     Root,
     /// Something in a repository.
     Of(&'a str, Resource<'a>),
@@ -67,7 +67,7 @@ fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> A
     let Some(asked) = parse(path) else {
         return error(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path");
     };
-    let Asked::Of(name, resource) = asked else {
+    let Target::Of(name, resource) = asked else {
         return json_answer(StatusCode::OK, &json!({}));
     };
     let Some(repository) = catalog.repository(name) else {
@@ -82,10 +82,10 @@ fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> A
 
 /// Parses `/v2/<name>/<kind>/<reference>` without decoding it: an encoded name is not a
 /// valid name.
-fn parse(path: &str) -> Option<Asked<'_>> {
+fn parse(path: &str) -> Option<Target<'_>> {
     let rest = path.strip_prefix("/v2/")?;
     if rest.is_empty() {
-        return Some(Asked::Root);
+        return Some(Target::Root);
     }
     let (rest, last) = rest.rsplit_once('/')?;
     let (name, kind) = rest.rsplit_once('/')?;
@@ -95,7 +95,7 @@ fn parse(path: &str) -> Option<Asked<'_>> {
         ("tags", "list") => Resource::Tags,
         _ => return None,
     };
-    Some(Asked::Of(name, resource))
+    Some(Target::Of(name, resource))
 }
 
 fn manifest(repository: &Repository, target: &str) -> Answer {
@@ -104,7 +104,7 @@ fn manifest(repository: &Repository, target: &str) -> Answer {
         Err(_) => repository.tags.get(target).cloned(),
     };
     match digest.and_then(|digest| repository.documents.get(&digest)) {
-        Some(Served { media_type, raw }) => {
+        Some(TypedDocument { media_type, raw }) => {
             let bytes = Bytes::copy_from_slice(raw.bytes());
             let response = with_length(StatusCode::OK, bytes.len() as u64, body(bytes));
             with_digest(typed(response, media_type), raw.digest())
@@ -266,9 +266,9 @@ mod tests {
 
     #[test]
     fn paths_are_taken_as_they_are_written() {
-        assert_eq!(parse("/v2/"), Some(Asked::Root));
-        assert_eq!(parse("/v2/a/b/manifests/1"), Some(Asked::Of("a/b", Resource::Manifest("1"))));
-        assert_eq!(parse("/v2/a/tags/list"), Some(Asked::Of("a", Resource::Tags)));
+        assert_eq!(parse("/v2/"), Some(Target::Root));
+        assert_eq!(parse("/v2/a/b/manifests/1"), Some(Target::Of("a/b", Resource::Manifest("1"))));
+        assert_eq!(parse("/v2/a/tags/list"), Some(Target::Of("a", Resource::Tags)));
         for path in ["", "/", "/v1/", "/v2", "/v2/a", "/v2/a/blobs/uploads/x/", "/v2/a/other/b"] {
             assert_eq!(parse(path), None, "{path}");
         }

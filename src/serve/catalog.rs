@@ -86,7 +86,7 @@ impl Content {
 
 /// A document and its media type.
 #[derive(Clone, Debug)]
-pub(super) struct Served {
+pub(super) struct TypedDocument {
     pub(super) media_type: String,
     pub(super) raw: Verified,
 }
@@ -95,7 +95,7 @@ pub(super) struct Served {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Repository {
     pub(super) tags: BTreeMap<String, Digest>,
-    pub(super) documents: BTreeMap<Digest, Served>,
+    pub(super) documents: BTreeMap<Digest, TypedDocument>,
     pub(super) blobs: BTreeMap<Digest, Content>,
 }
 
@@ -133,7 +133,9 @@ impl Catalog {
         let repository = self.repository_mut(repository)?;
         let digest = raw.digest().clone();
         repository.tags.extend(tag.map(|tag| (tag.to_owned(), digest.clone())));
-        repository.documents.insert(digest, Served { media_type: media_type.to_owned(), raw });
+        repository
+            .documents
+            .insert(digest, TypedDocument { media_type: media_type.to_owned(), raw });
         Ok(())
     }
 

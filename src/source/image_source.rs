@@ -6,7 +6,7 @@ use crate::formats::oci_layout::OciLayout;
 use crate::oci::image::{CONFIG_SIZE_LIMIT, ImageConfig};
 use crate::oci::manifest::{self, Descriptor};
 use crate::oci::reference::Reference;
-use crate::registry::{BlobRequest, Client, Served};
+use crate::registry::{BlobRequest, Client, RawDocument};
 use crate::stream::sink::Sink;
 
 /// The source of an image's documents and blobs.
@@ -16,14 +16,15 @@ pub(crate) enum ImageSource<'a> {
 }
 
 impl ImageSource<'_> {
-    pub(crate) async fn child(&self, descriptor: &Descriptor) -> Result<Served, Error> {
+    pub(crate) async fn child(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
         Ok(match self {
             Self::Registry { client, reference } => {
                 client.child(reference.repository(), descriptor).await?
             }
-            Self::Layout(layout) => {
-                Served { raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?, content_type: None }
-            }
+            Self::Layout(layout) => RawDocument {
+                raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?,
+                content_type: None,
+            },
         })
     }
 

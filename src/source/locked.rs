@@ -17,13 +17,13 @@ use crate::store::StoreDirectory;
 use crate::stream::sink::{self, Sink};
 
 /// The images of a lockfile.
-pub struct Locked<'a> {
+pub struct LockedImages<'a> {
     lockfile: &'a Lockfile,
     store: StoreDirectory,
     client: &'a Client,
 }
 
-impl<'a> Locked<'a> {
+impl<'a> LockedImages<'a> {
     /// Returns a source for the images that `lockfile` pins. Reads nothing yet.
     #[must_use]
     pub const fn new(lockfile: &'a Lockfile, store: StoreDirectory, client: &'a Client) -> Self {
@@ -108,7 +108,7 @@ impl<'a> Locked<'a> {
     }
 }
 
-impl Blobs for Locked<'_> {
+impl Blobs for LockedImages<'_> {
     async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
         let digest = &descriptor.digest;
         if let Some(path) = self.in_store(digest) {

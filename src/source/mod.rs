@@ -11,7 +11,7 @@ use crate::oci::manifest::Descriptor;
 use crate::stream::sink::Sink;
 pub use error::Error;
 pub(crate) use image_source::ImageSource;
-pub use locked::Locked;
+pub use locked::LockedImages;
 
 /// A source of an image's blobs.
 pub trait Blobs: Sync {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::error::AddError;
-use crate::cleanup::{Held, Leftover};
+use crate::cleanup::{Guard, Leftover};
 
 const COMMAND: &str = "nix-store";
 
@@ -24,7 +24,7 @@ pub(super) fn add(arguments: &[&str], path: &Path) -> Result<String, AddError> {
 fn run(command: &mut Command) -> Result<Output, AddError> {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(AddError::Start)?;
-    let _held = Held::new(Leftover::Child(child.id()));
+    let _guard = Guard::new(Leftover::Child(child.id()));
     let output = child.wait_with_output().map_err(AddError::Start)?;
     if output.status.success() {
         return Ok(output);

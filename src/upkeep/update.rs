@@ -21,7 +21,7 @@ use crate::oci::platform::{self, Platform};
 use crate::oci::reference::Reference;
 use crate::registry::{self, Client};
 use crate::resolve::{self, Resolution};
-use crate::source::{self, Locked};
+use crate::source::{self, LockedImages};
 use crate::store::StoreDirectory;
 use crate::upkeep::tag_version::{Bump, TagVersion};
 
@@ -319,7 +319,7 @@ impl<'a> Updater<'a> {
         configs: &mut HashMap<Digest, ImageConfig>,
     ) -> Result<Lockfile, Error> {
         let Some(location) = lockfile.location().cloned() else { return Err(Error::Nameless) };
-        let locked = Locked::new(&lockfile, store.clone(), self.client);
+        let locked = LockedImages::new(&lockfile, store.clone(), self.client);
         let mut entries = Vec::new();
         for entry in lockfile.entries() {
             let digest = &entry.manifest().config().digest;

@@ -15,7 +15,7 @@ use n2c::oci::platform::Platform;
 use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client};
 use n2c::resolve::{PendingImage, Resolution};
-use n2c::source::Locked;
+use n2c::source::LockedImages;
 use n2c::store::StoreDirectory;
 use n2c::stream::readable::Readable;
 use n2c::stream::sink::Sink;
@@ -31,7 +31,7 @@ struct Parts<'a> {
     location: &'a Location,
     platform: &'a Platform,
     resolution: &'a Resolution<'a>,
-    locked: &'a Locked<'a>,
+    locked: &'a LockedImages<'a>,
     entry: &'a Entry,
 }
 
@@ -46,7 +46,7 @@ fn futures_are_send(parts: &Parts<'_>, blob: &BlobRequest<'_>, sink: &mut dyn Si
 
 #[allow(dead_code)]
 fn copies_are_send(
-    pull: &Pull<'_, Locked<'_>>,
+    pull: &Pull<'_, LockedImages<'_>>,
     (image, pending): (&Image, PendingImage<'_>),
     images: &Images<'_>,
     (first, second): (OutputFile, OutputFile),

@@ -33,12 +33,12 @@ pub(crate) struct Report {
     progress: Progress,
     /// The secrets that clients have used. No output may contain them.
     secrets: Arc<Secrets>,
-    stored: Mutex<Stored>,
+    stored: Mutex<Statistics>,
 }
 
 /// Statistics on the blobs of a pull.
 #[derive(Default)]
-struct Stored {
+struct Statistics {
     fetched: usize,
     bytes: u64,
     kept: usize,

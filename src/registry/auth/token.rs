@@ -18,13 +18,13 @@ use super::scope::Scope;
 use crate::observer::Event;
 use crate::oci::reference::Repository;
 use crate::registry::credentials::authorization::{Authorization, User};
-use crate::registry::credentials::{Credential, CredentialStore, Found};
+use crate::registry::credentials::{Credential, CredentialStore, Match};
 use crate::registry::error::Error;
 use crate::registry::request::Request;
 use crate::registry::transport;
 use crate::registry::transport::body::Body;
 use crate::registry::transport::clients::Lane;
-use crate::registry::transport::http::{Asked, Http, Outgoing};
+use crate::registry::transport::http::{Http, Outgoing, RequestContext};
 use crate::registry::transport::origin::{self, SafeUrl};
 
 /// The size limit of a token service's answer, in bytes.
@@ -58,7 +58,7 @@ impl Services<'_> {
         let found = Challenge::of(response.headers());
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            self.http.check_status(&request.asked(registry, None), response).await?;
+            self.http.check_status(&request.context(registry, None), response).await?;
         }
         Ok(found)
     }
@@ -81,7 +81,7 @@ struct State {
     bearer: Option<Challenge>,
     /// Whether the credential was looked up. If so, the result is in `credential`.
     was_looked_for: bool,
-    credential: Option<Found>,
+    credential: Option<Match>,
 }
 
 impl State {
@@ -239,7 +239,7 @@ impl<'a> TokenService<'a> {
         })
     }
 
-    async fn fetch(&self, http: &Http, found: Option<&Found>) -> Result<Token, Error> {
+    async fn fetch(&self, http: &Http, found: Option<&Match>) -> Result<Token, Error> {
         if let Some(found) = found
             && let Credential::IdentityToken { .. } = found.credential
             && let Some(token) = self.refresh(http, found).await?
@@ -273,7 +273,7 @@ impl<'a> TokenService<'a> {
 
     /// Exchanges an identity token by POST. Returns `None` if the service doesn't support
     /// that, in which case the token is to be sent as a password.
-    async fn refresh(&self, http: &Http, found: &Found) -> Result<Option<Token>, Error> {
+    async fn refresh(&self, http: &Http, found: &Match) -> Result<Option<Token>, Error> {
         let form = Serializer::new(String::new())
             .append_pair("grant_type", "refresh_token")
             .append_pair("refresh_token", found.credential.secret().expose())
@@ -317,15 +317,19 @@ impl<'a> TokenService<'a> {
         &self,
         http: &Http,
         outgoing: Outgoing<'_>,
-        found: Option<&Found>,
+        found: Option<&Match>,
     ) -> Result<Token, Error> {
         let url = outgoing.url.clone();
         let response = http.follow(outgoing).await?;
         let user = found.map(User::of);
-        let asked =
-            Asked { subject: &self.subject, url: &url, registry: self.host, user: user.as_ref() };
+        let context = RequestContext {
+            subject: &self.subject,
+            url: &url,
+            registry: self.host,
+            user: user.as_ref(),
+        };
         let response =
-            http.check_status(&asked, response).await.map_err(|error| self.not_gone(error))?;
+            http.check_status(&context, response).await.map_err(|error| self.not_gone(error))?;
         let bytes = transport::http::read_body(&self.subject, response, ANSWER_LIMIT).await?;
         let (text, token) = parse_answer(&bytes, Instant::now(), found).ok_or_else(|| {
             Error::Token { host: self.host.to_owned(), realm: SafeUrl(&self.url).to_string() }
@@ -356,7 +360,7 @@ fn checked_realm(host: &str, registry: &Url, realm: &str) -> Result<Url, Error> 
 /// Parses the token in an answer. The lifetime counts from `now`, the time of arrival,
 /// which is never before the time of issue; the time of issue itself is ignored, because
 /// clocks differ.
-fn parse_answer(bytes: &[u8], now: Instant, found: Option<&Found>) -> Option<(String, Token)> {
+fn parse_answer(bytes: &[u8], now: Instant, found: Option<&Match>) -> Option<(String, Token)> {
     let answer: Answer = serde_json::from_slice(bytes).ok()?;
     let text =
         [answer.token, answer.access_token].into_iter().flatten().find(|text| !text.is_empty())?;

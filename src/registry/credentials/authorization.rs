@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
-use super::{Found, Origin, Secret};
+use super::{Match, Origin, Secret};
 
 /// The value of an `Authorization` header. It is never printed.
 #[derive(Clone, Eq, PartialEq)]
@@ -23,7 +23,7 @@ pub(in crate::registry) struct User {
 }
 
 impl User {
-    pub(in crate::registry) fn of(found: &Found) -> Self {
+    pub(in crate::registry) fn of(found: &Match) -> Self {
         Self { name: found.credential.user().to_owned(), origin: found.origin.clone() }
     }
 }
@@ -39,18 +39,18 @@ impl fmt::Display for User {
 
 impl Authorization {
     /// Creates a bearer token's header. Returns `None` if the token is not a valid header value.
-    pub(in crate::registry) fn bearer(token: &str, found: Option<&Found>) -> Option<Self> {
+    pub(in crate::registry) fn bearer(token: &str, found: Option<&Match>) -> Option<Self> {
         Self::new(format!("Bearer {token}"), found)
     }
 
     /// Creates the header for Basic authentication with a password, or with a token used
     /// as one. Returns `None` if it is not a valid header value.
-    pub(in crate::registry) fn basic(user: &str, password: &Secret, found: &Found) -> Option<Self> {
+    pub(in crate::registry) fn basic(user: &str, password: &Secret, found: &Match) -> Option<Self> {
         let encoded = STANDARD.encode(format!("{user}:{}", password.expose()));
         Self::new(format!("Basic {encoded}"), Some(found))
     }
 
-    fn new(text: String, found: Option<&Found>) -> Option<Self> {
+    fn new(text: String, found: Option<&Match>) -> Option<Self> {
         let mut value = HeaderValue::try_from(text).ok()?;
         value.set_sensitive(true);
         Some(Self { value, user: found.map(User::of) })

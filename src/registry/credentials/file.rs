@@ -8,7 +8,7 @@ use docker_credential::DockerCredential;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Credential, Error, Found, Origin, Secret, helper};
+use super::{Credential, Error, Match, Origin, Secret, helper};
 use crate::fs;
 use crate::oci::reference::Repository;
 
@@ -67,7 +67,7 @@ impl AuthFile {
     /// wins. For the same key, a helper comes before an entry; `credsStore` comes last.
     /// Entries without a credential, which docker writes when the credential is in a
     /// store, are skipped.
-    pub(super) async fn find(&self, repository: &Repository) -> Result<Option<Found>, Error> {
+    pub(super) async fn find(&self, repository: &Repository) -> Result<Option<Match>, Error> {
         for scope in scopes(repository) {
             if let Some((key, helper)) = matching(&self.entries.cred_helpers, &scope)
                 && !helper.is_empty()
@@ -90,12 +90,12 @@ impl AuthFile {
         }
     }
 
-    fn found(&self, credential: Credential, key: &str, helper: Option<String>) -> Found {
+    fn found(&self, credential: Credential, key: &str, helper: Option<String>) -> Match {
         let origin = Origin { file: self.path.clone(), key: key.to_owned(), helper };
-        Found { credential, origin }
+        Match { credential, origin }
     }
 
-    async fn ask(&self, name: &str, key: &str, servers: &[String]) -> Result<Option<Found>, Error> {
+    async fn ask(&self, name: &str, key: &str, servers: &[String]) -> Result<Option<Match>, Error> {
         for server in servers {
             if let Some(credential) = helper::get(name, server).await? {
                 return Ok(Some(self.found(credential, key, Some(helper::program(name)))));

@@ -185,7 +185,7 @@ impl fmt::Display for Origin {
 
 /// A credential and where it was found.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Found {
+pub struct Match {
     /// The credential.
     pub credential: Credential,
     /// Where it was found.
@@ -217,7 +217,7 @@ impl CredentialStore {
 
     /// Returns the first credential for `repository`: files are searched in order, and
     /// within a file the longest key wins.
-    pub async fn find(&self, repository: &Repository) -> Result<Option<Found>, Error> {
+    pub async fn find(&self, repository: &Repository) -> Result<Option<Match>, Error> {
         if let Some(file) = &self.named {
             return file.find(repository).await;
         }

@@ -229,15 +229,15 @@ impl Http {
     /// Returns the response if it is a success, otherwise its error.
     pub(in crate::registry) async fn check_status(
         &self,
-        asked: &Asked<'_>,
+        context: &RequestContext<'_>,
         response: Response,
     ) -> Result<Response, Error> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let (subject, host) = (asked.subject.to_owned(), host_of(response.url()));
-        let redirected = !origin::same_origin(response.url(), asked.url);
+        let (subject, host) = (context.subject.to_owned(), host_of(response.url()));
+        let redirected = !origin::same_origin(response.url(), context.url);
         let headers = response.headers();
         let retry_after = retry::retry_after(headers, SystemTime::now());
         let nothing_left = text_header(headers, &HeaderName::from_static("ratelimit-remaining"))
@@ -246,13 +246,14 @@ impl Http {
         let body = if status == StatusCode::RANGE_NOT_SATISFIABLE {
             Vec::new()
         } else {
-            let body = read_body(asked.subject, response, ERROR_LIMIT);
+            let body = read_body(context.subject, response, ERROR_LIMIT);
             let body = tokio::time::timeout(ERROR_TIMEOUT, body).await;
             body.ok().and_then(Result::ok).unwrap_or_default()
         };
         let message = error_message(&body).and_then(|message| self.quotable(&message));
         if matches!(status.as_u16(), 401 | 403) && !redirected {
-            let (user, registry) = (asked.user.map(ToString::to_string), asked.registry.to_owned());
+            let (user, registry) =
+                (context.user.map(ToString::to_string), context.registry.to_owned());
             return Err(Error::Denied(Denial {
                 task: Task::Fetch,
                 subject,
@@ -289,7 +290,7 @@ impl Http {
 }
 
 /// What was requested, where, and by whom, for error messages.
-pub(in crate::registry) struct Asked<'a> {
+pub(in crate::registry) struct RequestContext<'a> {
     pub(in crate::registry) subject: &'a str,
     /// The URL of the first request. A response from another origin comes from the target
     /// of a redirect.
