@@ -1,14 +1,10 @@
 //! Answers requests from a catalog alone.
 
-use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{TryStreamExt as _, stream};
+use futures_util::TryStreamExt as _;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -17,13 +13,13 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
+use sync_wrapper::SyncStream;
 use url::form_urlencoded;
 
-use super::catalog::{Catalog, Content, Repository, TypedDocument};
+use super::catalog::{Catalog, Repository, TypedDocument};
 use crate::oci::digest::Digest;
+use crate::stream::readable;
 
-/// How many bytes of a file to read at once.
-const PIECE: u64 = 128 << 10;
 /// How many tags a page has, unless the client asks for fewer.
 const TAGS: usize = 1000;
 
@@ -133,16 +129,11 @@ fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
         Some(part) => (StatusCode::PARTIAL_CONTENT, *part.start(), part.end() - part.start() + 1),
         None => (StatusCode::OK, 0, size),
     };
-    let bytes = match content {
-        Content::Bytes(bytes) => {
-            let in_memory = |at: u64| usize::try_from(at).unwrap_or(bytes.len());
-            body(bytes.slice(in_memory(first)..in_memory(first + length)))
-        }
-        Content::File { path, .. } => match file_body(path, first, length) {
-            Ok(body) => body,
-            Err(_) => return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "the blob is gone"),
-        },
+    let Ok(stream) = content.open(first) else {
+        return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "the blob is gone");
     };
+    let frames = readable::take(stream, length).map_ok(Frame::data);
+    let bytes = BoxBody::new(StreamBody::new(SyncStream::new(frames)));
     let mut response = typed(with_length(status, length, bytes), "application/octet-stream");
     response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let response = with_digest(response, &digest);
@@ -198,26 +189,6 @@ fn part_of(range: &str, size: u64) -> Option<Result<RangeInclusive<u64>, ()>> {
         }
     };
     Some(part.filter(|part| part.start() <= part.end()).ok_or(()))
-}
-
-/// Returns a body that reads a part of a file while it is sent.
-fn file_body(path: &Path, first: u64, length: u64) -> io::Result<BoxBody<Bytes, io::Error>> {
-    let file = Arc::new(File::open(path)?);
-    let pieces = stream::try_unfold((file, first, length), |(file, at, left)| async move {
-        if left == 0 {
-            return Ok::<_, io::Error>(None);
-        }
-        let reading = file.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
-            // If the file has become shorter, the connection breaks off.
-            reading.read_exact_at(&mut piece, at).map(|()| piece)
-        });
-        let piece = read.await.map_err(io::Error::other)??;
-        let count = piece.len() as u64;
-        Ok(Some((Bytes::from(piece), (file, at + count, left - count))))
-    });
-    Ok(BoxBody::new(StreamBody::new(pieces.map_ok(Frame::data))))
 }
 
 fn body(bytes: Bytes) -> BoxBody<Bytes, io::Error> {

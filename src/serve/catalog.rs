@@ -1,11 +1,9 @@
 //! What a registry serves: repositories, their tags, documents and blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-
-use bytes::Bytes;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::{Diagnose, Kind};
 use crate::formats::oci_layout::{self, OciLayout};
@@ -14,6 +12,7 @@ use crate::oci::location::LayoutReference;
 use crate::oci::manifest::{self, Descriptor, Document};
 use crate::oci::media_type;
 use crate::oci::reference::{self, Repository as Name};
+use crate::stream::readable::{Readable, ReadableFile};
 
 /// Why something can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -50,40 +49,6 @@ impl Diagnose for Error {
     }
 }
 
-/// A blob, in memory or in a file.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// Its bytes.
-    Bytes(Bytes),
-    /// A file that holds it and nothing else.
-    File {
-        /// The path of the file.
-        path: PathBuf,
-        /// Its size in bytes.
-        size: u64,
-    },
-}
-
-impl Content {
-    /// Returns the content of a regular file.
-    pub fn file(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::File { path: path.to_owned(), source };
-        let found = fs::metadata(path).map_err(failed)?;
-        // Opening a pipe would block.
-        if !found.is_file() {
-            return Err(failed(io::Error::from(io::ErrorKind::InvalidInput)));
-        }
-        Ok(Self::File { path: path.to_owned(), size: found.len() })
-    }
-
-    pub(super) const fn size(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File { size, .. } => *size,
-        }
-    }
-}
-
 /// A document and its media type.
 #[derive(Clone, Debug)]
 pub(super) struct TypedDocument {
@@ -92,15 +57,15 @@ pub(super) struct TypedDocument {
 }
 
 /// Everything that is served under one name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Repository {
     pub(super) tags: BTreeMap<String, Digest>,
     pub(super) documents: BTreeMap<Digest, TypedDocument>,
-    pub(super) blobs: BTreeMap<Digest, Content>,
+    pub(super) blobs: BTreeMap<Digest, Arc<dyn Readable>>,
 }
 
 /// Everything that a registry serves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Catalog {
     repositories: BTreeMap<String, Repository>,
 }
@@ -139,12 +104,12 @@ impl Catalog {
         Ok(())
     }
 
-    /// Serves a blob.
+    /// Serves a blob, whose content nobody checks but its clients.
     pub fn add_blob(
         &mut self,
         repository: &str,
         digest: Digest,
-        content: Content,
+        content: Arc<dyn Readable>,
     ) -> Result<(), Error> {
         self.repository_mut(repository)?.blobs.insert(digest, content);
         Ok(())
@@ -194,11 +159,11 @@ impl Catalog {
         blob: &Descriptor,
     ) -> Result<(), Error> {
         let path = oci_layout::blob_path(reference.directory(), &blob.digest);
-        match Content::file(&path) {
-            Ok(content) => self.add_blob(repository, blob.digest.clone(), content),
+        match ReadableFile::new(&path) {
+            Ok(file) => self.add_blob(repository, blob.digest.clone(), Arc::new(file)),
             // A missing blob is reported when a client asks for it.
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Error::File { path, source }),
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::observer::{Event, Observer};
-pub use catalog::{Catalog, Content, Error};
+pub use catalog::{Catalog, Error};
 
 /// How many connections to serve at once. Others wait.
 const CONNECTIONS: usize = 256;

@@ -1,21 +1,29 @@
 //! Bytes that can be read more than once.
 
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+
+/// How many bytes of a file are read at once.
+const PIECE: u64 = 128 << 10;
 
 /// Chunks of bytes, until the end or an error.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
-/// Bytes of a known number that can be read from the start any number of times, because an
-/// upload that failed begins again: a stream that was sent is never replayed.
+/// Bytes of a known number that can be read any number of times: an upload that failed
+/// begins again, and several clients may fetch the same blob.
 pub trait Readable: Send + Sync {
     /// How many bytes there are.
     fn size(&self) -> u64;
 
-    /// Starts reading from the beginning.
-    fn open(&self) -> io::Result<ByteStream>;
+    /// Starts reading at the byte with the number `first`.
+    fn open(&self, first: u64) -> io::Result<ByteStream>;
 }
 
 impl Readable for Bytes {
@@ -23,7 +31,103 @@ impl Readable for Bytes {
         self.len() as u64
     }
 
-    fn open(&self) -> io::Result<ByteStream> {
-        Ok(stream::iter([Ok(self.clone())]).boxed())
+    fn open(&self, first: u64) -> io::Result<ByteStream> {
+        let first = usize::try_from(first).map_or(self.len(), |first| first.min(self.len()));
+        Ok(stream::iter([Ok(self.slice(first..))]).boxed())
+    }
+}
+
+/// A regular file, which is opened whenever it is read.
+#[derive(Clone, Debug)]
+pub struct ReadableFile {
+    path: PathBuf,
+    size: u64,
+}
+
+impl ReadableFile {
+    /// Returns the file at `path`. Anything else than a regular file is an error, because
+    /// opening a pipe would block.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let found = fs::metadata(path)?;
+        if !found.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self { path: path.to_owned(), size: found.len() })
+    }
+}
+
+impl Readable for ReadableFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self, first: u64) -> io::Result<ByteStream> {
+        let file = Arc::new(File::open(&self.path)?);
+        let size = self.size;
+        let pieces = stream::try_unfold((file, first), move |(file, at)| async move {
+            let left = size.saturating_sub(at);
+            if left == 0 {
+                return Ok(None);
+            }
+            let reading = file.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
+                // A file that has become shorter is an error.
+                reading.read_exact_at(&mut piece, at).map(|()| piece)
+            });
+            let piece = read.await.map_err(io::Error::other)??;
+            let next = at + piece.len() as u64;
+            Ok(Some((Bytes::from(piece), (file, next))))
+        });
+        Ok(pieces.boxed())
+    }
+}
+
+/// Cuts a stream after `length` bytes.
+#[must_use]
+pub fn take(stream: ByteStream, length: u64) -> ByteStream {
+    let pieces = stream::unfold((stream, length), |(mut stream, left)| async move {
+        if left == 0 {
+            return None;
+        }
+        let piece = stream.next().await?.map(|mut piece| {
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            piece
+        });
+        let left = left - piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Some((piece, (stream, left)))
+    });
+    pieces.boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt as _;
+
+    use super::*;
+
+    fn read(content: &dyn Readable, first: u64, length: u64) -> Vec<u8> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let stream = take(content.open(first).expect("a stream"), length);
+        let pieces = runtime.expect("a runtime").block_on(stream.try_collect::<Vec<Bytes>>());
+        pieces.expect("bytes").concat()
+    }
+
+    #[test]
+    fn parts_of_memory_and_files_are_the_same() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        let bytes: Vec<u8> = (0..300_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+        fs::write(&path, &bytes).expect("written");
+        let file = ReadableFile::new(&path).expect("a file");
+        let memory = Bytes::from(bytes.clone());
+        assert_eq!((file.size(), memory.size()), (300_000, 300_000));
+        for (first, length) in [(0, 300_000), (0, 1), (131_071, 2), (299_999, 5), (300_000, 1)] {
+            let start = usize::try_from(first).expect("small");
+            let end = usize::try_from((first + length).min(300_000)).expect("small");
+            assert_eq!(read(&file, first, length), &bytes[start..end]);
+            assert_eq!(read(&memory, first, length), &bytes[start..end]);
+        }
+        assert!(ReadableFile::new(directory.path()).is_err());
     }
 }

@@ -474,16 +474,6 @@ fn rule_26_helpers_that_fail_are_named() {
 }
 
 #[test]
-fn a_helper_that_hangs_times_out() {
-    let (registry, blob) = wants_basic();
-    let directory = tempfile::tempdir().expect("a directory");
-    helper(directory.path(), "slow", "exec sleep 300");
-    write(&directory.path().join("config.json"), &json!({ "credsStore": "slow" }));
-    let run = fetch_with_helpers(directory.path(), &registry, &blob, true);
-    assert!(run.error(5).contains("did not answer within 30 s"), "{}", run.stderr);
-}
-
-#[test]
 fn auth_show_prints_everything_but_the_secret() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = json!({ "auths": {

@@ -14,7 +14,9 @@ use n2c::oci::digest::Digest;
 use serde_json::json;
 
 use crate::support::images::{Blob, Image, index};
-use crate::support::program::{Run, command, n2c, n2c_in, peak_memory};
+use crate::support::program::{
+    Run, command, n2c, n2c_in, peak_memory, wait_for_signal_handlers, wait_until,
+};
 use crate::support::registry::{Registry, Reply, ReplyBody};
 
 const PASSWORD: &str = "kQ7-horse-battery";
@@ -582,17 +584,8 @@ fn stalled(registry: &Registry, directory: &Path, arguments: &[&str]) -> std::pr
     });
     let child = command(directory, arguments).stderr(Stdio::piped()).spawn().expect("a run");
     let is_asked = || registry.log().iter().any(|line| line.contains("/blobs/"));
-    wait_until(is_asked);
+    wait_until("the blob was requested", is_asked);
     child
-}
-
-#[track_caller]
-fn wait_until(is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < Duration::from_secs(20), "timed out");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -653,7 +646,7 @@ fn a_signal_ends_a_waiting_run() {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("a run");
-            std::thread::sleep(Duration::from_millis(400));
+            wait_for_signal_handlers(&child);
             assert!(child.try_wait().expect("a child").is_none(), "{arguments:?} ended too early");
             let started = Instant::now();
             let id = child.id().to_string();
@@ -668,7 +661,7 @@ fn a_signal_ends_a_waiting_run() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("a run");
-    std::thread::sleep(Duration::from_millis(400));
+    wait_for_signal_handlers(&child);
     let started = Instant::now();
     for _ in 0..2 {
         let id = child.id().to_string();

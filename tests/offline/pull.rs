@@ -14,7 +14,7 @@ use n2c::oci::digest::{Algorithm, Digest, Hasher};
 use serde_json::json;
 
 use crate::support::images::{Blob, Image};
-use crate::support::program::{Run, command, n2c_in, peak_memory};
+use crate::support::program::{Run, command, n2c_in, peak_memory, wait_until};
 use crate::support::registry::{Registry, Reply};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -317,6 +317,7 @@ fn an_interrupted_pull_resumes_and_leaves_no_partial_image() {
     let registry = registry_with(&image);
     // The layer that is fetched last never ends.
     let last = image.layers.iter().max_by_key(|layer| layer.digest()).expect("layers").clone();
+    let stalled = last.digest().to_string();
     registry.hook(move |call| {
         call.target.ends_with(&last.digest().to_string()).then(|| {
             Reply {
@@ -341,8 +342,24 @@ fn an_interrupted_pull_resumes_and_leaves_no_partial_image() {
         ("KILL", "oci-archive:o.tar"),
     ] {
         let arguments = ["pull", &reference, destination, "--arch=amd64", "--jobs=1"];
+        let asked = registry.log().len();
         let mut child = command(directory.path(), &arguments).spawn().expect("a run");
-        std::thread::sleep(Duration::from_millis(700));
+        wait_until("the last layer is requested", || {
+            registry.log()[asked..].iter().any(|line| line.ends_with(&stalled))
+        });
+        // Where each has a file of its own, the others are there, or soon will be.
+        let folder = match destination {
+            "dir:d" => Some("d"),
+            "oci:o" => Some("o/blobs/sha256"),
+            _ => None,
+        };
+        let is_stored = |digest: Digest| {
+            folder.is_none_or(|folder| directory.path().join(folder).join(digest.hex()).exists())
+        };
+        wait_until("the other layers are stored", || {
+            let mut digests = image.layers.iter().map(Blob::digest);
+            digests.all(|digest| digest.to_string() == stalled || is_stored(digest))
+        });
         let id = child.id().to_string();
         Command::new("kill").args([&format!("-{signal}"), &id]).status().expect("a signal");
         let code = child.wait().expect("an end").code();

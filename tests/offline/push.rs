@@ -127,9 +127,9 @@ impl Readable for Counted {
         BODY.len() as u64
     }
 
-    fn open(&self) -> io::Result<ByteStream> {
+    fn open(&self, first: u64) -> io::Result<ByteStream> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_static(BODY).open()
+        Bytes::from_static(BODY).open(first)
     }
 }
 
@@ -228,7 +228,7 @@ impl Readable for Broken {
         BODY.len() as u64
     }
 
-    fn open(&self) -> io::Result<ByteStream> {
+    fn open(&self, _first: u64) -> io::Result<ByteStream> {
         let end = self.1.then(|| Err(io::Error::other("a disk that is gone")));
         let chunks: Vec<_> = [Ok(Bytes::from_static(self.0))].into_iter().chain(end).collect();
         Ok(Box::pin(futures_util::stream::iter(chunks)))

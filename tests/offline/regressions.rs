@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::images::{self, Blob, Image, write_layout};
-use crate::support::program::{command, n2c, n2c_in};
+use crate::support::program::{command, n2c, n2c_in, wait_until};
 use crate::support::registry::{Registry, Reply, ReplyBody};
 
 // An index entry of an image may have its config's media type as artifact type.
@@ -155,9 +155,7 @@ fn a_signal_leaves_no_temporary_file() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("a run");
-        while registry.calls().is_empty() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("the blob was requested", || !registry.calls().is_empty());
         let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
         assert!(kill.expect("kill").success());
         assert_eq!(child.wait().expect("an end").code(), Some(code));
@@ -186,9 +184,7 @@ fn a_kill_leaves_the_old_file_as_it_was() {
     let mut child = command(directory.path(), &["blob", &repository, &digest, "-o", "out"])
         .spawn()
         .expect("a run");
-    while registry.calls().is_empty() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("the blob was requested", || !registry.calls().is_empty());
     child.kill().expect("killed");
     child.wait().expect("an end");
     assert_eq!(std::fs::read_to_string(directory.path().join("out")).expect("read"), "old");

@@ -1,11 +1,12 @@
 //! `n2c prefetch` with real Nix: blobs in the store before a build needs them, and
 //! stores that refuse them. `tests/run` installs Nix and the registry.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::functions::{ROOT, lock, nix_with_n2c, push, read, with_n2c};
 use crate::support::images::{Blob, Image};
-use crate::support::program::{command, n2c_in};
+use crate::support::program::{command, n2c_in, wait_for_signal_handlers, wait_until};
 use crate::support::registry::{Registry, Reply, ReplyBody};
 use crate::support::tools::{Distribution, Nix};
 
@@ -234,15 +235,17 @@ fn a_prefetch_that_waits_for_nix_can_be_interrupted() {
             .env("TMPDIR", &temporary)
             .spawn()
             .expect("a run");
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        wait_for_signal_handlers(&child);
+        let hangs = || Command::new("pgrep").args(["-f", "sleep 61.25"]).status();
+        if remote == "local" {
+            wait_until("nix-store hangs", || hangs().expect("pgrep").success());
+        }
         assert!(child.try_wait().expect("a child").is_none(), "it ended too early");
         let id = child.id().to_string();
-        std::process::Command::new("kill").args(["-s", "INT", &id]).status().expect("kill");
+        Command::new("kill").args(["-s", "INT", &id]).status().expect("kill");
         assert_eq!(child.wait().expect("an end").code(), Some(130), "{remote}");
         assert_eq!(std::fs::read_dir(&temporary).expect("listed").count(), 0, "{remote}");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let left = std::process::Command::new("pgrep").args(["-f", "sleep 61.25"]).status();
-        assert!(!left.expect("pgrep").success(), "a child is left");
+        wait_until("no child is left", || !hangs().expect("pgrep").success());
     }
 }
 

@@ -1,8 +1,8 @@
 //! Runs of the `n2c` program.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The result of a run.
 #[derive(Debug)]
@@ -100,4 +100,28 @@ pub fn peak_memory(directory: &Path, arguments: &[&str]) -> (Run, u64) {
     }
     let code = child.wait().expect("an end").code().unwrap_or(-1);
     (Run { code, stdout: Vec::new(), stderr: String::new() }, peak)
+}
+
+/// Waits until something is so. There is a limit only so that a failure ends.
+#[track_caller]
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(20), "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a run handles SIGINT and SIGTERM itself.
+#[track_caller]
+pub fn wait_for_signal_handlers(child: &Child) {
+    let status = format!("/proc/{}/status", child.id());
+    wait_until("the run handles signals", || {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        // One bit for each signal: 2 is SIGINT, 15 is SIGTERM.
+        let both = 1 << (2 - 1) | 1 << (15 - 1);
+        caught.is_some_and(|caught| caught & both == both)
+    });
 }

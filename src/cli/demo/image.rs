@@ -2,13 +2,14 @@
 //! those that `docker buildx` adds.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use n2c::oci::digest::{Digest, Verified};
 use n2c::oci::media_type;
-use n2c::serve::{Catalog, Content};
+use n2c::serve::Catalog;
 use n2c::stream::tar::{END, Header, Kind, padding};
 use serde_json::{Value, json};
 
@@ -104,7 +105,7 @@ fn add_document(
 fn add_blob(catalog: &mut Catalog, media_type: &str, bytes: Vec<u8>) -> Result<Value, Error> {
     let digest = Digest::sha256(&bytes);
     let descriptor = descriptor(media_type, &digest, bytes.len());
-    catalog.add_blob(REPOSITORY, digest, Content::Bytes(Bytes::from(bytes)))?;
+    catalog.add_blob(REPOSITORY, digest, Arc::new(Bytes::from(bytes)))?;
     Ok(descriptor)
 }
 

@@ -35,15 +35,24 @@ pub(super) fn program(name: &str) -> String {
 
 /// Asks the helper `name` for the credential of `server`.
 pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, Error> {
-    let program = program(name);
+    let failed = |reason: &str| Error::Helper {
+        program: program(name),
+        server: server.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if name.contains('/') {
+        return Err(failed("has a path for a name and was not run"));
+    }
+    run(program(name), server, TIME_LIMIT).await
+}
+
+/// Runs a helper, which gets `limit` to answer.
+async fn run(program: String, server: &str, limit: Duration) -> Result<Option<Credential>, Error> {
     let failed = |reason: String| Error::Helper {
         program: program.clone(),
         server: server.to_owned(),
         reason,
     };
-    if name.contains('/') {
-        return Err(failed("has a path for a name and was not run".to_owned()));
-    }
     let start = |source| Error::HelperStart { program: program.clone(), source };
     let mut child = Command::new(&program)
         .arg("get")
@@ -54,8 +63,8 @@ pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, 
         .kill_on_drop(true)
         .spawn()
         .map_err(start)?;
-    let Ok(ended) = tokio::time::timeout(TIME_LIMIT, converse(&mut child, server)).await else {
-        return Err(failed(format!("did not answer within {} s", TIME_LIMIT.as_secs())));
+    let Ok(ended) = tokio::time::timeout(limit, converse(&mut child, server)).await else {
+        return Err(failed(format!("did not answer within {} s", limit.as_secs_f32())));
     };
     let (success, answer) = ended.map_err(start)?;
     if !success {
@@ -85,4 +94,41 @@ async fn converse(child: &mut Child, server: &str) -> std::io::Result<(bool, Vec
         stdout.take(ANSWER_LIMIT).read_to_end(&mut answer).await?;
     }
     Ok((child.wait().await?.success(), answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_helper_that_hangs_times_out_and_is_killed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (program, id) = (directory.path().join("slow"), directory.path().join("id"));
+        let script = format!("#!/bin/sh\necho $$ > {}\nexec sleep 300\n", id.display());
+        std::fs::write(&program, script).expect("written");
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&program, executable).expect("set");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let program = program.display().to_string();
+        let result = runtime.expect("a runtime").block_on(run(
+            program,
+            "ghcr.io",
+            Duration::from_millis(500),
+        ));
+        let error = result.expect_err("a time-out").to_string();
+        assert!(error.ends_with("did not answer within 0.5 s"), "{error}");
+        let id = std::fs::read_to_string(id).expect("the helper has started");
+        let status = format!("/proc/{}/status", id.trim());
+        let is_running = || {
+            let status = std::fs::read_to_string(&status);
+            status.is_ok_and(|status| !status.contains("State:\tZ"))
+        };
+        let started = std::time::Instant::now();
+        while is_running() {
+            assert!(started.elapsed() < Duration::from_secs(20), "it is still running");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

@@ -55,7 +55,7 @@ impl Body<'_> {
             Self::Blob(blob) => {
                 let progress = Progress::default();
                 let upload = Upload {
-                    stream: SyncWrapper::new(blob.open()?),
+                    stream: SyncWrapper::new(blob.open(0)?),
                     left: blob.size(),
                     progress: progress.clone(),
                 };
