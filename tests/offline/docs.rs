@@ -3,8 +3,13 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
-use crate::support::program::n2c;
+use serde_json::json;
+
+use crate::support::images::{self, Image};
+use crate::support::program::{binary, n2c};
+use crate::support::registry::Registry;
 
 const COMMANDS: [&str; 19] = [
     "lock",
@@ -82,4 +87,106 @@ fn links_in_the_documents_are_not_broken() {
         }
     }
     assert!(checked > 10);
+}
+
+/// Commands that other tests run: with Nix, or because they are how tests are run.
+const ELSEWHERE: [&str; 6] = [
+    "cargo ",
+    "tests/run",
+    // programs/nix.rs
+    "nix run .#fromImage.getManifest",
+    // programs/prefetch.rs
+    "n2c prefetch",
+    // programs/doctor.rs
+    "n2c doctor",
+    // Needs a docker daemon. programs/whole_images.rs reads such an archive with skopeo.
+    "n2c pull alpine:3.19 docker-archive:/dev/stdout:alpine:3.19 | docker load",
+];
+
+/// The commands in the console blocks of the README and of docs/, in their order.
+fn commands() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names = ["README", "docs/lockfiles", "docs/nix", "docs/registries", "docs/images"];
+    let mut commands = Vec::new();
+    for name in names {
+        let text = std::fs::read_to_string(root.join(name).with_extension("md")).expect("text");
+        commands.extend(text.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned));
+    }
+    commands
+}
+
+/// A project as the documents assume it: with lockfiles in git, credentials in docker's
+/// file, and a registry that is reached in the place of Docker Hub and ghcr.io.
+fn project(directory: &Path, registry: &Registry) {
+    let mut entries = Vec::new();
+    for platform in ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"] {
+        let image = Image::new(platform, &["base", "top"]);
+        registry.put_image("library/alpine", &image.manifest.digest().to_string(), &image);
+        entries.push(image.manifest.entry(platform));
+    }
+    for tag in ["3.19", "3.20"] {
+        registry.put_manifest("library/alpine", tag, &images::index(&entries));
+    }
+    registry.put_image("acme/app", "1", &Image::new("linux/amd64", &["app"]));
+    let write = |path: &str, text: &str| {
+        let path = directory.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    let host = registry.host();
+    let location = |prefix: &str, path: &str| {
+        format!(
+            "[[registry]]\nprefix = \"{prefix}\"\nlocation = \"{host}{path}\"\ninsecure = true\n"
+        )
+    };
+    let settings = location("docker.io", "") + &location("ghcr.io", "");
+    write(".config/containers/registries.conf", &settings);
+    let credentials = json!({ "auths": { "ghcr.io": { "auth": "Ym9iOnNlY3JldC13b3Jk" } } });
+    write(".docker/config.json", &credentials.to_string());
+    let prepare = "mkdir lockfiles && n2c lock alpine:3.19 --arch amd64 -o lockfiles/alpine.json \
+                   && cp lockfiles/alpine.json . && git init -q && git add . \
+                   && git -c user.name=a -c user.email=a@b commit -qm a";
+    let (code, output) = shell(directory, prepare);
+    assert_eq!(code, Some(0), "{output}");
+}
+
+/// Runs a line in a shell that finds the program, and returns the exit code and all output.
+fn shell(directory: &Path, line: &str) -> (Option<i32>, String) {
+    let path = std::env::var("PATH").expect("a path");
+    let programs = binary();
+    let programs = programs.parent().expect("a folder").display();
+    let output = Command::new("bash")
+        .args(["-c", line])
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", format!("{programs}:{path}"))
+        .env("HOME", directory)
+        .output()
+        .expect("bash");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn every_command_in_the_documents_runs() {
+    let (directory, registry) = (tempfile::tempdir().expect("a directory"), Registry::start());
+    project(directory.path(), &registry);
+    let layer = images::layer("base").0.digest();
+    let mut checked = 0;
+    for line in commands() {
+        if ELSEWHERE.iter().any(|start| line.starts_with(start)) {
+            continue;
+        }
+        assert!(line.contains("n2c "), "no test runs `{line}`");
+        // A digest that is cut short in the text.
+        let line = line.replace("sha256:31e35…", &layer.to_string());
+        let (code, output) = shell(directory.path(), &line);
+        assert_eq!(code, Some(0), "{line}\n{output}");
+        checked += 1;
+    }
+    assert!(checked > 20, "only {checked} commands were found");
+    for left_out in ELSEWHERE {
+        let is_there = commands().iter().any(|line| line.starts_with(left_out));
+        assert!(is_there, "no document has `{left_out}`");
+    }
 }

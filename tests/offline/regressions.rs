@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::json;
 
