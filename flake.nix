@@ -21,44 +21,76 @@
           }) systems
         );
 
+      # Only the files that the build may need, so that changes elsewhere, such
+      # as in docs/ or nix/, don't cause a rebuild.
+      source = builtins.path {
+        name = "n2c-source";
+        path = ./.;
+        filter =
+          path: _type:
+          let
+            relative = builtins.substring (builtins.stringLength (toString ./. + "/")) (-1) path;
+            top = builtins.head (builtins.filter builtins.isString (builtins.split "/" relative));
+          in
+          builtins.elem top [
+            "Cargo.toml"
+            "Cargo.lock"
+            "README.md"
+            "benches"
+            "examples"
+            "lockfiles"
+            "src"
+            "tests"
+          ];
+      };
+
+      manifest = builtins.fromTOML (builtins.readFile ./Cargo.toml);
+
+      # A build of this crate, with `changes` to its arguments.
+      build =
+        pkgs: changes:
+        pkgs.rustPlatform.buildRustPackage (
+          {
+            pname = "n2c";
+            inherit (manifest.package) version;
+            src = source;
+            cargoLock.lockFile = ./Cargo.lock;
+            # The tests that need no other programs.
+            cargoTestFlags = [ "--lib" ];
+            meta = {
+              inherit (manifest.package) description;
+              mainProgram = "n2c";
+            };
+          }
+          // changes
+        );
+
       package =
         pkgs:
-        let
-          manifest = builtins.fromTOML (builtins.readFile ./Cargo.toml);
-        in
-        pkgs.rustPlatform.buildRustPackage {
-          pname = "n2c";
-          inherit (manifest.package) version;
-          # Only the files that the build may need, so that changes elsewhere, such
-          # as in docs/ or nix/, don't cause a rebuild.
-          src = builtins.path {
-            name = "n2c-source";
-            path = ./.;
-            filter =
-              path: _type:
-              let
-                relative = builtins.substring (builtins.stringLength (toString ./. + "/")) (-1) path;
-                top = builtins.head (builtins.filter builtins.isString (builtins.split "/" relative));
-              in
-              builtins.elem top [
-                "Cargo.toml"
-                "Cargo.lock"
-                "README.md"
-                "src"
-                "benches"
-                "examples"
-                "lockfiles"
-                "tests"
-              ];
-          };
-          cargoLock.lockFile = ./Cargo.lock;
-          # The tests that need no other programs.
-          cargoTestFlags = [ "--lib" ];
-          meta = {
-            inherit (manifest.package) description;
-            mainProgram = "n2c";
-          };
+        build pkgs {
+          nativeBuildInputs = [ pkgs.installShellFiles ];
+          # What was built for another machine can't be asked for its completions.
+          postInstall =
+            if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+              ''
+                for shell in bash fish zsh; do
+                  $out/bin/n2c completions $shell > n2c.$shell
+                done
+                installShellCompletion n2c.bash n2c.fish --name _n2c n2c.zsh
+                $out/bin/n2c man > n2c.1
+                installManPage n2c.1
+              ''
+            else
+              "";
         };
+
+      # A derivation that builds if nothing of `failed` is in the list.
+      evaluated =
+        pkgs: name: failed:
+        if failed == [ ] then
+          pkgs.runCommand name { } "touch $out"
+        else
+          throw "${name}: ${builtins.concatStringsSep "; " failed}";
 
       functions =
         system: pkgs:
@@ -128,8 +160,23 @@
       formatter = perSystem (_system: pkgs: pkgs.nixfmt-tree or pkgs.nixfmt-rfc-style);
 
       checks = perSystem (
-        system: _pkgs: {
+        system: pkgs: {
           inherit (self.packages.${system}) n2c;
+          # The Nix functions, as far as evaluation tells.
+          functions = evaluated pkgs "n2c-functions" (import ./nix/tests.nix);
+          formatting = pkgs.runCommand "n2c-formatting" {
+            nativeBuildInputs = [
+              pkgs.cargo
+              pkgs.rustfmt
+            ];
+          } "cd ${source} && cargo fmt --check && touch $out";
+          clippy = build pkgs {
+            pname = "n2c-clippy";
+            nativeBuildInputs = [ pkgs.clippy ];
+            buildPhase = "cargo clippy --offline --all-targets -- -D warnings";
+            doCheck = false;
+            installPhase = "touch $out";
+          };
         }
       );
     };

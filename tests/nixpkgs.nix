@@ -36,8 +36,12 @@
               busybox printf '#!/bin/sh\n%s' "$text" > $out/bin/${name}
               busybox chmod +x $out/bin/${name}
             '';
+          runCommand =
+            name: _environment: _script:
+            make name (put ./busybox);
           mkShell = _: make "shell" (put ./busybox);
           nixfmt-tree = make "nixfmt-tree" (put ./busybox);
+          stdenv.buildPlatform.canExecute = _: true;
           stdenv.hostPlatform = {
             inherit system;
           };
@@ -51,6 +55,7 @@
             [
               "cargo"
               "clippy"
+              "installShellFiles"
               "rustc"
               "rustfmt"
               "skopeo"

@@ -276,6 +276,16 @@ fn platforms_are_chosen_as_the_program_does() {
 }
 
 #[test]
+#[ignore = "needs nix-bin; run `tests/run`"]
+fn the_functions_pass_their_own_tests() {
+    let failed = crate::support::tools::run(
+        "nix-instantiate",
+        &["--eval", "--strict", "--json", &format!("{ROOT}/nix/tests.nix")],
+    );
+    assert_eq!(String::from_utf8_lossy(&failed).trim(), "[]");
+}
+
+#[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
 fn a_requested_platform_is_the_one_that_is_built() {
     let nix = nix_with_n2c();
