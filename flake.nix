@@ -1,5 +1,5 @@
 {
-  description = "Lock and fetch container images that Nix did not build, and hand them to Nix";
+  description = "Pin container images in lockfiles and fetch them into the Nix store";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 

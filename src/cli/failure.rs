@@ -8,7 +8,7 @@ use n2c::oci::reference::Repository;
 use n2c::{Diagnose, Kind};
 use tokio::signal::unix::SignalKind;
 
-use super::hints::Hint;
+use crate::cli::hints::Hint;
 
 /// An error with all that is shown of it.
 pub(crate) trait Problem: Diagnose + Hint {}

@@ -10,9 +10,9 @@ use n2c::oci::reference::Repository;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::failure::{Failure, NoLockfiles, Unlisted, Usage};
-use super::platforms;
-use super::report::Report;
+use crate::cli::failure::{Failure, NoLockfiles, Unlisted, Usage};
+use crate::cli::platforms;
+use crate::cli::report::Report;
 
 /// The default directory for lockfiles.
 pub(crate) const DEFAULT: &str = "lockfiles";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::environment;
+use crate::cli::environment::environment;
 
 /// Returns whether `path` is the output of the derivation that this process is building.
 /// Such a file is written in place, because Nix discards the output of a failed builder.

@@ -4,8 +4,8 @@ use clap::Args;
 use n2c::oci::platform::Platform;
 use n2c::resolve::{PendingImage, Resolution};
 
-use super::failure::Failure;
-use super::report::Report;
+use crate::cli::failure::Failure;
+use crate::cli::report::Report;
 
 /// The platforms that a command is for.
 #[derive(Args)]

@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Runtime as AsyncRuntime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::failure::{Failure, Interrupted, Runtime};
-use super::report::Report;
+use crate::cli::failure::{Failure, Interrupted, Runtime};
+use crate::cli::report::Report;
 
 /// How long a command may take to stop by itself after a signal. A command that is blocked
 /// on a disk, a pipe or another program can't stop by itself.

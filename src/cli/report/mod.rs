@@ -1,5 +1,6 @@
 //! Everything that the program prints: results to stdout, the rest to stderr.
 
+mod options;
 mod progress;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,8 +15,8 @@ use n2c::registry::Secrets;
 use n2c::text;
 use serde_json::Value;
 
-use super::OutputOptions;
-use super::failure::{Failure, Stdout};
+use crate::cli::failure::{Failure, Stdout};
+pub(crate) use options::OutputOptions;
 use progress::Progress;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();

@@ -9,8 +9,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use n2c::oci::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::cli::environment;
-use crate::cli::{OutputOptions, When};
+use super::options::{OutputOptions, When};
+use crate::cli::environment::environment;
 
 /// How many times a second the bars are drawn, at most.
 const DRAWS_PER_SECOND: u8 = 10;

@@ -10,12 +10,13 @@ use n2c::upkeep::verify::{self, Check, Verdict};
 use n2c::{Diagnose as _, Kind};
 use serde_json::{Value, json};
 
-use super::environment;
-use super::failure::{Failed, Failure};
-use super::lockfiles;
-use super::report::Report;
-use super::rows::{Row, VERSION, error_json, kind_name};
-use super::{RegistryOptions, Requests};
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failed, Failure};
+use crate::cli::lockfiles;
+use crate::cli::options::RegistryOptions;
+use crate::cli::options::Requests;
+use crate::cli::report::Report;
+use crate::cli::show::rows::{Row, VERSION, error_json, kind_name};
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -20,9 +20,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::failure::Failure;
-use super::hints::Hint;
-use super::report::Report;
+use crate::cli::failure::Failure;
+use crate::cli::hints::Hint;
+use crate::cli::report::Report;
 
 const REPOSITORY: &str = "demo/hello";
 const TAG: &str = "1.0";

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use n2c::environment::Environment;
 use tokio::process::Command;
 
-use crate::cli::environment;
+use crate::cli::environment::environment;
 
 /// The variables that a fetch reads. Proxy variables may be in lower or upper case.
 const VARIABLES: [&str; 5] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "N2C_MIRRORS"];

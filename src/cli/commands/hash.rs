@@ -13,11 +13,12 @@ use n2c::resolve::{PendingImage, Resolution};
 use n2c::store::{Ingestion, Store, StoreDirectory, sanitise_name};
 use serde_json::{Map, Value};
 
-use super::environment;
-use super::failure::{Failure, Runtime, Usage};
-use super::platforms::{self, PlatformOptions};
-use super::report::Report;
-use super::{Jobs, RegistryOptions};
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failure, Runtime, Usage};
+use crate::cli::options::Jobs;
+use crate::cli::options::RegistryOptions;
+use crate::cli::platforms::{self, PlatformOptions};
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -6,11 +6,11 @@ use clap::{Args, ValueEnum};
 use n2c::formats::blob_map::{self, BlobMap};
 use n2c::store::StoreDirectory;
 
-use super::environment;
-use super::failure::Failure;
-use super::lockfiles;
-use super::platforms::PlatformOptions;
-use super::report::Report;
+use crate::cli::environment::environment;
+use crate::cli::failure::Failure;
+use crate::cli::lockfiles;
+use crate::cli::platforms::PlatformOptions;
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -6,9 +6,11 @@ use clap::Args;
 use n2c::upkeep::difference::Difference;
 use serde_json::json;
 
-use super::failure::Failure;
-use super::report::Report;
-use super::{difference, lockfiles, rows};
+use crate::cli::failure::Failure;
+use crate::cli::lockfiles;
+use crate::cli::report::Report;
+use crate::cli::show::difference;
+use crate::cli::show::rows;
 
 #[derive(Args)]
 pub(crate) struct Options {

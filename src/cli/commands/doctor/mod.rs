@@ -17,11 +17,11 @@ use n2c::store::Store;
 use n2c::{Diagnose as _, Kind, error_chain};
 use nix::unistd::Group;
 
-use super::RegistryOptions;
-use super::failure::{Failure, Unhealthy};
-use super::hints::Hint as _;
-use super::report::Report;
-use crate::cli::environment;
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failure, Unhealthy};
+use crate::cli::hints::Hint as _;
+use crate::cli::options::RegistryOptions;
+use crate::cli::report::Report;
 use settings::Settings;
 
 /// The file that nix2container's users usually mount as [`SANDBOX_FILE`] in the sandbox.
@@ -222,7 +222,7 @@ async fn look_at_references(
         return Ok(());
     }
     // If there is no file, use one without entries, not this user's own credentials.
-    let empty = tempfile::NamedTempFile::new().map_err(super::failure::Runtime)?;
+    let empty = tempfile::NamedTempFile::new().map_err(crate::cli::failure::Runtime)?;
     n2c::fs::write(empty.path(), b"{}")?;
     let authfile = options.credentials.authfile.take().or_else(|| file.clone());
     let authfile = authfile.unwrap_or_else(|| empty.path().to_owned());

@@ -10,12 +10,13 @@ use n2c::store::StoreDirectory;
 use n2c::upkeep::tag_version::Bump;
 use n2c::upkeep::update::{Outcome, PlatformsLost, TagPolicy, Updater};
 
-use super::environment;
-use super::failure::{EditedMeanwhile, Failed, Failure, Outdated};
-use super::lockfiles::{self, ReadLockfile};
-use super::report::Report;
-use super::rows::{self, Form, Row, Status};
-use super::{RegistryOptions, Requests};
+use crate::cli::environment::environment;
+use crate::cli::failure::{EditedMeanwhile, Failed, Failure, Outdated};
+use crate::cli::lockfiles::{self, ReadLockfile};
+use crate::cli::options::RegistryOptions;
+use crate::cli::options::Requests;
+use crate::cli::report::Report;
+use crate::cli::show::rows::{self, Form, Row, Status};
 
 #[derive(Args)]
 pub(crate) struct Update {

@@ -20,11 +20,14 @@ use n2c::resolve::{PendingImage, Resolution};
 use n2c::source::{Blobs, LockedImages};
 use n2c::store::StoreDirectory;
 
-use super::environment;
-use super::failure::{Failure, Usage};
-use super::platforms::{self, AllPlatforms, PlatformOptions};
-use super::report::Report;
-use super::{Jobs, RegistryOptions, lockfiles, output};
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failure, Usage};
+use crate::cli::lockfiles;
+use crate::cli::options::Jobs;
+use crate::cli::options::RegistryOptions;
+use crate::cli::output;
+use crate::cli::platforms::{self, AllPlatforms, PlatformOptions};
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {

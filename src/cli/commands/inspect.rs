@@ -16,11 +16,11 @@ use n2c::resolve::{self, Resolution};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::RegistryOptions;
-use super::explain::{self, Explanation, Recorder};
-use super::failure::{Failure, Stdout, Usage};
-use super::platforms::{self, PlatformOptions};
-use super::report::Report;
+use crate::cli::failure::{Failure, Stdout, Usage};
+use crate::cli::options::RegistryOptions;
+use crate::cli::platforms::{self, PlatformOptions};
+use crate::cli::report::Report;
+use crate::cli::show::explain::{self, Explanation, Recorder};
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -3,9 +3,9 @@
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::Cli;
-use super::failure::{Failure, Stdout};
-use super::report::Report;
+use crate::cli::Cli;
+use crate::cli::failure::{Failure, Stdout};
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Completions {

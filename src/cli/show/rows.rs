@@ -9,10 +9,10 @@ use n2c::upkeep::update::Outcome;
 use n2c::{Kind, error_chain};
 use serde_json::{Value, json};
 
-use super::difference;
-use super::failure::{Failure, Problem};
-use super::lockfiles::{ReadLockfile, Unreadable};
-use super::report::Report;
+use crate::cli::failure::{Failure, Problem};
+use crate::cli::lockfiles::{ReadLockfile, Unreadable};
+use crate::cli::report::Report;
+use crate::cli::show::difference;
 
 /// The format version of the JSON reports.
 pub(crate) const VERSION: u32 = 1;

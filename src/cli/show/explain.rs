@@ -8,7 +8,7 @@ use n2c::oci::platform::Platform;
 use n2c::resolve::Verdict;
 use serde::Serialize;
 
-use super::report::Report;
+use crate::cli::report::Report;
 
 /// How the result was found. `--json` prints this too.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -9,11 +9,11 @@ use n2c::formats::lockfile::{self, Entry};
 use n2c::oci::platform::Platform;
 use n2c::store::StoreDirectory;
 
-use super::environment;
-use super::failure::Failure;
-use super::lockfiles;
-use super::platforms::PlatformOptions;
-use super::report::Report;
+use crate::cli::environment::environment;
+use crate::cli::failure::Failure;
+use crate::cli::lockfiles;
+use crate::cli::platforms::PlatformOptions;
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -11,12 +11,13 @@ use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client};
 use n2c::store::{Store, StoreDirectory, StorePath};
 
-use super::environment;
-use super::failure::{Failure, Runtime};
-use super::lockfiles;
-use super::platforms::PlatformOptions;
-use super::report::Report;
-use super::{Jobs, RegistryOptions};
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failure, Runtime};
+use crate::cli::lockfiles;
+use crate::cli::options::Jobs;
+use crate::cli::options::RegistryOptions;
+use crate::cli::platforms::PlatformOptions;
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {

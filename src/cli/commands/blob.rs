@@ -9,9 +9,10 @@ use n2c::oci::digest::Digest;
 use n2c::oci::reference::Repository;
 use n2c::registry::BlobRequest;
 
-use super::failure::Failure;
-use super::report::Report;
-use super::{RegistryOptions, output};
+use crate::cli::failure::Failure;
+use crate::cli::options::RegistryOptions;
+use crate::cli::output;
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::cli::environment;
+use crate::cli::environment::environment;
 use n2c::store::Store;
 use serde_json::Value;
 use tokio::process::Command;

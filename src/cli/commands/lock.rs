@@ -9,10 +9,10 @@ use n2c::oci::location::Location;
 use n2c::oci::platform::Platform;
 use n2c::resolve::Resolution;
 
-use super::RegistryOptions;
-use super::failure::{Failure, Usage};
-use super::platforms::{self, AllPlatforms, PlatformOptions};
-use super::report::Report;
+use crate::cli::failure::{Failure, Usage};
+use crate::cli::options::RegistryOptions;
+use crate::cli::platforms::{self, AllPlatforms, PlatformOptions};
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use n2c::oci::reference::Reference;
 use n2c::registry::credentials::{self, CredentialStore, Match};
 
-use super::CredentialOptions;
-use super::environment;
-use super::failure::{Failure, NoCredential};
-use super::report::Report;
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failure, NoCredential};
+use crate::cli::options::CredentialOptions;
+use crate::cli::report::Report;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

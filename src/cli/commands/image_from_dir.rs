@@ -10,11 +10,11 @@ use n2c::formats::oci_layout::MARKER;
 use n2c::oci::location::{LayoutReference, Location};
 use n2c::resolve::{self, Resolution};
 
-use super::failure::{Failure, Usage};
 use super::image_from_manifest::{ImageToWrite, Inherit};
-use super::lockfiles;
-use super::platforms::{self, PlatformOptions};
-use super::report::Report;
+use crate::cli::failure::{Failure, Usage};
+use crate::cli::lockfiles;
+use crate::cli::platforms::{self, PlatformOptions};
+use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {
