@@ -12,7 +12,29 @@
 //! 7. A [`formats::blob_map::BlobMap`] maps its blobs to their Nix store paths.
 //! 8. A [`formats::image_json::ImageJson`] describes the image for nix2container.
 //!
-//! A module only uses modules of the layers below it; `tests/offline/architecture.rs` defines the layers.
+//! Locking an image takes a few lines:
+//!
+//! ```no_run
+//! # async fn lock() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use n2c::formats::lockfile::Entry;
+//! use n2c::observer::Silent;
+//! use n2c::{Client, ClientOptions, Location, Lockfile, Platform, Resolution};
+//!
+//! let client = Client::new(ClientOptions::default(), Arc::new(Silent))?;
+//! let location: Location = "alpine:3.19".parse()?;
+//! let platform: Platform = "aarch64-linux".parse()?;
+//! let resolution = Resolution::open(&location, &client, &Silent).await?;
+//! let image = resolution.image(&platform).await?;
+//! let entry = Entry::new(platform, &image);
+//! let lockfile = Lockfile::single(resolution.location().clone(), entry);
+//! std::fs::write("alpine.json", lockfile.to_text())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A module uses only modules of the layers below it, which `tests/offline/architecture.rs` lists.
 //! Only [`registry`] and [`serve`] use the network. The library prints nothing: it reports
 //! events to an [`observer::Observer`].
 
@@ -35,4 +57,18 @@ pub mod text;
 pub mod upkeep;
 
 pub use cleanup::clean_up;
+pub use copy::Destination;
+pub use environment::Environment;
 pub use error::{Diagnose, Kind, error_chain};
+pub use formats::blob_map::BlobMap;
+pub use formats::image_json::ImageJson;
+pub use formats::lockfile::Lockfile;
+pub use observer::Observer;
+pub use oci::digest::Digest;
+pub use oci::image::Image;
+pub use oci::location::Location;
+pub use oci::platform::Platform;
+pub use oci::reference::{Reference, Repository};
+pub use registry::{Client, ClientOptions};
+pub use resolve::Resolution;
+pub use store::{StoreDirectory, StorePath};
