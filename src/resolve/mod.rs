@@ -22,7 +22,7 @@ use crate::formats::lockfile::Entry;
 use crate::formats::oci_layout::OciLayout;
 use crate::observer::{Event, Observer};
 use crate::oci::digest::Digest;
-use crate::oci::image::Image;
+use crate::oci::image::{Image, ImageConfig};
 use crate::oci::location::{LayoutReference, Location};
 use crate::oci::manifest::{self, Descriptor, Document, ImageManifest, Index, IndexEntry};
 use crate::oci::media_type;
@@ -67,7 +67,8 @@ impl<'a> Resolution<'a> {
     ) -> Result<Self, Error> {
         match location {
             Location::Registry(reference) => {
-                let source = ImageSource::Registry { client, reference: reference.clone() };
+                let repository = reference.repository().clone();
+                let source = ImageSource::Registry { client, repository };
                 let served = client.resolve(reference).await.map_err(source::Error::from)?;
                 Self::found(location, source, served, observer)
             }
@@ -290,7 +291,8 @@ impl<'a> Resolution<'a> {
     }
 
     async fn with_config(&self, subject: &str, manifest: ImageManifest) -> Result<Image, Error> {
-        let config = self.source.config(subject, manifest.config()).await?;
+        let raw = self.source.config(manifest.config()).await?;
+        let config = ImageConfig::parse(subject, &raw)?;
         Ok(Image::new(subject, manifest, config)?)
     }
 

@@ -3,24 +3,23 @@
 
 use super::Error;
 use crate::formats::oci_layout::OciLayout;
-use crate::oci::image::{CONFIG_SIZE_LIMIT, ImageConfig};
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::image::CONFIG_SIZE_LIMIT;
 use crate::oci::manifest::{self, Descriptor};
-use crate::oci::reference::Reference;
+use crate::oci::reference::Repository;
 use crate::registry::{BlobRequest, Client, RawDocument};
 use crate::stream::sink::Sink;
 
 /// The source of an image's documents and blobs.
 pub(crate) enum ImageSource<'a> {
-    Registry { client: &'a Client, reference: Reference },
+    Registry { client: &'a Client, repository: Repository },
     Layout(OciLayout),
 }
 
 impl ImageSource<'_> {
     pub(crate) async fn child(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
         Ok(match self {
-            Self::Registry { client, reference } => {
-                client.child(reference.repository(), descriptor).await?
-            }
+            Self::Registry { client, repository } => client.child(repository, descriptor).await?,
             Self::Layout(layout) => RawDocument {
                 raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?,
                 content_type: None,
@@ -28,18 +27,24 @@ impl ImageSource<'_> {
         })
     }
 
-    pub(crate) async fn config(
-        &self,
-        subject: &str,
-        descriptor: &Descriptor,
-    ) -> Result<ImageConfig, Error> {
-        let raw = match self {
-            Self::Registry { client, reference } => {
-                client.blob(reference.repository(), descriptor, CONFIG_SIZE_LIMIT).await?
+    /// Returns an index or a manifest by its digest.
+    pub(crate) async fn document(&self, digest: &Digest) -> Result<Verified, Error> {
+        Ok(match self {
+            Self::Registry { client, repository } => {
+                client.manifest_bytes(repository, digest, None).await?
+            }
+            Self::Layout(layout) => layout.document(digest)?,
+        })
+    }
+
+    /// Returns the bytes of a config.
+    pub(crate) async fn config(&self, descriptor: &Descriptor) -> Result<Verified, Error> {
+        Ok(match self {
+            Self::Registry { client, repository } => {
+                client.blob(repository, descriptor, CONFIG_SIZE_LIMIT).await?
             }
             Self::Layout(layout) => layout.blob(descriptor, CONFIG_SIZE_LIMIT)?,
-        };
-        Ok(ImageConfig::parse(subject, &raw)?)
+        })
     }
 
     pub(crate) async fn download(
@@ -48,8 +53,8 @@ impl ImageSource<'_> {
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
         match self {
-            Self::Registry { client, reference } => {
-                let blob = BlobRequest::of(reference.repository(), descriptor);
+            Self::Registry { client, repository } => {
+                let blob = BlobRequest::of(repository, descriptor);
                 client.download(&blob, sink).await?;
             }
             Self::Layout(layout) => layout.copy_blob(descriptor, sink)?,
@@ -59,8 +64,8 @@ impl ImageSource<'_> {
 
     pub(crate) async fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
         match self {
-            Self::Registry { client, reference } => {
-                client.end_of_blob(reference.repository(), descriptor, count).await
+            Self::Registry { client, repository } => {
+                client.end_of_blob(repository, descriptor, count).await
             }
             Self::Layout(layout) => layout.end_of_blob(descriptor, count),
         }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::{Blobs, Error};
+use super::{Blobs, Error, ImageSource};
 use crate::formats::lockfile::{Entry, Lockfile};
 use crate::formats::oci_layout::OciLayout;
 use crate::fs;
@@ -11,8 +11,7 @@ use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::{CONFIG_SIZE_LIMIT, Image, ImageConfig};
 use crate::oci::location::Location;
 use crate::oci::manifest::{self, Descriptor, Document, ImageManifest};
-use crate::oci::reference::{Reference, Repository};
-use crate::registry::{BlobRequest, Client};
+use crate::registry::Client;
 use crate::store::StoreDirectory;
 use crate::stream::sink::{self, Sink};
 
@@ -45,11 +44,8 @@ impl<'a> LockedImages<'a> {
         let raw = if let Some(path) = self.in_store(&pin.manifest) {
             let bytes = fs::read(&path, manifest::SIZE_LIMIT)?;
             Verified::check(&subject, bytes, &pin.manifest, None)?
-        } else if let Some(layout) = self.layout() {
-            layout.document(&pin.manifest)?
         } else {
-            let repository = self.repository(&pin.manifest)?;
-            self.client.manifest_bytes(repository, &pin.manifest, None).await?
+            self.origin(&pin.manifest)?.document(&pin.manifest).await?
         };
         match Document::parse(&subject, raw, None)? {
             Document::Manifest(manifest) if manifest.has_same_blobs(entry.manifest()) => {
@@ -76,11 +72,8 @@ impl<'a> LockedImages<'a> {
         let raw = if let Some(path) = self.in_store(&descriptor.digest) {
             let bytes = fs::read(&path, CONFIG_SIZE_LIMIT)?;
             Verified::check(&subject, bytes, &descriptor.digest, Some(descriptor.size))?
-        } else if let Some(layout) = self.layout() {
-            layout.blob(descriptor, CONFIG_SIZE_LIMIT)?
         } else {
-            let repository = self.repository(&descriptor.digest)?;
-            self.client.blob(repository, descriptor, CONFIG_SIZE_LIMIT).await?
+            self.origin(&descriptor.digest)?.config(descriptor).await?
         };
         Ok(ImageConfig::parse(&subject, &raw)?)
     }
@@ -91,34 +84,30 @@ impl<'a> LockedImages<'a> {
         path.is_file().then_some(path)
     }
 
-    /// Returns the OCI layout that the image was locked from, if it was locked from one.
-    fn layout(&self) -> Option<OciLayout> {
-        match self.lockfile.location()? {
-            Location::OciLayout(reference) => Some(OciLayout::new(reference.clone())),
-            Location::Registry(_) => None,
+    /// Returns where the image was locked from.
+    fn origin(&self, digest: &Digest) -> Result<ImageSource<'a>, Error> {
+        match self.lockfile.location() {
+            Some(Location::Registry(reference)) => {
+                let (client, repository) = (self.client, reference.repository().clone());
+                Ok(ImageSource::Registry { client, repository })
+            }
+            Some(Location::OciLayout(reference)) => {
+                Ok(ImageSource::Layout(OciLayout::new(reference.clone())))
+            }
+            None => {
+                let file = self.lockfile.file().to_owned();
+                Err(Error::Nowhere { file, digest: digest.clone() })
+            }
         }
-    }
-
-    fn repository(&self, digest: &Digest) -> Result<&Repository, Error> {
-        let reference = self.lockfile.location().and_then(Location::reference);
-        reference.map(Reference::repository).ok_or_else(|| Error::Nowhere {
-            file: self.lockfile.file().to_owned(),
-            digest: digest.clone(),
-        })
     }
 }
 
 impl Blobs for LockedImages<'_> {
     async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
         let digest = &descriptor.digest;
-        if let Some(path) = self.in_store(digest) {
-            return Ok(sink::copy_blob(&path, digest, descriptor.size, sink)?);
+        match self.in_store(digest) {
+            Some(path) => Ok(sink::copy_blob(&path, digest, descriptor.size, sink)?),
+            None => self.origin(digest)?.download(descriptor, sink).await,
         }
-        if let Some(layout) = self.layout() {
-            return Ok(layout.copy_blob(descriptor, sink)?);
-        }
-        let repository = self.repository(digest)?;
-        self.client.download(&BlobRequest::of(repository, descriptor), sink).await?;
-        Ok(())
     }
 }
