@@ -38,6 +38,7 @@
 //! Only [`registry`] and [`serve`] use the network. The library prints nothing: it reports
 //! events to an [`observer::Observer`].
 
+pub mod build;
 mod cleanup;
 pub mod copy;
 pub mod environment;

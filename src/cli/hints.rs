@@ -1,13 +1,13 @@
 //! What users can do about an error: one sentence each, without a full stop. Hints name
 //! options and commands, which the library doesn't know.
 
-use n2c::formats::{blob_map, convert, docker_archive, image_json, lockfile, oci_layout};
+use n2c::formats::{blob_map, convert, docker_archive, image_json, layers, lockfile, oci_layout};
 use n2c::oci::reference::Reason;
 use n2c::oci::{digest, image, manifest, platform, reference};
 use n2c::registry::{Denial, MirrorsError, Task, TlsError, credentials};
 use n2c::stream::sink;
 use n2c::upkeep::{update, verify};
-use n2c::{copy, fs, registry, resolve, serve, source, store};
+use n2c::{build, copy, fs, registry, resolve, serve, source, store};
 
 /// An error that may know what the user can do about it.
 pub(crate) trait Hint {
@@ -142,6 +142,35 @@ impl Hint for image_json::Error {
             Self::Edited { .. } => {
                 Some("restore what its `ref` pins with `n2c refresh`".to_owned())
             }
+        }
+    }
+}
+
+impl Hint for layers::Error {
+    fn hint(&self) -> Option<String> {
+        Some("make it with `n2c layers-from-reproducible-storepaths`".to_owned())
+    }
+}
+
+impl Hint for image_json::ParseError {
+    fn hint(&self) -> Option<String> {
+        Some("make it with `n2c image` or `n2c image-from-manifest`".to_owned())
+    }
+}
+
+impl Hint for build::Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fs(error) => error.hint(),
+            Self::Layers(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Mode { .. } => Some("write it like `0755`".to_owned()),
+            Self::NotARoot { .. } => {
+                Some("copy a directory that has it, such as one of `buildEnv`".to_owned())
+            }
+            Self::Special { .. } => Some("leave out its store path with `--ignore`".to_owned()),
+            Self::Changed { .. } => Some("run the same command again".to_owned()),
+            _ => None,
         }
     }
 }

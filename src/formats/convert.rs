@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::image_json::{self, Inherit, is_time};
+use super::image_json::{self, Inherit};
+use super::time::Time;
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::{self, Image, ImageConfig};
@@ -172,7 +173,10 @@ fn fields(object: &Map<String, Value>, names: &[&str], always: &[&str]) -> Map<S
 /// zeros in the fraction, and with `Z` for an offset of zero. If it is not a valid time, it
 /// is removed.
 fn with_time(mut object: Map<String, Value>) -> Map<String, Value> {
-    let created = object.get("created").and_then(Value::as_str).filter(|text| is_time(text));
+    let created = object
+        .get("created")
+        .and_then(Value::as_str)
+        .filter(|text| Time::parse_strictly(text).is_ok());
     let written = created.map(|text| {
         let zone = text.rfind(['Z', '+', '-']).unwrap_or(text.len());
         let (time, zone) = text.split_at(zone);

@@ -122,6 +122,15 @@ impl OutputFile {
         &self.path
     }
 
+    /// Gives the file another name, in the same directory, that it will have when it is
+    /// complete.
+    pub fn rename(&mut self, name: &str) {
+        self.path.set_file_name(name);
+        if let Destination::Beside { target, .. } = &mut self.destination {
+            target.set_file_name(name);
+        }
+    }
+
     /// The file to write to.
     pub const fn file(&mut self) -> &mut File {
         match &mut self.destination {

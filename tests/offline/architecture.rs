@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 /// The top-level modules, called rooms, of each floor, from bottom to top. A room may use
 /// rooms on lower floors, but no other room on its own floor.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["cleanup", "environment", "error", "text"],
     &["fs", "json"],
     &["oci"],
     &["observer", "stream"],
     &["registry", "store"],
     &["formats"],
+    &["build"],
     &["source"],
     &["resolve", "serve"],
     &["copy", "upkeep"],

@@ -10,6 +10,7 @@ mod architecture;
 mod auth;
 mod bad_input;
 mod blob;
+mod build;
 mod demo;
 mod docs;
 mod golden;

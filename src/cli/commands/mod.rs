@@ -8,9 +8,11 @@ mod diff;
 mod doctor;
 mod generate;
 mod hash;
+mod image;
 mod image_from_dir;
 mod image_from_manifest;
 mod inspect;
+mod layers;
 mod lock;
 mod prefetch;
 mod pull;
@@ -52,6 +54,14 @@ pub(super) enum Command {
     Pull(pull::Options),
     /// Print the arguments of Nix's `pullImage` without writing the image to disk
     Hash(hash::Options),
+    /// Write nix2container's image.json from a config and layers
+    Image(image::Options),
+    /// Write nix2container's layers.json from the store paths of a closure
+    #[command(name = "layers-from-reproducible-storepaths")]
+    Layers(layers::Options),
+    /// The same, with the layers in files, for store paths that may change
+    #[command(name = "layers-from-non-reproducible-storepaths")]
+    NonReproducibleLayers(layers::NonReproducible),
     /// Write nix2container's image.json from an image in a directory or OCI layout
     ImageFromDir(image_from_dir::Options),
     /// Write nix2container's image.json from a lockfile and a blob map
@@ -75,6 +85,9 @@ pub(super) enum Command {
 pub(super) fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure> {
     match command {
         Command::Blobs(options) => blobs::run(&options, report),
+        Command::Image(options) => image::run(&options, report),
+        Command::Layers(options) => layers::reproducible(&options, report),
+        Command::NonReproducibleLayers(options) => layers::non_reproducible(&options, report),
         Command::ImageFromManifest(options) => image_from_manifest::run(&options, report),
         Command::ImageFromDir(options) => {
             signals::interruptible(report, image_from_dir::run(options, report))

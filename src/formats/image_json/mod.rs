@@ -8,21 +8,24 @@ mod run_config;
 
 use std::path::Path;
 
-use oci_spec::image::History;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Diagnose, Kind};
 use crate::formats::blob_map::{self, BlobMap};
+use crate::formats::go_json::{self, List, go_object};
+use crate::formats::layers::{self, History, Layer, RawLayer};
 use crate::formats::lockfile::Entry;
+use crate::formats::time::Time;
 use crate::fs;
 use crate::observer::{Event, Observer};
-use crate::oci::digest::{self, Digest, Verified};
+use crate::oci::digest::{self, Verified};
 use crate::oci::image::{self, CONFIG_SIZE_LIMIT, Image, ImageConfig};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 
-pub(super) use run_config::{inherited, is_time};
+pub(super) use run_config::inherited;
+pub(crate) use run_config::{FIELDS, Kind as FieldKind};
 
 /// Upstream's `ImageVersion`.
 const VERSION: u32 = 1;
@@ -82,19 +85,55 @@ pub struct ImageJson {
     image_config: Map<String, Value>,
     layers: Vec<Layer>,
     arch: String,
-    created: Option<Value>,
+    created: Option<Time>,
 }
 
-#[derive(Clone, Debug, Serialize)]
-struct Layer {
-    digest: Digest,
-    size: u64,
-    diff_ids: Digest,
-    mediatype: &'static str,
-    #[serde(rename = "layer-path")]
-    path: String,
-    #[serde(rename = "History")]
-    history: History,
+#[derive(Default)]
+struct RawImage {
+    version: u32,
+    config: Map<String, Value>,
+    layers: List<RawLayer>,
+    architecture: String,
+    created: Option<Time>,
+}
+
+go_object!(RawImage {
+    "version" => version,
+    "image-config" => config,
+    "layers" => layers,
+    "arch" => architecture,
+    "created" => created,
+});
+
+/// Why a file is not an image.json that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// It is not JSON, or of another shape.
+    #[error("invalid image in `{file}`")]
+    Shape {
+        /// The file's name.
+        file: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Another version of the format.
+    #[error("unsupported version {version} of the image in `{file}`; expected {VERSION}")]
+    Version {
+        /// The file's name.
+        file: String,
+        /// Its version.
+        version: u32,
+    },
+    /// Its layers are not usable.
+    #[error(transparent)]
+    Layers(#[from] layers::Error),
+}
+
+impl Diagnose for ParseError {
+    fn kind(&self) -> Kind {
+        Kind::Verification
+    }
 }
 
 /// Reads the config of a locked image from its path in the blob map, and checks it against
@@ -142,42 +181,87 @@ impl ImageJson {
             ));
         }
         let created = config.object().get("created").filter(|created| !created.is_null());
-        let is_time = |created: &&Value| created.as_str().is_some_and(run_config::is_time);
-        if created.is_some_and(|created| !is_time(&created)) {
+        let time = created.and_then(|created| Time::parse_strictly(created.as_str()?).ok());
+        if created.is_some() && time.is_none() {
             warn("`created` in the config is not a valid time, and is left out");
         }
         let built_for = config.platform().or(platform);
         Ok(Self {
             version: VERSION,
             image_config,
-            layers: layers(image, blobs)?,
+            layers: layers_of(image, blobs)?,
             arch: built_for.map(|platform| platform.architecture().to_owned()).unwrap_or_default(),
-            created: created.filter(is_time).cloned(),
+            created: time,
         })
     }
 
-    /// The text of the file, indented with tabs as in upstream's.
+    /// Reads an image.json. `file` is its name in errors.
+    pub fn parse(file: &str, text: &[u8]) -> Result<Self, ParseError> {
+        let shape = |source| ParseError::Shape { file: file.to_owned(), source };
+        let raw: RawImage = go_json::parse(text).map_err(shape)?;
+        if raw.version != VERSION {
+            return Err(ParseError::Version { file: file.to_owned(), version: raw.version });
+        }
+        let layers = raw.layers.0.into_iter().map(|layer| layer.check(file));
+        Ok(Self {
+            version: VERSION,
+            image_config: raw.config,
+            layers: layers.collect::<Result<_, _>>()?,
+            arch: raw.architecture,
+            created: raw.created,
+        })
+    }
+
+    /// An image of these parts.
+    #[must_use]
+    pub fn from_parts(
+        config: Map<String, Value>,
+        layers: Vec<Layer>,
+        architecture: String,
+        created: Time,
+    ) -> Self {
+        let (version, created) = (VERSION, Some(created));
+        Self { version, image_config: config, layers, arch: architecture, created }
+    }
+
+    /// The layers, from the bottom to the top.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The layers, from the bottom to the top.
+    #[must_use]
+    pub fn into_layers(self) -> Vec<Layer> {
+        self.layers
+    }
+
+    /// The part of the config that an image on top of this one starts with.
+    #[must_use]
+    pub fn inherited(&self, inherit: Inherit) -> Map<String, Value> {
+        run_config::inherited(&self.image_config, inherit).0
+    }
+
+    /// The architecture, as Go names it; empty if it is unknown.
+    #[must_use]
+    pub fn architecture(&self) -> &str {
+        &self.arch
+    }
+
+    /// The text of the file, as upstream writes it.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = Vec::new();
-        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-        // This can't fail: it serialises strings, numbers and maps with string keys to memory.
-        if self.serialize(&mut serializer).is_err() {
-            text.clear();
-        }
-        text.push(b'\n');
-        String::from_utf8(text).unwrap_or_default()
+        go_json::to_text(self)
     }
 }
 
-fn layers(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
+fn layers_of(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
     let history = image.layer_history();
     let pairs = image.manifest().layers().iter().zip(image.config().diff_ids()).enumerate();
     let mut layers = Vec::new();
     for (index, (layer, diff_id)) in pairs {
         // Every layer has a type: a manifest with others was refused when it was read.
-        let Some(mediatype) = media_type::oci_layer(&layer.media_type) else { continue };
+        let Some(media_type) = media_type::oci_layer(&layer.media_type) else { continue };
         let name = format!("layer {}", index + 1);
         let path = blobs.path(&name, &layer.digest)?;
         // The size in the lockfile may be wrong: compare it with the blob if that exists.
@@ -187,13 +271,28 @@ fn layers(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
         }
         // Each layer needs an entry, even an empty one: some registries refuse a history
         // that is too short.
-        let mut history = history.as_ref().map(|steps| steps[index].clone()).unwrap_or_default();
-        if history.created().as_ref().is_some_and(|created| !run_config::is_time(created)) {
-            history.set_created(None);
-        }
-        let (digest, size, diff_ids) = (layer.digest.clone(), layer.size, diff_id.clone());
-        let path = path.display().to_string();
-        layers.push(Layer { digest, size, diff_ids, mediatype, path, history });
+        let history = history.as_ref().map(|steps| step(steps[index])).unwrap_or_default();
+        layers.push(Layer {
+            digest: layer.digest.clone(),
+            size: layer.size,
+            diff_id: diff_id.clone(),
+            paths: Vec::new(),
+            media_type: media_type.to_owned(),
+            file: Some(path.display().to_string()),
+            history,
+        });
     }
     Ok(layers)
+}
+
+/// A step of the history, without a time that readers of the file would refuse.
+fn step(step: &oci_spec::image::History) -> History {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    History {
+        created: step.created().as_ref().and_then(|created| Time::parse_strictly(created).ok()),
+        created_by: text(step.created_by()),
+        author: text(step.author()),
+        comment: text(step.comment()),
+        empty_layer: step.empty_layer().unwrap_or_default(),
+    }
 }

@@ -9,7 +9,7 @@ use super::Inherit;
 
 /// The type of a field of Go's `v1.ImageConfig`.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Text,
     /// A list of strings.
     List,
@@ -21,7 +21,7 @@ enum Kind {
 }
 
 /// The fields of Go's `v1.ImageConfig`, in its order.
-const FIELDS: [(&str, Kind); 10] = [
+pub(crate) const FIELDS: [(&str, Kind); 10] = [
     ("User", Kind::Text),
     ("ExposedPorts", Kind::Set),
     ("Env", Kind::List),
@@ -93,49 +93,6 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Whether Go's JSON decoder accepts a string as a time: RFC 3339, strictly.
-pub(in crate::formats) fn is_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let number = |from: usize, to: usize| -> Option<u32> {
-        let digits = text.get(from..to)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
-    };
-    let in_range = |from, to, range: std::ops::RangeInclusive<u32>| {
-        number(from, to).is_some_and(|number| range.contains(&number))
-    };
-    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if separators.iter().any(|(at, separator)| bytes.get(*at) != Some(separator)) {
-        return false;
-    }
-    let (Some(year), Some(month)) = (number(0, 4), number(5, 7)) else { return false };
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 if is_leap => 29,
-        2 => 28,
-        _ => return false,
-    };
-    let is_moment = in_range(8, 10, 1..=days)
-        && in_range(11, 13, 0..=23)
-        && in_range(14, 16, 0..=59)
-        && in_range(17, 19, 0..=59);
-    let mut zone = text.get(19..).unwrap_or_default();
-    if let Some(fraction) = zone.strip_prefix('.') {
-        zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
-        if zone.len() == fraction.len() {
-            return false;
-        }
-    }
-    let start = text.len() - zone.len();
-    let is_offset = zone.len() == 6
-        && zone.starts_with(['+', '-'])
-        && in_range(start + 1, start + 3, 0..=23)
-        && bytes.get(start + 3) == Some(&b':')
-        && in_range(start + 4, start + 6, 0..=59);
-    is_moment && (zone == "Z" || is_offset)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -159,37 +116,5 @@ mod tests {
         let names =
             ["User", "ExposedPorts", "Env", "Entrypoint", "Volumes", "Labels", "ArgsEscaped"];
         assert_eq!(odd, names);
-    }
-
-    // Each of these was tried with Go's `time.Time.UnmarshalJSON`.
-    #[test]
-    fn times_are_those_that_go_reads() {
-        for text in [
-            "2026-01-02T03:04:05Z",
-            "2024-02-29T23:59:59.999999999+05:30",
-            "0001-01-01T00:00:00Z",
-            "2026-01-02T03:04:05.1Z",
-        ] {
-            assert!(is_time(text), "{text}");
-        }
-        for text in [
-            "",
-            "yesterday",
-            "2026-01-02",
-            "2026-01-02 03:04:05Z",
-            "2026-01-02t03:04:05z",
-            "2026-01-02T03:04:05",
-            "2026-13-02T03:04:05Z",
-            "2026-02-29T03:04:05Z",
-            "2026-01-02T24:00:00Z",
-            "2026-01-02T03:04:60Z",
-            "2026-01-02T03:04:05,5Z",
-            "2026-01-02T03:04:05.Z",
-            "2026-01-02T3:04:05Z",
-            "2026-01-02T03:04:05+0530",
-            "2026-01-02T03:04:05Zé",
-        ] {
-            assert!(!is_time(text), "{text}");
-        }
     }
 }

@@ -1,0 +1,174 @@
+//! Layers from store paths: which path goes into which layer, and with which rules
+//! (upstream's `nix/layers.go`).
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::closure::{self, Node};
+use super::layer::{self, Archive};
+use super::{Error, PermissionRule, RewriteRule};
+use crate::formats::layers::{History, Layer, PathOptions, PathRecord, Permissions, Rewrite};
+use crate::fs::OutputFile;
+use crate::observer::{Event, Observer};
+use crate::oci::media_type;
+
+/// How layers are made.
+#[derive(Debug, Default)]
+pub struct LayersOptions {
+    /// A store path to leave out; an empty one is none.
+    pub ignore: String,
+    /// Changes of permissions, for store paths that they name.
+    pub permissions: Vec<PermissionRule>,
+    /// Changes of names; the last one for a store path counts.
+    pub rewrites: Vec<RewriteRule>,
+    /// The step of the history that all layers get.
+    pub history: History,
+    /// How many layers to make at most; 0 means one for each store path.
+    pub max_layers: usize,
+    /// Layers that are below these. What they hold with the same rules is left out.
+    pub parents: Vec<Layer>,
+    /// The directory for the layers' archives; without one, they are only hashed.
+    pub tar_directory: Option<String>,
+}
+
+/// Makes the layers of a closure, the most popular store paths first.
+pub fn layers(
+    nodes: &[Node],
+    options: &LayersOptions,
+    observer: &dyn Observer,
+) -> Result<Vec<Layer>, Error> {
+    let records = records(nodes, options, observer)?;
+    let groups = groups(&records, options.max_layers);
+    let archives = archives(&groups, options.tar_directory.as_deref())?;
+    let made = groups.into_iter().zip(archives).map(|(records, (archive, file))| {
+        for warning in &archive.warnings {
+            observer.observe(&Event::Warning(warning));
+        }
+        Layer {
+            digest: archive.digest.clone(),
+            size: archive.size,
+            diff_id: archive.digest,
+            paths: records.to_vec(),
+            media_type: media_type::OCI_LAYER.to_owned(),
+            file,
+            history: options.history.clone(),
+        }
+    });
+    Ok(made.collect())
+}
+
+/// The store paths to put into layers, with their rules, in their order.
+fn records(
+    nodes: &[Node],
+    options: &LayersOptions,
+    observer: &dyn Observer,
+) -> Result<Vec<PathRecord>, Error> {
+    let mut permissions: HashMap<&str, Vec<Permissions>> = HashMap::new();
+    for rule in &options.permissions {
+        permissions.entry(&rule.path).or_default().push(rule.permissions.clone());
+    }
+    let rewrites: HashMap<&str, &Rewrite> =
+        options.rewrites.iter().map(|rule| (rule.path.as_str(), &rule.rewrite)).collect();
+    let below: HashSet<&PathRecord> =
+        options.parents.iter().flat_map(|layer| &layer.paths).collect();
+    let paths = closure::by_popularity(nodes)?;
+    warn_of_unknown(&paths, options, observer);
+    let records = paths.into_iter().filter(|path| *path != options.ignore).map(|path| {
+        let perms = permissions.get(path.as_str()).cloned().unwrap_or_default();
+        let rewrite = rewrites.get(path.as_str()).map(|rewrite| (*rewrite).clone());
+        let has_options = rewrite.is_some() || !perms.is_empty();
+        let options =
+            has_options.then(|| PathOptions { rewrite: rewrite.unwrap_or_default(), perms });
+        PathRecord { path, options }
+    });
+    Ok(records.filter(|record| !below.contains(record)).collect())
+}
+
+/// Warns of rules that can't have an effect: upstream's silence costs its users hours.
+fn warn_of_unknown(paths: &[String], options: &LayersOptions, observer: &dyn Observer) {
+    let known: HashSet<&str> = paths.iter().map(String::as_str).collect();
+    let permissions = options.permissions.iter().map(|rule| ("rule", &rule.path));
+    let rewrites = options.rewrites.iter().map(|rule| ("rewrite rule", &rule.path));
+    let mut warned = HashSet::new();
+    for (what, path) in permissions.chain(rewrites) {
+        if known.contains(path.as_str()) || !warned.insert((what, path)) {
+            continue;
+        }
+        let is_inside = |known: &&String| {
+            path.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let advice = match paths.iter().find(is_inside) {
+            Some(parent) => format!("name `{parent}`, and match its files with `regex`"),
+            None => "it is not in the closure".to_owned(),
+        };
+        let text = format!("a {what} for `{path}` has no effect: {advice}");
+        observer.observe(&Event::Warning(&text));
+    }
+}
+
+/// One store path in each layer, and all the rest in the last one.
+fn groups(records: &[PathRecord], max_layers: usize) -> Vec<&[PathRecord]> {
+    let alone = match max_layers {
+        0 => records.len(),
+        most => records.len().min(most - 1),
+    };
+    let (alone, rest) = records.split_at(alone);
+    let rest = (!rest.is_empty()).then_some(rest);
+    alone.chunks(1).chain(rest).collect()
+}
+
+/// An archive, and the name of its file if it has one.
+type Outcome = Result<(Archive, Option<String>), Error>;
+
+/// The archives of the groups, as many at once as there are processors, and the names of
+/// their files.
+fn archives(
+    groups: &[&[PathRecord]],
+    directory: Option<&str>,
+) -> Result<Vec<(Archive, Option<String>)>, Error> {
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = processors.min(groups.len());
+    // With fewer layers than processors, each layer gets two.
+    let has_thread = processors > groups.len();
+    let next = AtomicUsize::new(0);
+    let outcomes: Mutex<Vec<Option<Outcome>>> = Mutex::new(groups.iter().map(|_| None).collect());
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(records) = groups.get(index) else { return };
+            let outcome = archive(records, directory, has_thread);
+            // Nobody begins with what would be thrown away.
+            if outcome.is_err() {
+                next.fetch_max(groups.len(), Ordering::Relaxed);
+            }
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..workers {
+            scope.spawn(work);
+        }
+        work();
+    });
+    // The error of the first layer that has one: which thread was faster doesn't matter.
+    let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.into_iter().flatten().collect()
+}
+
+fn archive(records: &[PathRecord], directory: Option<&str>, has_thread: bool) -> Outcome {
+    let Some(directory) = directory else {
+        return Ok((layer::archive(records, None, has_thread)?, None));
+    };
+    // Its name is known at its end.
+    let mut output = OutputFile::replacing(&Path::new(directory).join("layer.tar"))?;
+    let archive = layer::archive(records, Some(output.file()), has_thread)?;
+    let name = format!("{}.tar", archive.digest.hex());
+    output.rename(&name);
+    output.commit()?;
+    // As the directory was given: upstream's readers take this name as it is.
+    Ok((archive, Some(format!("{directory}/{name}"))))
+}

@@ -1,0 +1,282 @@
+//! Layers as nix2container describes them, in layers.json and in image.json: by the store
+//! paths they are made of, or by a file (upstream's `types/types.go`).
+
+use serde::Serialize;
+
+use super::go_json::{self, List, go_object};
+use super::time::Time;
+use crate::error::{Diagnose, Kind};
+use crate::oci::digest::{self, Digest};
+
+/// Why a file does not describe layers.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not JSON, or of another shape.
+    #[error("invalid layers in `{file}`")]
+    Shape {
+        /// The file's name.
+        file: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A layer has no usable digest.
+    #[error("invalid layers in `{file}`")]
+    Digest {
+        /// The file's name.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: digest::Error,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        Kind::Verification
+    }
+}
+
+/// A layer.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Layer {
+    /// The digest of the layer as it is transferred.
+    pub digest: Digest,
+    /// Its size in bytes. Upstream leaves it 0 in images that were pulled.
+    pub size: u64,
+    /// The digest of the layer without its compression.
+    #[serde(rename = "diff_ids")]
+    pub diff_id: Digest,
+    /// The store paths in it, in the order in which they were added.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathRecord>,
+    /// Its media type.
+    #[serde(rename = "mediatype")]
+    pub media_type: String,
+    /// The file that holds it, if there is one.
+    #[serde(rename = "layer-path", skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The step of the image's history that made it.
+    #[serde(rename = "History")]
+    pub history: History,
+}
+
+/// A store path in a layer, and what is done with it.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq, Serialize)]
+pub struct PathRecord {
+    /// The store path.
+    pub path: String,
+    /// Rules for its files, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<PathOptions>,
+}
+
+/// Rules for the files of a store path.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq, Serialize)]
+pub struct PathOptions {
+    /// Where its files go.
+    pub rewrite: Rewrite,
+    /// What changes of their permissions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub perms: Vec<Permissions>,
+}
+
+/// A change of names: each match of a regular expression is replaced.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq, Serialize)]
+pub struct Rewrite {
+    /// The regular expression, in Go's syntax. If it is empty, nothing changes.
+    pub regex: String,
+    /// The replacement, in which `$1` and `${name}` are groups.
+    pub repl: String,
+}
+
+/// A change of permissions and owners.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq, Serialize)]
+pub struct Permissions {
+    /// Which files change: those whose path in the store matches.
+    pub regex: String,
+    /// The mode in octal digits; if it is empty, it doesn't change.
+    pub mode: String,
+    /// The owner's number.
+    pub uid: i64,
+    /// The group's number.
+    pub gid: i64,
+    /// The owner's name; if it is empty, it doesn't change.
+    pub uname: String,
+    /// The group's name; if it is empty, it doesn't change.
+    pub gname: String,
+}
+
+/// A step of an image's history (image-spec config.md, "history").
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct History {
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Time>,
+    /// By which command.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+    /// By whom.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// A comment.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// Whether it made no layer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+impl History {
+    /// Reads a file with one step.
+    pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let raw: RawHistory = go_json::parse(text)?;
+        Ok(raw.into())
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct RawLayer {
+    digest: String,
+    size: u64,
+    diff_id: String,
+    paths: List<RawPath>,
+    media_type: String,
+    file: String,
+    history: RawHistory,
+}
+
+go_object!(RawLayer {
+    "digest" => digest,
+    "size" => size,
+    "diff_ids" => diff_id,
+    "paths" => paths,
+    "mediatype" => media_type,
+    "layer-path" => file,
+    "History" => history,
+});
+
+#[derive(Default)]
+struct RawPath {
+    path: String,
+    options: Option<RawOptions>,
+}
+
+go_object!(RawPath { "path" => path, "options" => options });
+
+#[derive(Default)]
+struct RawOptions {
+    rewrite: Rewrite,
+    perms: List<Permissions>,
+}
+
+go_object!(RawOptions { "rewrite" => rewrite, "perms" => perms });
+go_object!(Rewrite { "regex" => regex, "repl" => repl });
+go_object!(Permissions {
+    "regex" => regex,
+    "mode" => mode,
+    "uid" => uid,
+    "gid" => gid,
+    "uname" => uname,
+    "gname" => gname,
+});
+
+#[derive(Default)]
+struct RawHistory {
+    created: Option<Time>,
+    created_by: String,
+    author: String,
+    comment: String,
+    empty_layer: bool,
+}
+
+go_object!(RawHistory {
+    "created" => created,
+    "created_by" => created_by,
+    "author" => author,
+    "comment" => comment,
+    "empty_layer" => empty_layer,
+});
+
+impl From<RawHistory> for History {
+    fn from(raw: RawHistory) -> Self {
+        let RawHistory { created, created_by, author, comment, empty_layer } = raw;
+        Self { created, created_by, author, comment, empty_layer }
+    }
+}
+
+impl From<RawPath> for PathRecord {
+    fn from(raw: RawPath) -> Self {
+        let options =
+            raw.options.map(|raw| PathOptions { rewrite: raw.rewrite, perms: raw.perms.0 });
+        Self { path: raw.path, options }
+    }
+}
+
+impl RawLayer {
+    pub(crate) fn check(self, file: &str) -> Result<Layer, Error> {
+        let digest = |text: &str| {
+            let invalid = |source| Error::Digest { file: file.to_owned(), source };
+            text.parse::<Digest>().map_err(invalid)
+        };
+        Ok(Layer {
+            digest: digest(&self.digest)?,
+            size: self.size,
+            diff_id: digest(&self.diff_id)?,
+            paths: self.paths.0.into_iter().map(PathRecord::from).collect(),
+            media_type: self.media_type,
+            file: Some(self.file).filter(|file| !file.is_empty()),
+            history: self.history.into(),
+        })
+    }
+}
+
+/// Reads a layers.json. `file` is its name in errors.
+pub fn parse(file: &str, text: &[u8]) -> Result<Vec<Layer>, Error> {
+    let shape = |source| Error::Shape { file: file.to_owned(), source };
+    let layers: List<RawLayer> = go_json::parse(text).map_err(shape)?;
+    layers.0.into_iter().map(|layer| layer.check(file)).collect()
+}
+
+/// Writes a layers.json.
+#[must_use]
+pub fn to_text(layers: &[Layer]) -> String {
+    go_json::to_text(&layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let permissions = Permissions { regex: "/bin/".into(), uid: 1000, ..Default::default() };
+        let options = PathOptions { rewrite: Rewrite::default(), perms: vec![permissions] };
+        let layer = Layer {
+            digest: Digest::sha256(b"a"),
+            size: 1,
+            diff_id: Digest::sha256(b"b"),
+            paths: vec![
+                PathRecord { path: "/nix/store/a".into(), options: Some(options) },
+                PathRecord { path: "/nix/store/b".into(), options: None },
+            ],
+            media_type: "application/vnd.oci.image.layer.v1.tar".into(),
+            file: Some("a.tar".into()),
+            history: History { created_by: "n2c".into(), ..Default::default() },
+        };
+        let text = to_text(std::slice::from_ref(&layer));
+        assert_eq!(parse("x", text.as_bytes()).expect("layers"), [layer]);
+        assert_eq!(parse("x", b"null").expect("no layers"), []);
+        assert_eq!(to_text(&[]), "[]");
+    }
+
+    #[test]
+    fn what_is_no_layer_is_refused() {
+        for text in
+            ["{}", "[1]", "[{}]", r#"[{"digest":"sha256:0","diff_ids":"sha256:0"}]"#, "", "[] x"]
+        {
+            let error = parse("layers.json", text.as_bytes()).expect_err(text);
+            assert_eq!(error.to_string(), "invalid layers in `layers.json`");
+        }
+    }
+}
