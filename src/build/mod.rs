@@ -2,6 +2,7 @@
 
 mod closure;
 mod config;
+mod difference;
 mod error;
 mod image;
 mod layer;
@@ -11,6 +12,7 @@ mod rules;
 mod tree;
 
 pub use closure::{Node, parse as parse_graph};
+pub use difference::{ImageDifference, LayerSize, PathChange, PathSize, PathsDifference};
 pub use error::Error;
 pub use image::{ImageOptions, image};
 pub use layers::{LayersOptions, layers};

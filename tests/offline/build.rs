@@ -452,8 +452,7 @@ fn rules_without_effect_are_warned_of() {
         "a rule for `/nowhere` has no effect: it is not in the closure".to_owned(),
         format!("the rule `/two$` for `{path}` matches none of its files"),
     ];
-    let expected: String = expected.iter().map(|text| format!("warning: {text}\n")).collect();
-    assert_eq!(run.stderr, expected);
+    assert_eq!(run.stderr, format!("warning: {}\n", expected.join("\nwarning: ")));
 }
 
 #[test]
@@ -508,4 +507,67 @@ fn an_image_starts_from_another() {
     project.json("config.json", &json!({ "Entrypont": ["x"] }));
     let warning = run(&["image", "image.json", "config.json", "out.json"]);
     assert!(warning.stderr.contains("did you mean `Entrypoint`?"), "{}", warning.stderr);
+}
+
+#[test]
+fn an_image_says_why_it_is_large_and_what_a_change_sends() {
+    let project = Project::new();
+    let hash = |number: u32| format!("{number:032}");
+    let path = |number, name: &str| format!("{}-{name}", hash(number));
+    for (number, name, size) in
+        [(1, "libc", 3000), (2, "app", 100), (3, "app", 200), (4, "data", 50)]
+    {
+        project.file(&path(number, name), &"x".repeat(size));
+    }
+    project.json("config.json", &json!({ "Cmd": ["old"] }));
+    let image = |name: &str, paths: &[&str]| {
+        project.layers(paths, &["--max-layers", "2"]).text();
+        n2c_in(project.0.path(), &["image", name, "config.json", "out.json", "--arch=arm64"])
+            .text();
+    };
+    image("old.json", &[&path(2, "app"), &path(1, "libc")]);
+    project.json("config.json", &json!({ "Cmd": ["new"] }));
+    image("new.json", &[&path(3, "app"), &path(4, "data"), &path(1, "libc")]);
+    let run = |arguments: &[&str]| n2c_in(project.0.path(), arguments);
+
+    let text = run(&["inspect", "nix:new.json"]);
+    let lines: Vec<Vec<&str>> =
+        text.text().lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][..3], ["arm64:", "2", "layers,"]);
+    let sizes: Vec<&str> =
+        lines[3..].iter().filter(|line| line.len() == 3).map(|line| line[0]).collect();
+    assert_eq!(sizes, ["2.93", "200", "50"], "{}", text.text());
+    let json = run(&["inspect", "nix:new.json", "--json", "--explain"]).json();
+    assert_eq!(json["layers"][1]["pathCount"], 2);
+    assert_eq!(
+        json["layers"][1]["paths"][0],
+        json!({ "path": project.path(&path(3, "app")), "size": 200 })
+    );
+    assert_eq!(json["config"]["Cmd"], json!(["new"]));
+
+    let difference = run(&["diff", "old.json", "new.json"]);
+    let (old, new) = (project.path(&path(2, "app")), project.path(&path(3, "app")));
+    let text = difference.text();
+    let first = text.lines().next().expect("a line");
+    assert!(first.starts_with("layers: 1 kept, 1 added, 1 removed, "), "{text}");
+    assert!(first.ends_with(" KiB to send"), "{text}");
+    assert!(text.contains(&format!("  {old} → {new}, 200 B\n")), "{text}");
+    assert!(text.contains(&format!("+ {}, 50 B\n", project.path(&path(4, "data")))), "{text}");
+    assert!(text.ends_with("config: Cmd\n"), "{text}");
+    assert_eq!(run(&["diff", "new.json", "new.json"]).text(), "nothing changed\n");
+    let report = run(&["diff", "old.json", "new.json", "--json"]).json();
+    let schema = include_str!("../../examples/report.schema.json");
+    let schema: Value = serde_json::from_str(schema).expect("a schema");
+    jsonschema::validate(&schema, &report).expect("a valid report");
+    let markdown = run(&["diff", "old.json", "new.json", "--markdown"]);
+    assert!(
+        markdown.text().starts_with("### `new.json`\n\n- `layers: 1 kept"),
+        "{}",
+        markdown.text()
+    );
+    // What is no image is refused.
+    project.json("other.json", &json!({ "layers": [] }));
+    assert!(run(&["inspect", "nix:other.json"]).error(8).contains("unsupported version 0"));
+    assert!(run(&["inspect", "nix:nowhere.json"]).error(1).contains("nowhere.json"));
+    assert!(run(&["diff", "old.json", "config.json"]).error(8).contains("invalid"));
 }

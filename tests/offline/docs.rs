@@ -11,7 +11,7 @@ use crate::support::images::{self, Image};
 use crate::support::program::{binary, n2c};
 use crate::support::registry::Registry;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 22] = [
     "lock",
     "update",
     "refresh",
@@ -23,6 +23,9 @@ const COMMANDS: [&str; 19] = [
     "prefetch",
     "pull",
     "hash",
+    "image",
+    "layers-from-reproducible-storepaths",
+    "layers-from-non-reproducible-storepaths",
     "image-from-dir",
     "image-from-manifest",
     "auth show",

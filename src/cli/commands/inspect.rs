@@ -1,12 +1,14 @@
 //! `n2c inspect`: describes an image, for people and for programs.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use indicatif::BinaryBytes;
+use n2c::ImageJson;
 use n2c::oci::digest::Digest;
 use n2c::oci::image::Image;
 use n2c::oci::location::Location;
@@ -16,22 +18,26 @@ use n2c::resolve::{self, Resolution};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::layers::SIZE_LIMIT;
 use crate::cli::failure::{Failure, Stdout, Usage};
 use crate::cli::options::RegistryOptions;
 use crate::cli::platforms::{self, PlatformOptions};
 use crate::cli::report::Report;
+use crate::cli::show::built::BuiltImage;
 use crate::cli::show::explain::{self, Explanation, Recorder};
+use crate::cli::show::table::{lines_of, table};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A reference such as `alpine:3.19`, or `oci:DIR[:TAG]`
+    /// A reference such as `alpine:3.19`, `oci:DIR[:TAG]`, or `nix:FILE` for an image.json
     image: String,
 
     /// Print JSON
     #[arg(long)]
     json: bool,
 
-    /// Also show how the result was found: index entries, credentials and requests
+    /// Also show how the result was found: index entries, credentials and requests; of an
+    /// image.json, all store paths
     #[arg(long)]
     explain: bool,
 
@@ -91,6 +97,9 @@ struct Layer {
 }
 
 pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Failure> {
+    if let Some(file) = options.image.strip_prefix("nix:") {
+        return inspect_built(file, &options, report);
+    }
     let recorder = Arc::new(Recorder::new(report.clone()));
     let (json, explain) = (options.json, options.explain);
     let inspection = match inspect(options, report, &recorder).await {
@@ -110,6 +119,17 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
     } else {
         report.text(&inspection.to_text(report))
     }
+}
+
+/// Shows an image that was built from store paths.
+fn inspect_built(file: &str, options: &Options, report: &Report) -> Result<(), Failure> {
+    let text = n2c::fs::read(Path::new(file), SIZE_LIMIT)?;
+    let image = BuiltImage::new(&ImageJson::parse(file, &text)?, options.explain);
+    if options.json {
+        let text = serde_json::to_string_pretty(&image).map_err(|error| Stdout(error.into()))?;
+        return Report::result(None, n2c::text::json(&format!("{text}\n")).as_bytes());
+    }
+    report.text(&image.to_text(report))
 }
 
 async fn inspect(
@@ -325,18 +345,4 @@ fn lines(value: &Value) -> Vec<String> {
             .collect(),
         other => vec![other.to_string()],
     }
-}
-
-/// Formats a table without padding at its left and right.
-fn lines_of(mut table: Table) -> String {
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.trim_fmt()
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header.to_vec());
-    table
 }

@@ -224,6 +224,12 @@ impl ImageJson {
         Self { version, image_config: config, layers, arch: architecture, created }
     }
 
+    /// The config: what `docker run` does with the image.
+    #[must_use]
+    pub const fn config(&self) -> &Map<String, Value> {
+        &self.image_config
+    }
+
     /// The layers, from the bottom to the top.
     #[must_use]
     pub fn layers(&self) -> &[Layer] {
