@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod build;
 mod doctor;
 mod end_to_end;
 mod nix;
