@@ -12,6 +12,9 @@
 //! 7. A [`formats::blob_map::BlobMap`] maps its blobs to their Nix store paths.
 //! 8. A [`formats::image_json::ImageJson`] describes the image for nix2container.
 //!
+//! Another way leads from store paths to an image: [`build::layers`] makes
+//! [`formats::layers::Layer`]s of a closure, and [`build::image`] an image.json of those.
+//!
 //! Locking an image takes a few lines:
 //!
 //! ```no_run

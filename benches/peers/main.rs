@@ -12,6 +12,7 @@
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
+mod built;
 mod distance;
 mod images;
 mod measure;

@@ -12,7 +12,7 @@ use crate::store::{self, Store};
 use crate::support::images::{Blob, Image, index, write_layout};
 use crate::support::program::n2c_in;
 use crate::support::tools::Distribution;
-use crate::{Contender, Work, distance, images};
+use crate::{Contender, Work, built, distance, images};
 
 const N2C: &str = env!("CARGO_BIN_EXE_n2c");
 const ROUND_TRIP: Duration = Duration::from_millis(50);
@@ -27,6 +27,8 @@ pub(crate) struct Place {
     far_encrypted: SocketAddr,
     store: Store,
     directory: TempDir,
+    /// What layers are made of.
+    built: TempDir,
     large: Image,
     huge: Image,
     four: Image,
@@ -116,6 +118,7 @@ impl Place {
             far_encrypted,
             store: Store::start(),
             directory,
+            built: built::prepare(),
             large,
             huge,
             four,
@@ -179,6 +182,41 @@ impl Place {
             work("check of 100 lockfiles, 50 ms away", self.check(&far)),
             work("image.json of 42 layers", self.image_json()),
             work("1 GB into a store", self.prefetch()),
+            work(
+                "a layer of 2 GB in 8 files",
+                self.layers("large", "", "cat large/* | openssl sha256 > sum"),
+            ),
+            work(
+                "8 layers of 2 GB in all",
+                self.layers("eight", "--max-layers 8", "cat large/* | openssl sha256 > sum"),
+            ),
+            work(
+                "a layer of 50,000 files",
+                self.layers("small", "", "tar -c small | openssl sha256 > sum"),
+            ),
+            work(
+                "the same with 40 rules",
+                self.layers("small", "--perms perms.json", "tar -c small | openssl sha256 > sum"),
+            ),
+            work(
+                "20,000 store paths in 100 layers",
+                self.layers("graph", "--max-layers 100", "tar -c graph | openssl sha256 > sum"),
+            ),
+        ]
+    }
+
+    /// Layers of the store paths in a graph, hashed: `floor` only reads and hashes them.
+    fn layers(&self, graph: &str, options: &str, floor: &str) -> Vec<Contender> {
+        let folder = self.built.path().display();
+        let layers = |program: &str| {
+            format!(
+                "cd {folder} && {program} layers-from-reproducible-storepaths out.json {graph}.json {options}"
+            )
+        };
+        vec![
+            one("n2c layers", layers(N2C)),
+            maybe("nix2container", nix2container().map(|program| layers(&program) + " 2> log")),
+            one("tar or cat, and openssl", format!("cd {folder} && {floor}")),
         ]
     }
 

@@ -154,4 +154,47 @@ mod tests {
         assert_eq!(order[0], "62");
         assert_eq!(order.last().map(String::as_str), Some("63"));
     }
+
+    /// How many chains of references end in a path, counted one by one.
+    fn chains(nodes: &[(String, Vec<String>)], path: &str) -> i64 {
+        let from = nodes.iter().filter(|(from, to)| from != path && to.iter().any(|to| to == path));
+        1 + from.map(|(from, _)| chains(nodes, from)).sum::<i64>()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_order_is_by_chains_and_then_by_place(
+            edges in proptest::collection::vec((0_usize..9, 0_usize..9), 0..30),
+        ) {
+            // References lead to higher numbers only, so there is no cycle.
+            let mut nodes: Vec<(String, Vec<String>)> =
+                (0..9).map(|number| (number.to_string(), Vec::new())).collect();
+            for (one, other) in edges {
+                let (from, to) = (one.min(other), one.max(other).to_string());
+                if !nodes[from].1.contains(&to) {
+                    nodes[from].1.push(to);
+                }
+            }
+            let graph: Vec<Node> = nodes
+                .iter()
+                .map(|(path, references)| Node { path: path.clone(), references: List(references.clone()) })
+                .collect();
+            let mut places: Vec<&String> = Vec::new();
+            for (path, references) in &nodes {
+                for path in std::iter::once(path).chain(references) {
+                    if !places.contains(&path) {
+                        places.push(path);
+                    }
+                }
+            }
+            let mut expected: Vec<(i64, usize, String)> = places
+                .iter()
+                .enumerate()
+                .map(|(place, path)| (chains(&nodes, path), place, (*path).clone()))
+                .collect();
+            expected.sort();
+            let expected: Vec<String> = expected.into_iter().rev().map(|(_, _, path)| path).collect();
+            proptest::prop_assert_eq!(by_popularity(&graph).expect("an order"), expected);
+        }
+    }
 }

@@ -165,3 +165,60 @@ impl Writer<'_> {
         Ok((hasher.finish(), self.size))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_changes_between_the_walk_and_the_reading_is_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        let read = |change: &dyn Fn()| {
+            fs::write(&path, "four").expect("written");
+            let records = [PathRecord { path: path.display().to_string(), options: None }];
+            let tree = Tree::new(&records).expect("a tree");
+            change();
+            let hash = Hash::Here(Box::new(Hasher::new(Algorithm::Sha256)));
+            let mut writer = Writer { hash, file: None, buffer: BytesMut::new(), size: 0 };
+            let visited = tree.visit(|entry| writer.entry(entry));
+            let _ = fs::remove_file(&path);
+            visited
+        };
+        read(&|| ()).expect("nothing changed");
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::write(&path, "longer").expect("written"),
+            &|| fs::write(&path, "4").expect("written"),
+            &|| {
+                fs::remove_file(&path).expect("removed");
+                std::os::unix::fs::symlink("/etc/passwd", &path).expect("linked");
+            },
+            // A pipe would keep a reader waiting.
+            &|| {
+                fs::remove_file(&path).expect("removed");
+                rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RUSR).expect("a pipe");
+            },
+        ];
+        for change in changes {
+            assert!(matches!(read(change), Err(Error::Changed { .. })));
+        }
+        let gone = read(&|| fs::remove_file(&path).expect("removed"));
+        assert!(matches!(gone, Err(Error::Read { .. })));
+    }
+
+    #[test]
+    fn a_thread_makes_no_difference() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (name, size) in [("empty", 0), ("small", 100), ("large", 3 * PIECE + 1)] {
+            fs::write(directory.path().join(name), vec![7; size]).expect("written");
+        }
+        let records = [PathRecord { path: directory.path().display().to_string(), options: None }];
+        let mut file = tempfile::tempfile().expect("a file");
+        let written = archive(&records, Some(&mut file), true).expect("an archive");
+        let hashed = archive(&records, None, false).expect("an archive");
+        assert_eq!((&written.digest, written.size), (&hashed.digest, hashed.size));
+        assert_eq!(file.metadata().expect("metadata").len(), written.size);
+    }
+}

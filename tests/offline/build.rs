@@ -571,3 +571,37 @@ fn an_image_says_why_it_is_large_and_what_a_change_sends() {
     assert!(run(&["inspect", "nix:nowhere.json"]).error(1).contains("nowhere.json"));
     assert!(run(&["diff", "old.json", "config.json"]).error(8).contains("invalid"));
 }
+
+#[test]
+fn nothing_is_written_where_writing_fails() {
+    let project = Project::new();
+    project.file("a", "a");
+    project.layers(&["a"], &[]).text();
+    let before = fs::read(project.path("out.json")).expect("layers");
+    let run = |arguments: &[&str]| n2c_in(project.0.path(), arguments);
+    let reproducible = "layers-from-reproducible-storepaths";
+    assert!(run(&[reproducible, "/dev/full", "graph.json"]).error(1).contains("/dev/full"));
+    assert!(run(&[reproducible, "no/where", "graph.json"]).error(1).contains("no/where"));
+    project.file("broken.json", "[");
+    run(&[reproducible, "out.json", "broken.json"]).error(8);
+    run(&[reproducible, "out.json", "graph.json", "broken.json"]).error(8);
+    run(&[reproducible, "out.json", "graph.json", "--perms", "broken.json"]).error(8);
+    assert_eq!(run(&[reproducible, "out.json", "graph.json", "--max-layers", "many"]).code, 2);
+    assert_eq!(fs::read(project.path("out.json")).expect("layers"), before);
+    // Neither is a part of a layer: its second path is gone.
+    fs::create_dir(project.path("tars")).expect("made");
+    project.json(
+        "graph.json",
+        &json!([
+            { "path": project.path("a"), "references": [project.path("gone")] },
+        ]),
+    );
+    let non_reproducible = "layers-from-non-reproducible-storepaths";
+    run(&[non_reproducible, "out.json", "graph.json", "--tar-directory", "tars"]).error(4);
+    assert_eq!(fs::read_dir(project.path("tars")).expect("listed").count(), 0);
+    assert!(
+        run(&[non_reproducible, "out.json", "graph.json", "--tar-directory", "gone"])
+            .error(2)
+            .contains("`gone` is not a directory")
+    );
+}

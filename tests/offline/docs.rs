@@ -109,7 +109,8 @@ const ELSEWHERE: [&str; 6] = [
 /// The commands in the console blocks of the README and of docs/, in their order.
 fn commands() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let names = ["README", "docs/lockfiles", "docs/nix", "docs/registries", "docs/images"];
+    let names =
+        ["README", "docs/lockfiles", "docs/nix", "docs/registries", "docs/images", "docs/building"];
     let mut commands = Vec::new();
     for name in names {
         let text = std::fs::read_to_string(root.join(name).with_extension("md")).expect("text");
@@ -146,6 +147,12 @@ fn project(directory: &Path, registry: &Registry) {
     write(".config/containers/registries.conf", &settings);
     let credentials = json!({ "auths": { "ghcr.io": { "auth": "Ym9iOnNlY3JldC13b3Jk" } } });
     write(".docker/config.json", &credentials.to_string());
+    // Store paths, and an image that was built earlier.
+    write("store/app", "app");
+    let path = directory.join("store/app").display().to_string();
+    write("graph.json", &json!([{ "path": path, "references": [] }]).to_string());
+    write("config.json", &json!({ "Entrypoint": [path] }).to_string());
+    write("old.json", &json!({ "version": 1, "image-config": {}, "layers": [] }).to_string());
     let prepare = "mkdir lockfiles && n2c lock alpine:3.19 --arch amd64 -o lockfiles/alpine.json \
                    && cp lockfiles/alpine.json . && git init -q && git add . \
                    && git -c user.name=a -c user.email=a@b commit -qm a";

@@ -110,7 +110,7 @@ fn python_reads_any_tree_as_it_was() {
     let result = TestRunner::new(config).run(&strategy, |(nodes, part, owner, name)| {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().join("root");
-        let made = make(&root, nodes);
+        let tree = make(&root, nodes);
         let rules = json!([{ "path": root.display().to_string(), "regex": part, "uid": owner,
             "gid": u64::from(owner) << 12, "uname": name, "mode": "0640" }]);
         fs::write(directory.path().join("perms.json"), rules.to_string()).expect("written");
@@ -120,12 +120,12 @@ fn python_reads_any_tree_as_it_was() {
         let listed: Vec<Value> = serde_json::from_slice(&listed).expect("JSON");
         // First come the directories that lead to the root of the tree.
         let above = root.components().count() - 1;
-        prop_assert_eq!(listed.len(), above + made.len());
+        prop_assert_eq!(listed.len(), above + tree.len());
         let mut by_name = BTreeMap::new();
         for entry in &listed[above..] {
             by_name.insert(hex(entry[0].as_str().expect("a name")), entry);
         }
-        for (full, node) in made {
+        for (full, node) in tree {
             let entry = by_name[&full];
             let is_ruled =
                 part.is_empty() || full.windows(part.len()).any(|window| window == part.as_bytes());
