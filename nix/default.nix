@@ -67,11 +67,24 @@ let
     inherit n2c system lib platforms;
     inherit (fetch) impureEnvVars;
   };
+  layering = import ./build-layer.nix { inherit n2c system lib; };
+  buildImage = import ./build-image.nix {
+    inherit
+      n2c
+      system
+      lib
+      platforms
+      layering
+      ;
+  };
+  inherit (layering) buildLayer;
   inherit (fetch) fetchBlob;
   inherit (archives) toDockerArchive toOciArchive;
 in
 {
   inherit
+    buildImage
+    buildLayer
     fetchBlob
     fromLock
     fromRef

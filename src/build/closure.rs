@@ -26,6 +26,18 @@ pub fn parse(file: &str, text: &[u8]) -> Result<Vec<Node>, Error> {
     Ok(nodes.0)
 }
 
+/// Leaves out paths that nothing else in the graph refers to.
+pub fn without(nodes: Vec<Node>, ignored: &[String]) -> Result<Vec<Node>, Error> {
+    let is_ignored = |path: &String| ignored.contains(path);
+    let rest: Vec<Node> = nodes.into_iter().filter(|node| !is_ignored(&node.path)).collect();
+    for node in &rest {
+        if let Some(path) = node.references.0.iter().find(|path| is_ignored(path)) {
+            return Err(Error::Ignored { path: path.clone(), by: node.path.clone() });
+        }
+    }
+    Ok(rest)
+}
+
 /// Returns all paths of a graph, those that only occur as references too. The score of a
 /// path is the number of chains of references that end in it; paths with higher scores come
 /// first, and of those with equal scores the one that occurs later.

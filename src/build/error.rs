@@ -38,6 +38,14 @@ pub enum Error {
         /// The paths, from one to itself.
         paths: Vec<String>,
     },
+    /// A path that should be left out is needed.
+    #[error("`{path}` can't be left out: `{by}` refers to it")]
+    Ignored {
+        /// The path.
+        path: String,
+        /// A path that refers to it.
+        by: String,
+    },
     /// A file can't be read.
     #[error("failed to read `{}`", path.display())]
     Read {
@@ -128,7 +136,7 @@ impl Diagnose for Error {
             Self::Layers(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
-            Self::Pattern { .. } | Self::Mode { .. } => Kind::Usage,
+            Self::Pattern { .. } | Self::Mode { .. } | Self::Ignored { .. } => Kind::Usage,
             Self::Read { .. }
             | Self::Write(_)
             | Self::Special { .. }

@@ -11,7 +11,7 @@ mod pattern;
 mod rules;
 mod tree;
 
-pub use closure::{Node, parse as parse_graph};
+pub use closure::{Node, parse as parse_graph, without};
 pub use difference::{ImageDifference, LayerSize, PathChange, PathSize, PathsDifference};
 pub use error::Error;
 pub use image::{ImageOptions, image};

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header;
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::auth::challenge::Challenge;
@@ -14,7 +14,7 @@ use super::auth::token::{Services, TokenCache};
 use super::credentials::CredentialStore;
 use super::credentials::authorization::Authorization;
 use super::error::Error;
-use super::request::Request;
+use super::request::{Request, Resource};
 use super::transport::cause::Cause;
 use super::transport::clients::Lane;
 use super::transport::encoding;
@@ -141,7 +141,7 @@ impl Connection {
         }
         let mut authorization = self.tokens.get(request.scope).await;
         let mut response = self.ask(request, authorization.as_ref()).await?;
-        let registry = request.url(self.scheme(request.repository().host()))?;
+        let registry = request.root(self.scheme(request.repository().host()))?;
         // Only answer a challenge from the registry itself, not from the target of a redirect.
         if response.status() == StatusCode::UNAUTHORIZED
             && !self.is_doubtful(request.repository().host())
@@ -170,7 +170,7 @@ impl Connection {
     ) -> Result<Response, Error> {
         // Such a server must not redirect the request into this machine's network, unless
         // the registry is there too.
-        let may_be_local = origin::is_local(&request.url("https")?);
+        let may_be_local = origin::is_local(&request.root("https")?);
         let outgoing = Outgoing {
             method: request.method.clone(),
             headers: request.headers(),
@@ -181,6 +181,10 @@ impl Connection {
         };
         let response = self.http.follow(outgoing).await?;
         let host = origin::host_of(url);
+        // Of an upload, the registry sent it here: a refusal is that of a redirect's target,
+        // and another session may lead elsewhere.
+        let root = request.root("https")?;
+        let url = if matches!(request.resource, Resource::Session(_)) { &root } else { url };
         let context = RequestContext { subject: request.subject, url, registry: &host, user: None };
         self.http.check_status(&context, response).await
     }
@@ -261,7 +265,9 @@ impl Connection {
                 body: request.body,
                 authorization,
                 lane: request.lane,
-                may_be_local: true,
+                // What is sent somewhere changes something there.
+                may_be_local: matches!(request.method, Method::GET | Method::HEAD)
+                    || origin::is_local(&request.root(scheme)?),
             })
             .await
     }
@@ -303,12 +309,12 @@ impl Connection {
             _ if !self.http.clients().is_verified(host) => ("https", Some("http")),
             // The first request carries no credential, so starting without TLS leaks nothing,
             // and most local registries have no TLS.
-            (None, None) if origin::is_loopback(&request.url("https")?) => ("http", Some("https")),
+            (None, None) if origin::is_loopback(&request.root("https")?) => ("http", Some("https")),
             (None, _) => ("https", None),
         })
     }
 
-    fn scheme(&self, host: &str) -> &'static str {
+    pub(super) fn scheme(&self, host: &str) -> &'static str {
         let schemes = self.schemes.lock().unwrap_or_else(PoisonError::into_inner);
         schemes.get(host).copied().unwrap_or("https")
     }

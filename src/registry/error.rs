@@ -11,7 +11,7 @@ use super::transport::cause::Cause;
 use super::transport::tls;
 use super::{credentials, mirrors};
 use crate::error::{Diagnose, Kind};
-use crate::oci::digest;
+use crate::oci::digest::{self, Digest};
 
 /// Why something could not be fetched from a registry.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +103,24 @@ pub enum Error {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// What should be pushed can't be.
+    #[error("failed to push {subject}: {reason}")]
+    Unpushable {
+        /// What was to be pushed.
+        subject: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The registry stored something else than was sent.
+    #[error("`{host}` stored {subject} as `{stored}`")]
+    Stored {
+        /// What was pushed.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// The digest that it gave.
+        stored: Digest,
     },
     /// The registry opens no usable upload session.
     #[error("failed to push {subject}: `{host}` {reason}")]
@@ -406,7 +424,7 @@ impl Diagnose for Error {
             Self::Everywhere { failures, .. } => {
                 failures.last().map_or(Kind::Network, |(_, error)| error.kind())
             }
-            Self::Url { .. } => Kind::Usage,
+            Self::Url { .. } | Self::Unpushable { .. } => Kind::Usage,
             Self::Unreachable { source, .. } if source.is_proxy_denial() => Kind::Denied,
             Self::Unreachable { .. }
             | Self::Redirect { .. }
@@ -423,7 +441,10 @@ impl Diagnose for Error {
                 _ => Kind::Network,
             },
             Self::Foreign { .. } | Self::ForeignUrl { .. } => Kind::NotFound,
-            Self::TooLarge { .. } | Self::Tags { .. } | Self::Endless { .. } => Kind::Verification,
+            Self::Stored { .. }
+            | Self::TooLarge { .. }
+            | Self::Tags { .. }
+            | Self::Endless { .. } => Kind::Verification,
             Self::Denied(_) | Self::Unfit { .. } | Self::Blocked { .. } | Self::Realm { .. } => {
                 Kind::Denied
             }
@@ -452,7 +473,7 @@ impl Error {
         | Self::Redirect { task, subject, .. }
         | Self::Denied(Denial { task, subject, .. })
         | Self::Status { task, subject, .. } = &mut self
-            && subject == pushed
+            && subject.ends_with(pushed)
         {
             *task = Task::Push;
         }

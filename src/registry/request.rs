@@ -41,7 +41,8 @@ impl fmt::Display for Resource {
             Self::Tags(query) => write!(formatter, "tags/list?{query}"),
             Self::Uploads(query) if query.is_empty() => formatter.write_str("blobs/uploads/"),
             Self::Uploads(query) => write!(formatter, "blobs/uploads/?{query}"),
-            Self::Session(url) => url.fmt(formatter),
+            // Its URL may be signed.
+            Self::Session(_) => formatter.write_str("blobs/uploads/…"),
         }
     }
 }
@@ -108,10 +109,21 @@ impl<'a> Request<'a> {
         if let Resource::Session(url) = self.resource {
             return Ok(url.clone());
         }
+        self.below_root(scheme, &format!("{}/{}", self.repository().path(), self.resource))
+    }
+
+    /// Returns the URL of the registry's API: whose answers may be trusted with a credential.
+    pub(super) fn root(&self, scheme: &str) -> Result<Url, Error> {
+        self.below_root(scheme, "")
+    }
+
+    fn below_root(&self, scheme: &str, path: &str) -> Result<Url, Error> {
         let host = self.repository().host();
-        let (dial, path) = (origin::dial_host(host), self.repository().path());
-        format!("{scheme}://{dial}/v2/{path}/{}", self.resource).parse().map_err(|source| {
-            Error::Url { subject: self.subject.to_owned(), host: host.to_owned(), source }
+        let dial = origin::dial_host(host);
+        format!("{scheme}://{dial}/v2/{path}").parse().map_err(|source| Error::Url {
+            subject: self.subject.to_owned(),
+            host: host.to_owned(),
+            source,
         })
     }
 }

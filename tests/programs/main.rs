@@ -6,6 +6,7 @@
 mod support;
 
 mod build;
+mod build_image;
 mod doctor;
 mod end_to_end;
 mod nix;

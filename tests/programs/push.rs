@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use n2c::environment::Environment;
 use n2c::observer::Silent;
 use n2c::oci::digest::Verified;
 use n2c::oci::manifest::Descriptor;
@@ -35,7 +36,11 @@ fn skopeo_reads_what_was_pushed_and_a_second_repository_mounts_it() {
     for settings in ["", "  relativeurls: true\n"] {
         let registry = Distribution::start_with(settings, "");
         let image = Image::new("linux/amd64", &["base", "top"]);
-        let client = Client::new(ClientOptions::default(), Arc::new(Silent)).expect("a client");
+        let client = Client::new(
+            ClientOptions { environment: Environment::default(), ..ClientOptions::default() },
+            Arc::new(Silent),
+        )
+        .expect("a client");
         let repository =
             |name: &str| -> Repository { registry.reference(name).parse().expect("a repository") };
         let (first, second) = (repository("team/first"), repository("team/second"));
@@ -52,7 +57,7 @@ fn skopeo_reads_what_was_pushed_and_a_second_repository_mounts_it() {
                     assert_eq!(again, Pushed::Present);
                 }
                 let media_type = &image.manifest.media_type;
-                let put = client.push_manifest(repository, "v1", media_type, &raw).await;
+                let put = client.push_manifest(repository, Some("v1"), media_type, &raw).await;
                 put.expect("pushed");
             }
         });

@@ -4,6 +4,7 @@ mod auth;
 mod blob;
 mod blobs;
 mod demo;
+mod derivation;
 mod diff;
 mod doctor;
 mod generate;
@@ -75,6 +76,9 @@ pub(super) enum Command {
     Doctor(doctor::Options),
     /// Show n2c at work with a registry on this machine, without a network
     Demo,
+    /// Build a derivation of n2c's Nix functions, from the attributes that Nix wrote
+    #[command(hide = true)]
+    Derivation,
     /// Print a shell completion script
     Completions(generate::Completions),
     /// Print n2c's manual page
@@ -94,6 +98,7 @@ pub(super) fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure>
         }
         Command::Hash(options) => signals::interruptible(report, hash::run(options, report)),
         Command::Pull(options) => signals::interruptible(report, pull::run(options, report)),
+        Command::Derivation => derivation::run(report),
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),
         Command::Lock(options) => signals::interruptible(report, lock::run(options, report)),

@@ -56,13 +56,20 @@ impl<'a> Scope<'a> {
     /// The scopes to request, each one once: the challenge's come first, because some
     /// servers read only the first.
     pub(super) fn requested(&self, challenge: Option<&str>) -> Vec<String> {
+        let own = self.own();
+        let is_covered = |scope: &str| {
+            let wider = own
+                .iter()
+                .any(|own| own.strip_prefix(scope).is_some_and(|rest| rest.starts_with(',')));
+            scope == "*" || wider
+        };
         let mut scopes: Vec<String> = challenge
             .unwrap_or_default()
             .split_ascii_whitespace()
-            .filter(|scope| *scope != "*")
+            .filter(|scope| !is_covered(scope))
             .map(str::to_owned)
             .collect();
-        for scope in self.own() {
+        for scope in own {
             if !scopes.contains(&scope) {
                 scopes.push(scope);
             }
@@ -89,6 +96,9 @@ mod tests {
             ["repository:t:pull,push", "repository:p:pull", "repository:a/b:pull"]
         );
         assert_eq!(Scope::push(&repository).requested(None), ["repository:a/b:pull,push"]);
+        // To push includes to pull, which the answer to a HEAD asks for.
+        let challenge = Some("repository:a/b:pull");
+        assert_eq!(Scope::push(&repository).requested(challenge), ["repository:a/b:pull,push"]);
         assert_eq!(
             Scope::mount(&repository, &base).requested(Some("repository:a/b:pull,push")),
             ["repository:a/b:pull,push", "repository:base:pull"]

@@ -1,14 +1,16 @@
 //! Bodies of requests.
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::Method;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use sync_wrapper::SyncWrapper;
 
 use crate::stream::readable::{ByteStream, Readable};
@@ -18,6 +20,11 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may take to answer once it has all of an upload: some copy a blob to
 /// where it belongs, and hash it again, before they say that they have it.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What an error says of content that is not what it is said to be.
+pub(in crate::registry) const OTHER_SIZE: &str = "it has another size than it is said to have";
+/// How many bytes of an upload are handed to the connection at once.
+const PIECE: usize = 128 << 10;
 
 /// What a request carries. It is created again each time the request is sent.
 #[derive(Clone, Copy)]
@@ -33,7 +40,16 @@ pub(in crate::registry) enum Body<'a> {
 
 impl Body<'_> {
     /// The headers that describe the body.
-    pub(super) fn describe(&self, headers: &mut HeaderMap) {
+    pub(super) fn describe(&self, method: &Method, headers: &mut HeaderMap) {
+        let is_empty = match self {
+            Self::Empty => !matches!(*method, Method::GET | Method::HEAD),
+            Self::Blob(blob) => blob.size() == 0,
+            Self::Form(_) | Self::Document(..) => false,
+        };
+        if is_empty {
+            // Some servers refuse a request without a length.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let content_type = match self {
             Self::Empty => return,
             Self::Form(_) => HeaderValue::from_static("application/x-www-form-urlencoded"),
@@ -43,19 +59,22 @@ impl Body<'_> {
             },
             Self::Blob(_) => HeaderValue::from_static("application/octet-stream"),
         };
-        headers.insert(reqwest::header::CONTENT_TYPE, content_type);
+        headers.insert(CONTENT_TYPE, content_type);
     }
 
     /// The body to send, and what it says of its progress if it is a blob's.
     pub(super) fn open(&self) -> io::Result<Option<(reqwest::Body, Option<Progress>)>> {
         Ok(match self {
             Self::Empty => None,
+            // Without a byte, nobody would notice that the server is silent.
+            Self::Blob(blob) if blob.size() == 0 => None,
             Self::Form(form) => Some(((*form).to_owned().into(), None)),
             Self::Document(_, bytes) => Some(((*bytes).clone().into(), None)),
             Self::Blob(blob) => {
                 let progress = Progress::default();
                 let upload = Upload {
                     stream: SyncWrapper::new(blob.open(0)?),
+                    piece: Bytes::new(),
                     left: blob.size(),
                     progress: progress.clone(),
                 };
@@ -76,29 +95,53 @@ struct State {
     deadline: Option<Instant>,
     /// Why the bytes could not be read.
     failure: Option<io::Error>,
+    /// Whether the rest is not wanted any more.
+    is_stopped: bool,
+}
+
+/// Ends an upload when it is dropped.
+#[derive(Clone)]
+pub(super) struct StopGuard {
+    _stop: Arc<Stop>,
+}
+
+struct Stop(Progress);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.state().is_stopped = true;
+    }
 }
 
 impl Progress {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the upload when the result is dropped.
+    pub(super) fn stop_when_dropped(&self) -> StopGuard {
+        StopGuard { _stop: Arc::new(Stop(self.clone())) }
+    }
+
     fn wait_at_most(&self, timeout: Option<Duration>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.deadline = timeout.map(|timeout| Instant::now() + timeout);
+        self.state().deadline = timeout.map(|timeout| Instant::now() + timeout);
     }
 
     fn fail(&self, error: io::Error) -> io::Error {
         let kind = error.kind();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error);
+        self.state().failure = Some(error);
         kind.into()
     }
 
     /// Why the bytes could not be read, if that was it.
     pub(super) fn failure(&self) -> Option<io::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
+        self.state().failure.take()
     }
 
     /// Returns once the server has kept the upload waiting for too long.
     pub(super) async fn stalled(&self) {
         loop {
-            let deadline = self.0.lock().unwrap_or_else(PoisonError::into_inner).deadline;
+            let deadline = self.state().deadline;
             let now = Instant::now();
             match deadline {
                 Some(deadline) if deadline <= now => return,
@@ -112,6 +155,8 @@ impl Progress {
 /// A blob on its way to the server.
 struct Upload {
     stream: SyncWrapper<ByteStream>,
+    /// What was read and not sent yet.
+    piece: Bytes,
     left: u64,
     progress: Progress,
 }
@@ -124,8 +169,22 @@ impl hyper::body::Body for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.progress.wait_at_most(None);
-        let chunk = ready!(self.stream.get_mut().as_mut().poll_next(context));
+        if self.progress.state().is_stopped {
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
+        let chunk = if self.piece.is_empty() {
+            self.progress.wait_at_most(None);
+            ready!(self.stream.get_mut().as_mut().poll_next(context))
+        } else {
+            Some(Ok(mem::take(&mut self.piece)))
+        };
+        // In pieces, so that progress shows.
+        let chunk = chunk.map(|chunk| {
+            chunk.map(|mut chunk| {
+                self.piece = chunk.split_off(chunk.len().min(PIECE));
+                chunk
+            })
+        });
         let left = match &chunk {
             Some(Ok(chunk)) => self.left.checked_sub(chunk.len() as u64),
             // Without its last byte, a body is not sent.
@@ -137,7 +196,7 @@ impl hyper::body::Body for Upload {
                 self.left = left;
                 Ok(chunk)
             }
-            (Ok(_), None) => Err(io::Error::other("it has another size than it is said to have")),
+            (Ok(_), None) => Err(io::Error::other(OTHER_SIZE)),
             (Err(error), _) => Err(error),
         };
         let chunk = chunk.map_err(|error| self.progress.fail(error));

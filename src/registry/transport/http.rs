@@ -107,13 +107,15 @@ impl Http {
             if !origin::same_origin(&outgoing.url, &next) {
                 outgoing.authorization = None;
             }
-            // A body is sent again only if the server asks for that, and a form never to
-            // another server: it may hold a token.
-            let is_secret = matches!(outgoing.body, Body::Form(_));
-            let keeps_body = matches!(status, 307 | 308)
-                && (!is_secret || origin::same_origin(&outgoing.url, &next));
-            if !matches!(outgoing.body, Body::Empty) && !keeps_body {
-                (outgoing.body, outgoing.method) = (Body::Empty, Method::GET);
+            let keeps_request = matches!(status, 307 | 308);
+            if matches!(outgoing.body, Body::Form(_)) {
+                // A form may hold a token, which is for this server alone.
+                if !keeps_request || !origin::same_origin(&outgoing.url, &next) {
+                    (outgoing.body, outgoing.method) = (Body::Empty, Method::GET);
+                }
+            } else if !keeps_request && !matches!(outgoing.method, Method::GET | Method::HEAD) {
+                // The next server would only be asked for a page.
+                return Err(redirect_error(&outgoing, "without keeping what was sent"));
             }
             outgoing.url = next;
         }
@@ -145,7 +147,7 @@ impl Http {
         if let Some(authorization) = outgoing.authorization {
             headers.insert(header::AUTHORIZATION, authorization.header());
         }
-        outgoing.body.describe(&mut headers);
+        outgoing.body.describe(&outgoing.method, &mut headers);
         let unreadable = |source| Error::Content { subject: outgoing.subject.to_owned(), source };
         let method = &outgoing.method;
         let mut request =
@@ -159,7 +161,11 @@ impl Http {
         let sent = match &progress {
             // However long it takes, as long as bytes are taken.
             Some(progress) => tokio::select! {
-                sent = sending => Some(sent),
+                sent = sending => Some(sent.map(|mut response| {
+                    // Nobody needs the rest of an upload that is answered already.
+                    response.extensions_mut().insert(progress.stop_when_dropped());
+                    response
+                })),
                 () = progress.stalled() => None,
             },
             None => tokio::time::timeout(HEAD_TIMEOUT, sending).await.ok(),

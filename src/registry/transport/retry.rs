@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use crate::registry::error::Error;
+use crate::registry::error::{Error, Task};
 
 /// How often failed requests are retried, and how long to wait in between.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,9 @@ impl RetryPolicy {
             // the whole blob is requested.
             Error::Status { status: StatusCode::FORBIDDEN, redirected: true, .. }
             | Error::Range { .. }
-            | Error::Trickle { .. } => None,
+            | Error::Trickle { .. }
+            // An upload that stopped, or whose end took too long, may be there already.
+            | Error::TooSlow { task: Task::Push, .. } => None,
             Error::Status { status, retry_after, .. } => match status.as_u16() {
                 // Retrying earlier than the server asks would only count against the limit.
                 429 if retry_after.is_some_and(|wait| wait > self.longest_delay) => return None,
@@ -81,7 +83,7 @@ mod tests {
 
     fn status(status: u16, retry_after: Option<u64>) -> Error {
         Error::Status {
-            task: crate::registry::error::Task::Fetch,
+            task: Task::Fetch,
             subject: String::new(),
             host: String::new(),
             status: StatusCode::from_u16(status).expect("a status"),

@@ -1,0 +1,105 @@
+# buildImage: nix2container's function of the same name. The result is an image.json, built
+# by n2c itself.
+{
+  n2c,
+  system,
+  lib,
+  platforms,
+  layering,
+}:
+{
+  # The image's name, such as "acme/hello" or "registry.example/acme/hello".
+  name,
+  # Its tag; by default, the hash of the image.
+  tag ? null,
+  # What `docker run` does with it: { Entrypoint, Cmd, Env, … }. Store paths in it join
+  # the image.
+  config ? { },
+  # Results of buildLayer, or sets of its arguments.
+  layers ? [ ],
+  # Store paths whose files go to the root of the image, with their closures.
+  copyToRoot ? null,
+  # An older name of copyToRoot.
+  contents ? null,
+  # The image to build upon: a result of fromLock, pullImage, buildImage…
+  fromImage ? "",
+  # How much of that image's config to start with: "none", "env" or "all".
+  inheritConfig ? "none",
+  # The architecture, as Go names it.
+  arch ? platforms.architecture system,
+  # Changes of permissions, in the layer that holds `copyToRoot`.
+  perms ? [ ],
+  # How many layers to make of what is in no other layer.
+  maxLayers ? 1,
+  # When the image was made.
+  created ? "0001-01-01T00:00:00Z",
+  meta ? { },
+}:
+let
+  # Text with references to store paths, as a file.
+  configFile = derivation {
+    name = "config.json";
+    inherit system;
+    builder = "${n2c}/bin/n2c";
+    args = [ "derivation" ];
+    __structuredAttrs = true;
+    n2c = {
+      kind = "text";
+      text = builtins.toJSON config;
+    };
+    preferLocalBuild = true;
+  };
+  given = layering.foldLayers "buildImage" layers;
+  # What is in no other layer, and what the config refers to.
+  custom = layering.buildLayer {
+    copyToRoot = layering.rootOf "buildImage" copyToRoot contents;
+    deps = [ configFile ];
+    ignore = configFile;
+    layers = given;
+    inherit perms maxLayers;
+  };
+  all = custom.nestedLayers ++ [ custom ];
+  imageName = lib.toLower name;
+  imageTag =
+    if tag == null then
+      builtins.head (lib.splitOnce "-" (builtins.unsafeDiscardStringContext (baseNameOf image.outPath)))
+    else
+      lib.checkTag "tag" tag;
+  image = derivation {
+    name = lib.sanitizeName "image-${baseNameOf name}.json";
+    inherit system;
+    builder = "${n2c}/bin/n2c";
+    args = [
+      "image"
+      (placeholder "out")
+      "${configFile}"
+    ]
+    ++ map (layer: "${layer}/layers.json") all
+    ++ (if fromImage == "" || fromImage == null then [ ] else [ "--from-image=${fromImage}" ])
+    ++ [
+      "--arch=${arch}"
+      "--created=${created}"
+      "--inherit=${inheritConfig}"
+    ];
+    preferLocalBuild = true;
+  };
+in
+if !builtins.isString name || name == "" then
+  throw "n2c: `name` of buildImage must be the image's name, such as \"acme/hello\"."
+else if !builtins.elem inheritConfig [ "none" "env" "all" ] then
+  throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${lib.show inheritConfig}`."
+else if !builtins.isAttrs config then
+  throw "n2c: `config` of buildImage must be a set, not ${builtins.typeOf config}."
+else
+  image
+  // {
+    inherit
+      imageName
+      imageTag
+      fromImage
+      meta
+      ;
+    imageRefUnsafe = builtins.unsafeDiscardStringContext "${imageName}:${imageTag}";
+    # The layers, from the bottom to the top, without those of `fromImage`.
+    layers = all;
+  }

@@ -1,0 +1,136 @@
+# buildLayer: nix2container's function of the same name. A layer is a derivation with a
+# layers.json, built by n2c itself from the closure that Nix exports.
+{
+  n2c,
+  system,
+  lib,
+}:
+let
+  # A path or a list of paths, or nothing.
+  toList = value: if value == null then [ ] else if builtins.isList value then value else [ value ];
+
+  # Characters of store paths that mean something else in a regular expression. (A dot
+  # matches itself too, and nix2container leaves it as it is.)
+  escape = builtins.replaceStrings [ "+" "?" ] [ "\\+" "\\?" ];
+
+  # Each layer once: with nested layers of nested layers, the list would double at each step.
+  unique =
+    layers:
+    let
+      named = map (layer: {
+        name = builtins.unsafeDiscardStringContext layer.drvPath;
+        value = layer;
+      }) layers;
+      add =
+        state: one:
+        if state.seen ? ${one.name} then
+          state
+        else
+          {
+            seen = state.seen // {
+              ${one.name} = null;
+            };
+            list = state.list ++ [ one.value ];
+          };
+    in
+    (builtins.foldl' add {
+      seen = { };
+      list = [ ];
+    } named).list;
+
+  isLayer = value: builtins.isAttrs value && value ? nestedLayers && value ? drvPath;
+
+  # Layers from results of buildLayer and from sets of its arguments. A set's layer leaves
+  # out what those before it hold.
+  fold =
+    what: layers:
+    if !builtins.isList layers then
+      throw "n2c: `layers` of ${what} must be a list, not ${builtins.typeOf layers}."
+    else
+      builtins.foldl' (
+        before: layer:
+        before
+        ++ [
+          (
+            if isLayer layer then
+              layer
+            else if builtins.isAttrs layer && !(layer ? drvPath) then
+              buildLayer (layer // { layers = before ++ (layer.layers or [ ]); })
+            else
+              throw "n2c: `layers` of ${what} holds something that buildLayer didn't make."
+          )
+        ]
+      ) [ ] layers;
+
+  # The value of `copyToRoot`, or of its older name.
+  rootOf =
+    what: copyToRoot: contents:
+    if contents == null then
+      toList copyToRoot
+    else if copyToRoot == null then
+      builtins.trace "warning: n2c: `contents` of ${what} is deprecated; use `copyToRoot`." (toList contents)
+    else
+      throw "n2c: ${what} has both `copyToRoot` and `contents`; use only `copyToRoot`.";
+
+  buildLayer =
+    {
+      # Store paths whose closures go into the layer.
+      deps ? [ ],
+      # Store paths whose files go to the root of the image, with their closures.
+      copyToRoot ? null,
+      # An older name of copyToRoot.
+      contents ? null,
+      # Store paths to leave out. Nothing in the layer may refer to them.
+      ignore ? null,
+      # Layers below this one: what they hold is left out.
+      layers ? [ ],
+      # Whether the layer can be made again from its store paths when it is copied.
+      reproducible ? true,
+      # Changes of permissions: [ { path, regex, mode, uid, gid, uname, gname } ].
+      perms ? [ ],
+      # How many layers to make at most.
+      maxLayers ? 1,
+      # The step of the image's history: { created_by, author, comment, created }.
+      metadata ? {
+        created_by = "nix2container";
+      },
+    }:
+    let
+      root = rootOf "buildLayer" copyToRoot contents;
+      below = fold "buildLayer" layers;
+      nestedLayers = unique (builtins.concatMap (layer: layer.nestedLayers) below ++ below);
+    in
+    derivation {
+      name = "layers.json";
+      inherit system;
+      builder = "${n2c}/bin/n2c";
+      args = [ "derivation" ];
+      __structuredAttrs = true;
+      exportReferencesGraph.graph = root ++ toList deps;
+      n2c = {
+        kind = "layer";
+        inherit
+          perms
+          maxLayers
+          metadata
+          reproducible
+          ;
+        rewrites = map (path: {
+          path = "${path}";
+          regex = "^${escape "${path}"}";
+          repl = "";
+        }) root;
+        ignore = map (path: "${path}") (toList ignore);
+        parents = map (layer: "${layer}/layers.json") nestedLayers;
+      };
+      preferLocalBuild = true;
+    }
+    // {
+      inherit nestedLayers;
+    };
+in
+{
+  inherit buildLayer rootOf;
+  foldLayers = fold;
+  uniqueLayers = unique;
+}

@@ -1,0 +1,126 @@
+//! `n2c derivation`: the builder of the derivations that need more than arguments. Nix writes
+//! their attributes to a file, with the closure that they ask for (`__structuredAttrs`,
+//! `exportReferencesGraph`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use n2c::build::{self, LayersOptions};
+use n2c::formats::layers;
+use n2c::{Diagnose, Kind};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::layers::SIZE_LIMIT;
+use crate::cli::environment::environment;
+use crate::cli::failure::Failure;
+use crate::cli::hints::Hint;
+use crate::cli::report::Report;
+
+/// Why a derivation can't be built.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("invalid attributes of the derivation in `{}`", path.display())]
+    Attributes {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("failed to create `{path}`")]
+    Output {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Diagnose for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Attributes { .. } => Kind::Usage,
+            Self::Output { .. } => Kind::Other,
+        }
+    }
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        Some("this command is for n2c's Nix functions".to_owned())
+    }
+}
+
+/// What Nix writes.
+#[derive(Deserialize)]
+struct Attributes {
+    outputs: Outputs,
+    #[serde(default)]
+    graph: Value,
+    n2c: Work,
+}
+
+#[derive(Deserialize)]
+struct Outputs {
+    out: String,
+}
+
+/// What to build.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+enum Work {
+    /// A file with this text.
+    Text { text: String },
+    /// A directory with a layers.json and, if they are not reproducible, the layers.
+    Layer(Box<LayerWork>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayerWork {
+    perms: Value,
+    rewrites: Value,
+    metadata: Value,
+    ignore: Vec<String>,
+    max_layers: i64,
+    /// The layers.json of layers below these.
+    parents: Vec<PathBuf>,
+    reproducible: bool,
+}
+
+pub(crate) fn run(report: &Report) -> Result<(), Failure> {
+    let path = environment().path("NIX_ATTRS_JSON_FILE");
+    let path = path.unwrap_or_else(|| PathBuf::from(".attrs.json"));
+    let text = n2c::fs::read(&path, SIZE_LIMIT)?;
+    let attributes: Attributes =
+        serde_json::from_slice(&text).map_err(|source| Error::Attributes { path, source })?;
+    let out = attributes.outputs.out;
+    match attributes.n2c {
+        Work::Text { text } => Ok(n2c::fs::write(Path::new(&out), text.as_bytes())?),
+        Work::Layer(work) => layer(&out, &attributes.graph, &work, report),
+    }
+}
+
+fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<(), Failure> {
+    // Errors name the arguments of the function.
+    let text = |value: &Value| value.to_string().into_bytes();
+    let nodes = build::parse_graph("the closure", &text(graph))?;
+    let nodes = build::without(nodes, &work.ignore)?;
+    let mut parents = Vec::new();
+    for path in &work.parents {
+        let name = path.display().to_string();
+        parents.extend(layers::parse(&name, &n2c::fs::read(path, SIZE_LIMIT)?)?);
+    }
+    fs::create_dir(out).map_err(|source| Error::Output { path: out.to_owned(), source })?;
+    let options = LayersOptions {
+        ignore: String::new(),
+        permissions: build::parse_permissions("perms", &text(&work.perms))?,
+        rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites))?,
+        history: build::parse_history("metadata", &text(&work.metadata))?,
+        max_layers: usize::try_from(work.max_layers).unwrap_or(0),
+        parents,
+        tar_directory: (!work.reproducible).then(|| out.to_owned()),
+    };
+    let layers = build::layers(&nodes, &options, report)?;
+    let file = Path::new(out).join("layers.json");
+    Ok(n2c::fs::write(&file, layers::to_text(&layers).as_bytes())?)
+}
