@@ -112,6 +112,16 @@
         system: pkgs: {
           default = self.packages.${system}.n2c;
           n2c = package pkgs;
+          # The functions under the name that nix2container's flake gives them, on a
+          # derivation: anything else in here would not be a package.
+          nix2container = self.packages.${system}.n2c // {
+            inherit (functions system pkgs)
+              buildImage
+              buildLayer
+              pullImage
+              pullImageFromManifest
+              ;
+          };
           fromImage = fromImage system pkgs;
         }
       );

@@ -59,6 +59,14 @@ let
     inherit perms maxLayers;
   };
   all = custom.nestedLayers ++ [ custom ];
+  # The base's image.json has as much of its config as is inherited, if it can say.
+  base =
+    if fromImage == "" || fromImage == null then
+      null
+    else if inheritConfig != "none" && builtins.isAttrs fromImage && fromImage ? inheriting then
+      fromImage.inheriting inheritConfig
+    else
+      fromImage;
   imageName = lib.toLower name;
   imageTag =
     if tag == null then
@@ -75,7 +83,7 @@ let
       "${configFile}"
     ]
     ++ map (layer: "${layer}/layers.json") all
-    ++ (if fromImage == "" || fromImage == null then [ ] else [ "--from-image=${fromImage}" ])
+    ++ (if base == null then [ ] else [ "--from-image=${base}" ])
     ++ [
       "--arch=${arch}"
       "--created=${created}"

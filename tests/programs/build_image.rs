@@ -5,7 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::functions::{build, eval, eval_error, nix_with_n2c, read, with_n2c};
+use crate::support::functions::{ROOT, build, eval, eval_error, nix_with_n2c, read, with_n2c};
+use crate::support::images::Image;
+use crate::support::program::n2c_in;
+use crate::support::registry::Registry;
 use crate::support::tools::Nix;
 
 /// Nix, with the tree of golden case 90 beside n2c.
@@ -185,4 +188,28 @@ fn mistakes_are_named() {
         let (success, _, error) = nix.try_run("nix-build", &["--no-out-link", "-E", &expression]);
         assert!(!success && error.contains(expected), "{expression}: {error}");
     }
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn the_example_builds_on_a_locked_image() {
+    let nix = nix_with_n2c();
+    let registry = Registry::start();
+    registry.put_image("base", "1", &Image::new("linux/amd64", &["base", "top"]));
+    let arguments =
+        ["lock", &registry.reference("base:1"), "--platform", "x86_64-linux", "-o", "base.json"];
+    n2c_in(nix.directory(), &arguments).text();
+    let expression = format!(
+        "import {ROOT}/examples/build-image.nix {{ n2c = {0}/n2c; lock = {0}/base.json; \
+         system = \"x86_64-linux\"; }}",
+        nix.directory().display()
+    );
+    let path = nix.run("nix-build", &["--no-out-link", "-E", &expression]);
+    let image = read(&nix.file(&path));
+    assert_eq!(image["image-config"]["Env"], json!(["PATH=/usr/bin:/bin", "LANG=C.UTF-8"]));
+    let layers = image["layers"].as_array().expect("layers");
+    let kinds: Vec<bool> = layers.iter().map(|layer| layer["paths"].is_array()).collect();
+    // Two of the base, which are files, and two of store paths.
+    assert_eq!(kinds, [false, false, true, true]);
+    assert!(layers[..2].iter().all(|layer| layer["layer-path"].is_string()), "{image}");
 }

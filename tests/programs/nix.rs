@@ -634,6 +634,11 @@ fn the_flake_passes_its_check_and_runs() {
     {
         assert!(shown[output].is_object(), "no {output}: {shown}");
     }
+    // Whoever has nix2container's flake as an input finds its functions.
+    let target = format!("{project}#nix2container");
+    let names = "set: builtins.attrNames { inherit (set) buildImage buildLayer pullImage pullImageFromManifest; }";
+    let arguments = [&["eval", "--json", &target, "--apply", names], &options[..]].concat();
+    assert!(nix.run("nix", &arguments).contains("buildLayer"));
     let version =
         nix.run("nix", &[&["run", &project], &options[..], &["--", "--version"]].concat());
     assert_eq!(version, concat!("n2c ", env!("CARGO_PKG_VERSION")));
