@@ -72,7 +72,7 @@ let
     if tag == null then
       builtins.head (lib.splitOnce "-" (builtins.unsafeDiscardStringContext (baseNameOf image.outPath)))
     else
-      lib.checkTag "tag" tag;
+      tag;
   image = derivation {
     name = lib.sanitizeName "image-${baseNameOf name}.json";
     inherit system;
@@ -90,10 +90,23 @@ let
       "--inherit=${inheritConfig}"
     ];
     preferLocalBuild = true;
+    # Another machine's layers may have other bytes.
+    allowSubstitutes = false;
   };
+  # "registry.example/acme/hello" or "acme/hello".
+  names = lib.splitOnce "/" imageName;
+  isName =
+    lib.isPath imageName
+    || builtins.elemAt names 1 != null
+      && lib.isHost (builtins.head names)
+      && lib.isPath (builtins.elemAt names 1);
 in
 if !builtins.isString name || name == "" then
   throw "n2c: `name` of buildImage must be the image's name, such as \"acme/hello\"."
+else if !isName then
+  throw "n2c: invalid `name` `${lib.show name}` of buildImage: expected the path of a repository, such as `acme/hello`."
+else if tag != null && !(builtins.isString tag && lib.isTag tag) then
+  throw "n2c: invalid `tag` `${lib.show tag}` of buildImage: a tag is 1 to 128 letters, digits, `_`, `.` and `-`."
 else if !builtins.elem inheritConfig [ "none" "env" "all" ] then
   throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${lib.show inheritConfig}`."
 else if !builtins.isAttrs config then

@@ -55,7 +55,15 @@ let
             if isLayer layer then
               layer
             else if builtins.isAttrs layer && !(layer ? drvPath) then
-              buildLayer (layer // { layers = before ++ (layer.layers or [ ]); })
+              # Above everything before it, also what that is above of.
+              buildLayer (
+                layer
+                // {
+                  layers = unique (
+                    builtins.concatMap (one: one.nestedLayers) before ++ before
+                  ) ++ fold "a set in `layers` of ${what}" (layer.layers or [ ]);
+                }
+              )
             else
               throw "n2c: `layers` of ${what} holds something that buildLayer didn't make."
           )
@@ -97,9 +105,22 @@ let
     }:
     let
       root = rootOf "buildLayer" copyToRoot contents;
+      # A number, or text with one.
+      layerCount =
+        if builtins.isString maxLayers && builtins.match "[0-9]+" maxLayers != null then
+          lib.toInt maxLayers
+        else
+          maxLayers;
       below = fold "buildLayer" layers;
       nestedLayers = unique (builtins.concatMap (layer: layer.nestedLayers) below ++ below);
     in
+    if !builtins.isList perms || !builtins.all builtins.isAttrs perms then
+      throw "n2c: `perms` must be a list of sets, such as [ { path = …; regex = \".*\"; mode = \"0755\"; } ]."
+    else if !builtins.isBool reproducible then
+      throw "n2c: `reproducible` of buildLayer must be true or false."
+    else if !builtins.isInt layerCount then
+      throw "n2c: `maxLayers` must be a number, not `${lib.show maxLayers}`."
+    else
     derivation {
       name = "layers.json";
       inherit system;
@@ -109,9 +130,9 @@ let
       exportReferencesGraph.graph = root ++ toList deps;
       n2c = {
         kind = "layer";
+        maxLayers = layerCount;
         inherit
           perms
-          maxLayers
           metadata
           reproducible
           ;
@@ -121,9 +142,12 @@ let
           repl = "";
         }) root;
         ignore = map (path: "${path}") (toList ignore);
-        parents = map (layer: "${layer}/layers.json") nestedLayers;
+        # As nix2container does it: those that are named, and not what they are above of.
+        parents = map (layer: "${layer}/layers.json") below;
       };
       preferLocalBuild = true;
+      # Another machine's store paths may have other bytes under the same name.
+      allowSubstitutes = false;
     }
     // {
       inherit nestedLayers;

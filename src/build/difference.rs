@@ -28,6 +28,8 @@ pub struct ImageDifference {
     pub paths: PathsDifference,
     /// The keys of the config that differ.
     pub config: Vec<String>,
+    /// What else differs: `architecture`, `created`, `layers` (their order or history).
+    pub other: Vec<&'static str>,
 }
 
 /// A layer and its size.
@@ -63,7 +65,8 @@ impl PathSize {
     /// Measures a path.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        Self { path: path.to_owned(), size: size_of(Path::new(path)).ok() }
+        let size = is_store_path(path).then(|| size_of(Path::new(path)).ok()).flatten();
+        Self { path: path.to_owned(), size }
     }
 }
 
@@ -91,18 +94,22 @@ impl ImageDifference {
         let added = only(new, old);
         Self {
             kept: new.layers().len() - added.len(),
-            bytes: added.iter().map(|layer| layer.size).sum(),
+            bytes: added.iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
             added,
             removed: only(old, new),
             paths: PathsDifference::between(&paths(old.layers()), &paths(new.layers())),
             config: config(old, new),
+            other: other(old, new),
         }
     }
 
     /// Whether nothing changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.config.is_empty()
+        self.added.is_empty()
+            && self.removed.is_empty()
+            && self.config.is_empty()
+            && self.other.is_empty()
     }
 }
 
@@ -153,15 +160,45 @@ fn config(old: &ImageJson, new: &ImageJson) -> Vec<String> {
     names.into_iter().filter(|name| old.get(*name) != new.get(*name)).cloned().collect()
 }
 
+fn other(old: &ImageJson, new: &ImageJson) -> Vec<&'static str> {
+    let kept = |of: &ImageJson, other: &ImageJson| -> Vec<Layer> {
+        let is_kept = |layer: &&Layer| other.layers().iter().any(|one| one.digest == layer.digest);
+        of.layers().iter().filter(is_kept).cloned().collect()
+    };
+    [
+        ("architecture", old.architecture() != new.architecture()),
+        ("created", old.created() != new.created()),
+        ("layers", kept(old, new) != kept(new, old)),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+/// Whether a path looks like a store path. Others are not measured: an image.json of somebody
+/// else may name any file.
+fn is_store_path(path: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let is_digit = |byte: u8| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte);
+    let has_dots = path.split('/').any(|component| component == "..");
+    !has_dots
+        && path.starts_with('/')
+        && file
+            .split_once('-')
+            .is_some_and(|(hash, _)| hash.len() == 32 && hash.bytes().all(is_digit))
+}
+
 /// The bytes of all files in a directory, or of a file.
 fn size_of(path: &Path) -> io::Result<u64> {
     let found = fs::symlink_metadata(path)?;
     if !found.is_dir() {
         return Ok(if found.is_file() { found.len() } else { 0 });
     }
-    let mut size = 0;
-    for entry in fs::read_dir(path)? {
-        size += size_of(&entry?.path())?;
+    let mut size = 0_u64;
+    // Listed before it is entered: deep trees would use up the file descriptors.
+    let entries: Vec<_> = fs::read_dir(path)?.collect::<io::Result<_>>()?;
+    for entry in entries {
+        size = size_of(&entry.path())?.saturating_add(size);
     }
     Ok(size)
 }

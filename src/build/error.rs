@@ -69,6 +69,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A file would be too deep in the layer.
+    #[error("`{}` goes to a place that is too deep", path.display())]
+    TooDeep {
+        /// The file.
+        path: PathBuf,
+    },
     /// A path that should become the root is no directory.
     #[error("`{path}` can't be copied to the root: it is {kind}, not a directory")]
     NotARoot {
@@ -141,6 +147,7 @@ impl Diagnose for Error {
             | Self::Write(_)
             | Self::Special { .. }
             | Self::NotARoot { .. }
+            | Self::TooDeep { .. }
             | Self::Conflict { .. }
             | Self::Header { .. } => Kind::Other,
         }

@@ -88,15 +88,15 @@ impl Writer<'_> {
         let header =
             header.map_err(|source| Error::Header { path: entry.source.to_owned(), source })?;
         self.buffer.extend_from_slice(&header);
-        if kind == Kind::File {
-            self.content(entry.source, size)?;
+        if let Some(file) = entry.file.filter(|file| file.kind == FileKind::File) {
+            self.content(entry.source, file)?;
             self.buffer.resize(self.buffer.len() + padding(size), 0);
         }
         if self.buffer.len() >= PIECE { self.hand_over() } else { Ok(()) }
     }
 
-    /// Adds the content of a file, which must still have the size that its header says.
-    fn content(&mut self, path: &Path, size: u64) -> Result<(), Error> {
+    /// Adds the content of a file, which must be what was found until all of it is read.
+    fn content(&mut self, path: &Path, expected: &super::tree::File) -> Result<(), Error> {
         let read = |source| Error::Read { path: path.to_owned(), source };
         let changed = || Error::Changed { path: path.to_owned() };
         // What has become a link or a pipe in the meantime is neither followed nor waited for.
@@ -107,11 +107,10 @@ impl Writer<'_> {
             Err(rustix::io::Errno::LOOP) => return Err(changed()),
             Err(error) => return Err(read(error.into())),
         };
-        let found = file.metadata().map_err(read)?;
-        if !found.is_file() || found.len() != size {
+        if !expected.is_still(&file.metadata().map_err(read)?) {
             return Err(changed());
         }
-        let mut left = size;
+        let mut left = expected.size();
         while left > 0 {
             let start = self.buffer.len();
             let room = PIECE.saturating_sub(start).max(4096);
@@ -129,12 +128,7 @@ impl Writer<'_> {
                 self.hand_over()?;
             }
         }
-        // One more byte would be one too many.
-        match file.read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(changed()),
-            Err(error) => Err(read(error)),
-        }
+        if expected.is_still(&file.metadata().map_err(read)?) { Ok(()) } else { Err(changed()) }
     }
 
     /// Passes on what has been gathered.
@@ -188,7 +182,14 @@ mod tests {
             visited
         };
         read(&|| ()).expect("nothing changed");
-        let changes: [&dyn Fn(); 4] = [
+        let changes: [&dyn Fn(); 5] = [
+            // Of the same size.
+            &|| {
+                fs::write(&path, "ruof").expect("written");
+                let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+                let file = File::options().append(true).open(&path).expect("opened");
+                file.set_modified(later).expect("set");
+            },
             &|| fs::write(&path, "longer").expect("written"),
             &|| fs::write(&path, "4").expect("written"),
             &|| {

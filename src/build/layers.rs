@@ -12,7 +12,7 @@ use super::closure::{self, Node};
 use super::layer::{self, Archive};
 use super::{Error, PermissionRule, RewriteRule};
 use crate::formats::layers::{History, Layer, PathOptions, PathRecord, Permissions, Rewrite};
-use crate::fs::OutputFile;
+use crate::fs::{self, OutputFile};
 use crate::observer::{Event, Observer};
 use crate::oci::media_type;
 
@@ -121,17 +121,23 @@ fn groups(records: &[PathRecord], max_layers: usize) -> Vec<&[PathRecord]> {
     alone.chunks(1).chain(rest).collect()
 }
 
-/// An archive, and the name of its file if it has one.
-type Outcome = Result<(Archive, Option<String>), Error>;
+/// An archive, and its file if it is written to one.
+type Outcome = Result<(Archive, Option<OutputFile>), Error>;
+
+/// The stack of a thread, in bytes: trees are as deep as paths are long.
+const STACK: usize = 32 << 20;
 
 /// The archives of the groups, as many at once as there are processors, and the names of
-/// their files.
+/// their files. Files get their names when all archives are there.
 fn archives(
     groups: &[&[PathRecord]],
     directory: Option<&str>,
 ) -> Result<Vec<(Archive, Option<String>)>, Error> {
+    if let Some(directory) = directory {
+        // What a run left behind that was killed.
+        fs::sweep(Path::new(directory));
+    }
     let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = processors.min(groups.len());
     // With fewer layers than processors, each layer gets two.
     let has_thread = processors > groups.len();
     let next = AtomicUsize::new(0);
@@ -149,14 +155,26 @@ fn archives(
         }
     };
     thread::scope(|scope| {
-        for _ in 1..workers {
-            scope.spawn(work);
+        let start = || thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let started = (0..processors.min(groups.len())).filter(|_| start().is_ok()).count();
+        // Without another thread, this one must do.
+        if started == 0 {
+            work();
         }
-        work();
     });
     // The error of the first layer that has one: which thread was faster doesn't matter.
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcomes.into_iter().flatten().collect()
+    let archives: Vec<_> = outcomes.into_iter().flatten().collect::<Result<_, _>>()?;
+    let name = |(archive, output): (Archive, Option<OutputFile>)| {
+        let Some(mut output) = output else { return Ok((archive, None)) };
+        let name = format!("{}.tar", archive.digest.hex());
+        output.rename(&name);
+        output.commit()?;
+        // As the directory was given: upstream's readers take this name as it is.
+        let file = directory.map(|directory| format!("{directory}/{name}"));
+        Ok((archive, file))
+    };
+    archives.into_iter().map(name).collect()
 }
 
 fn archive(records: &[PathRecord], directory: Option<&str>, has_thread: bool) -> Outcome {
@@ -166,9 +184,5 @@ fn archive(records: &[PathRecord], directory: Option<&str>, has_thread: bool) ->
     // Its name is known at its end.
     let mut output = OutputFile::replacing(&Path::new(directory).join("layer.tar"))?;
     let archive = layer::archive(records, Some(output.file()), has_thread)?;
-    let name = format!("{}.tar", archive.digest.hex());
-    output.rename(&name);
-    output.commit()?;
-    // As the directory was given: upstream's readers take this name as it is.
-    Ok((archive, Some(format!("{directory}/{name}"))))
+    Ok((archive, Some(output)))
 }

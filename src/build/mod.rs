@@ -18,8 +18,14 @@ pub use image::{ImageOptions, image};
 pub use layers::{LayersOptions, layers};
 pub use pattern::Error as PatternError;
 
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
 use crate::formats::go_json::{self, List, go_object};
 use crate::formats::layers::{History, Permissions, Rewrite};
+use crate::observer::{Event, Observer};
 
 /// A change of the permissions of a store path's files.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -40,10 +46,9 @@ pub struct RewriteRule {
 }
 
 #[derive(Default)]
-struct RawRule {
+struct RawPermissions {
     path: String,
     regex: String,
-    repl: String,
     mode: String,
     uid: i64,
     gid: i64,
@@ -51,10 +56,9 @@ struct RawRule {
     gname: String,
 }
 
-go_object!(RawRule {
+go_object!(RawPermissions {
     "path" => path,
     "regex" => regex,
-    "repl" => repl,
     "mode" => mode,
     "uid" => uid,
     "gid" => gid,
@@ -62,38 +66,87 @@ go_object!(RawRule {
     "gname" => gname,
 });
 
-fn parse_rules(what: &'static str, file: &str, text: &[u8]) -> Result<Vec<RawRule>, Error> {
-    let rules: List<RawRule> = go_json::parse(text).map_err(|source| Error::Shape {
-        what,
-        file: file.to_owned(),
-        source,
-    })?;
-    Ok(rules.0)
+#[derive(Default)]
+struct RawRewrite {
+    path: String,
+    regex: String,
+    repl: String,
+}
+
+go_object!(RawRewrite { "path" => path, "regex" => regex, "repl" => repl });
+
+/// An input file.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    what: &'static str,
+    file: &'a str,
+    text: &'a [u8],
+}
+
+impl Input<'_> {
+    fn parse<T: DeserializeOwned>(self) -> Result<T, Error> {
+        let shape = |source| Error::Shape { what: self.what, file: self.file.to_owned(), source };
+        go_json::parse(self.text).map_err(shape)
+    }
+
+    /// Warns of keys that mean nothing: a misspelt `regex` would match all files.
+    fn warn_of_unknown(self, known: &[&str], observer: &dyn Observer) {
+        let objects: Vec<Map<String, Value>> = match go_json::parse(self.text) {
+            Ok(Value::Array(values)) => {
+                values.into_iter().filter_map(|value| value.as_object().cloned()).collect()
+            }
+            Ok(Value::Object(object)) => vec![object],
+            _ => return,
+        };
+        let keys: BTreeSet<String> =
+            objects.into_iter().flat_map(|object| object.into_iter().map(|(key, _)| key)).collect();
+        for key in keys {
+            if known.iter().all(|known| !key.eq_ignore_ascii_case(known)) {
+                let text = format!("the key `{key}` in `{}` is unknown, and ignored", self.file);
+                observer.observe(&Event::Warning(&text));
+            }
+        }
+    }
 }
 
 /// Reads rules for permissions: a list of objects with `path`, `regex`, `mode`, `uid`, `gid`,
 /// `uname` and `gname`. `file` is its name in errors.
-pub fn parse_permissions(file: &str, text: &[u8]) -> Result<Vec<PermissionRule>, Error> {
-    let rules = parse_rules("permissions", file, text)?;
-    let rule = |raw: RawRule| {
-        let RawRule { path, regex, mode, uid, gid, uname, gname, .. } = raw;
+pub fn parse_permissions(
+    file: &str,
+    text: &[u8],
+    observer: &dyn Observer,
+) -> Result<Vec<PermissionRule>, Error> {
+    let input = Input { what: "permissions", file, text };
+    let rules: List<RawPermissions> = input.parse()?;
+    input.warn_of_unknown(&["path", "regex", "mode", "uid", "gid", "uname", "gname"], observer);
+    let rule = |raw: RawPermissions| {
+        let RawPermissions { path, regex, mode, uid, gid, uname, gname } = raw;
         PermissionRule { path, permissions: Permissions { regex, mode, uid, gid, uname, gname } }
     };
-    Ok(rules.into_iter().map(rule).collect())
+    Ok(rules.0.into_iter().map(rule).collect())
 }
 
 /// Reads rules for names: a list of objects with `path`, `regex` and `repl`. `file` is its
 /// name in errors.
-pub fn parse_rewrites(file: &str, text: &[u8]) -> Result<Vec<RewriteRule>, Error> {
-    let rules = parse_rules("rewrites", file, text)?;
+pub fn parse_rewrites(
+    file: &str,
+    text: &[u8],
+    observer: &dyn Observer,
+) -> Result<Vec<RewriteRule>, Error> {
+    let input = Input { what: "rewrites", file, text };
+    let rules: List<RawRewrite> = input.parse()?;
+    input.warn_of_unknown(&["path", "regex", "repl"], observer);
     let rule =
-        |RawRule { path, regex, repl, .. }| RewriteRule { path, rewrite: Rewrite { regex, repl } };
-    Ok(rules.into_iter().map(rule).collect())
+        |RawRewrite { path, regex, repl }| RewriteRule { path, rewrite: Rewrite { regex, repl } };
+    Ok(rules.0.into_iter().map(rule).collect())
 }
 
 /// Reads a step of the history: an object with `created`, `created_by`, `author`, `comment`
 /// and `empty_layer`. `file` is its name in errors.
-pub fn parse_history(file: &str, text: &[u8]) -> Result<History, Error> {
-    let shape = |source| Error::Shape { what: "history", file: file.to_owned(), source };
-    History::parse(text).map_err(shape)
+pub fn parse_history(file: &str, text: &[u8], observer: &dyn Observer) -> Result<History, Error> {
+    let input = Input { what: "history", file, text };
+    let history = input.parse()?;
+    let known = ["created", "created_by", "author", "comment", "empty_layer"];
+    input.warn_of_unknown(&known, observer);
+    Ok(history)
 }

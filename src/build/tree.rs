@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use super::Error;
 use super::rules::{Attributes, Rules};
 use crate::formats::layers::PathRecord;
 use crate::oci::digest::{Algorithm, Digest};
+
+/// How deep a file may be: no system opens a path with more components.
+const DEPTH_LIMIT: usize = 2048;
 
 /// The files of a layer, by where they go. Nodes hold only their own names, and the path of
 /// a file in the store only if a rule moved it: large layers have millions of files.
@@ -39,6 +43,8 @@ pub(super) struct File {
     mode: u32,
     /// The size of a regular file, or the number of a device.
     size: u64,
+    /// When its content changed last, in nanoseconds.
+    modified: i64,
     pub(super) kind: FileKind,
 }
 
@@ -93,7 +99,12 @@ impl File {
             return special("a socket");
         };
         let mode = if kind == FileKind::Link { 0o777 } else { found.mode() & 0o7777 };
-        Ok(Self { record, source: None, mode, size, kind })
+        Ok(Self { record, source: None, mode, size, modified: modified(found), kind })
+    }
+
+    /// Whether a regular file is still what was found.
+    pub(super) fn is_still(&self, found: &Metadata) -> bool {
+        found.is_file() && found.len() == self.size && modified(found) == self.modified
     }
 
     /// The size of the content, in bytes.
@@ -113,6 +124,10 @@ impl File {
             _ => (0, 0),
         }
     }
+}
+
+fn modified(found: &Metadata) -> i64 {
+    found.mtime().wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec())
 }
 
 impl<'a> Tree<'a> {
@@ -143,29 +158,23 @@ impl<'a> Tree<'a> {
         let mut file = File::new(record, path, &found)?;
         let source = path.as_os_str().as_bytes();
         let moved = self.rules[record as usize].destination(source);
-        match &moved {
-            Some(destination) if destination.is_empty() => {
-                // Only a directory has something else to go to the root.
-                if is_top && file.kind != FileKind::Directory {
-                    let (path, kind) = (path.display().to_string(), file.kind.name());
-                    return Err(Error::NotARoot { path, kind });
-                }
+        let destination = moved.as_deref().unwrap_or(source);
+        if destination.is_empty() {
+            // Only a directory has something else to go to the root.
+            if is_top && file.kind != FileKind::Directory {
+                let (path, kind) = (path.display().to_string(), file.kind.name());
+                return Err(Error::NotARoot { path, kind });
             }
-            Some(destination) => {
-                let components = clean(destination);
-                if *destination != source {
-                    file.source = Some(source.into());
-                }
-                self.insert(&components, file)?;
+        } else {
+            let components = clean(destination);
+            if components.len() > DEPTH_LIMIT {
+                return Err(Error::TooDeep { path: path.clone() });
             }
-            None => {
-                let components = clean(source);
-                // A path that is not in its shortest form is moved by that.
-                if join(&components) != source {
-                    file.source = Some(source.into());
-                }
-                self.insert(&components, file)?;
+            // A path that is not in its shortest form is moved by that too.
+            if join(&components) != source {
+                file.source = Some(source.into());
             }
+            self.insert(&components, file)?;
         }
         if !found.is_dir() {
             return Ok(());
@@ -234,7 +243,8 @@ impl<'a> Tree<'a> {
             return conflict("mode", format!("{:04o}", first.mode), format!("{:04o}", second.mode));
         }
         if first.size != second.size {
-            return conflict("size", first.size.to_string(), second.size.to_string());
+            let what = if first.kind == FileKind::File { "size" } else { "device number" };
+            return conflict(what, first.size.to_string(), second.size.to_string());
         }
         let attributes = |file: &File, place: &Path| {
             self.rules[file.record as usize]
@@ -343,8 +353,11 @@ fn join(components: &[&[u8]]) -> Vec<u8> {
 
 /// What a link points to.
 pub(super) fn link(path: &Path) -> Result<Vec<u8>, Error> {
-    let target = fs::read_link(path);
-    let target = target.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let target = fs::read_link(path).map_err(|source| match source.kind() {
+        // It was one a moment before.
+        io::ErrorKind::InvalidInput => Error::Changed { path: path.to_owned() },
+        _ => Error::Read { path: path.to_owned(), source },
+    })?;
     Ok(target.into_os_string().into_encoded_bytes())
 }
 

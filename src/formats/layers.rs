@@ -127,14 +127,6 @@ pub struct History {
     pub empty_layer: bool,
 }
 
-impl History {
-    /// Reads a file with one step.
-    pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
-        let raw: RawHistory = go_json::parse(text)?;
-        Ok(raw.into())
-    }
-}
-
 #[derive(Default)]
 pub(crate) struct RawLayer {
     digest: String,
@@ -143,7 +135,7 @@ pub(crate) struct RawLayer {
     paths: List<RawPath>,
     media_type: String,
     file: String,
-    history: RawHistory,
+    history: History,
 }
 
 go_object!(RawLayer {
@@ -181,29 +173,13 @@ go_object!(Permissions {
     "gname" => gname,
 });
 
-#[derive(Default)]
-struct RawHistory {
-    created: Option<Time>,
-    created_by: String,
-    author: String,
-    comment: String,
-    empty_layer: bool,
-}
-
-go_object!(RawHistory {
+go_object!(History {
     "created" => created,
     "created_by" => created_by,
     "author" => author,
     "comment" => comment,
     "empty_layer" => empty_layer,
 });
-
-impl From<RawHistory> for History {
-    fn from(raw: RawHistory) -> Self {
-        let RawHistory { created, created_by, author, comment, empty_layer } = raw;
-        Self { created, created_by, author, comment, empty_layer }
-    }
-}
 
 impl From<RawPath> for PathRecord {
     fn from(raw: RawPath) -> Self {
@@ -226,7 +202,7 @@ impl RawLayer {
             paths: self.paths.0.into_iter().map(PathRecord::from).collect(),
             media_type: self.media_type,
             file: Some(self.file).filter(|file| !file.is_empty()),
-            history: self.history.into(),
+            history: self.history,
         })
     }
 }

@@ -17,7 +17,9 @@ impl Time {
     /// Reads a time as Go's `time.Parse` does with the layout RFC 3339: the hour may have one
     /// digit, the fraction any number, after a dot or a comma.
     pub fn parse(text: &str) -> Result<Self, NotATime> {
-        parse(text, false).map(Self).ok_or(NotATime)
+        // What Go reads of a zone, it doesn't read again once it has written it.
+        let time = parse(text, false).filter(|time| parse(time, true).is_some());
+        time.map(Self).ok_or(NotATime)
     }
 
     /// Reads a time as Go's JSON decoder does, which is stricter.

@@ -87,6 +87,10 @@ fn a_layer_leaves_out_what_is_below_it() {
     };
     let above = "n2c.buildLayer { deps = [ app ]; layers = [ (n2c.buildLayer { deps = [ greeting ]; }) ]; }";
     assert_eq!(names(&layers(&nix, above)), ["app"]);
+    // As upstream's: what is below a layer that is named, is not.
+    let nested = "n2c.buildLayer { deps = [ app ]; layers = [ (n2c.buildLayer { layers = [ \
+                  (n2c.buildLayer { deps = [ greeting ]; }) ]; }) ]; }";
+    assert_eq!(names(&layers(&nix, nested)), ["greeting", "app"]);
     // Sets of arguments are layers too, each above those before it.
     let image = build(
         &nix,
@@ -160,6 +164,9 @@ fn mistakes_are_named() {
         ),
         ("n2c.buildLayer { layers = { }; }", "must be a list"),
         ("n2c.buildImage { name = \"\"; }", "`name` of buildImage"),
+        ("n2c.buildImage { name = \"a b\"; }", "invalid `name` `a b`"),
+        ("n2c.buildLayer { perms = { }; }", "`perms` must be a list"),
+        ("n2c.buildLayer { maxLayers = [ ]; }", "`maxLayers` must be a number"),
         ("n2c.buildImage { name = \"x\"; inheritConfig = \"some\"; }", "`inheritConfig` must be"),
         ("n2c.buildImage { name = \"x\"; config = [ ]; }", "`config` of buildImage must be a set"),
         (

@@ -16,6 +16,7 @@ use super::layers::SIZE_LIMIT;
 use crate::cli::environment::environment;
 use crate::cli::failure::Failure;
 use crate::cli::hints::Hint;
+use crate::cli::output;
 use crate::cli::report::Report;
 
 /// Why a derivation can't be built.
@@ -95,7 +96,7 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
         serde_json::from_slice(&text).map_err(|source| Error::Attributes { path, source })?;
     let out = attributes.outputs.out;
     match attributes.n2c {
-        Work::Text { text } => Ok(n2c::fs::write(Path::new(&out), text.as_bytes())?),
+        Work::Text { text } => output::write_in_place(Path::new(&out), text.as_bytes()),
         Work::Layer(work) => layer(&out, &attributes.graph, &work, report),
     }
 }
@@ -113,9 +114,9 @@ fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<
     fs::create_dir(out).map_err(|source| Error::Output { path: out.to_owned(), source })?;
     let options = LayersOptions {
         ignore: String::new(),
-        permissions: build::parse_permissions("perms", &text(&work.perms))?,
-        rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites))?,
-        history: build::parse_history("metadata", &text(&work.metadata))?,
+        permissions: build::parse_permissions("perms", &text(&work.perms), report)?,
+        rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites), report)?,
+        history: build::parse_history("metadata", &text(&work.metadata), report)?,
         max_layers: usize::try_from(work.max_layers).unwrap_or(0),
         parents,
         tar_directory: (!work.reproducible).then(|| out.to_owned()),

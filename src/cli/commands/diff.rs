@@ -8,7 +8,7 @@ use n2c::upkeep::difference::Difference;
 use n2c::{ImageJson, Lockfile};
 use serde_json::{Map, Value, json};
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Usage};
 use crate::cli::report::Report;
 use crate::cli::show::{built, difference, rows};
 
@@ -35,6 +35,10 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     if is_image(&old) && is_image(&new) {
         let images = (ImageJson::parse(&names[0], &old)?, ImageJson::parse(&names[1], &new)?);
         return show_images(&ImageDifference::between(&images.0, &images.1), options, report);
+    }
+    if is_image(&old) || is_image(&new) {
+        let text = format!("`{}` and `{}` are an image.json and a lockfile", names[0], names[1]);
+        return Err(Usage::new(text, "compare two of the same kind").into());
     }
     let [old_name, file] = names;
     let (old, new) = (Lockfile::parse(&old_name, &old)?, Lockfile::parse(&file, &new)?);

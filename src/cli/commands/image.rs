@@ -12,6 +12,7 @@ use n2c::oci::platform::Platform;
 use super::image_from_manifest::Inherit;
 use super::layers::SIZE_LIMIT;
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::report::Report;
 
 #[derive(Args)]
@@ -56,7 +57,11 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     for path in &options.layers {
         all.extend(layers::parse(&name(path), &read(path)?)?);
     }
-    let architecture = options.arch.clone();
+    // Other spellings of an architecture, such as Nix's, are the same.
+    let architecture = options.arch.as_ref().map(|arch| {
+        let platform = format!("linux/{arch}").parse::<Platform>();
+        platform.map_or_else(|_| arch.clone(), |platform| platform.architecture().to_owned())
+    });
     let image = ImageOptions {
         base,
         inherit: options.inherit.into(),
@@ -66,5 +71,5 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     };
     let config = read(&options.config)?;
     let image = build::image(&name(&options.config), &config, image, report)?;
-    Report::result(Some(&options.output), image.to_text().as_bytes())
+    output::write(&options.output, image.to_text().as_bytes())
 }

@@ -108,15 +108,15 @@ fn run(options: &Options, tar_directory: Option<String>, report: &Report) -> Res
     // As in nix2container, an empty name is none.
     let is_given = |path: &&String| !path.is_empty();
     let permissions = match options.perms.as_ref().filter(is_given) {
-        Some(path) => build::parse_permissions(path, &read(Path::new(path))?)?,
+        Some(path) => build::parse_permissions(path, &read(Path::new(path))?, report)?,
         None => Vec::new(),
     };
     let rewrites = match options.rewrites.as_ref().filter(is_given) {
-        Some(path) => build::parse_rewrites(path, &read(Path::new(path))?)?,
+        Some(path) => build::parse_rewrites(path, &read(Path::new(path))?, report)?,
         None => Vec::new(),
     };
     let history = match options.history.as_ref().filter(is_given) {
-        Some(path) => build::parse_history(path, &read(Path::new(path))?)?,
+        Some(path) => build::parse_history(path, &read(Path::new(path))?, report)?,
         None => History::default(),
     };
     let made = LayersOptions {

@@ -39,7 +39,7 @@ pub(super) enum Command {
     Update(update::Update),
     /// Make each lockfile match its `ref` line, after a bot edited that line
     Refresh(update::Refresh),
-    /// Show what changed between two lockfiles
+    /// Show what changed between two lockfiles or images
     Diff(diff::Options),
     /// Check that everything that lockfiles pin is still available
     Verify(verify::Options),

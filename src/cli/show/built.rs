@@ -64,7 +64,7 @@ impl BuiltImage {
         });
         Self {
             architecture: image.architecture().to_owned(),
-            size: image.layers().iter().map(|layer| layer.size).sum(),
+            size: image.layers().iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
             layers: layers.collect(),
             config: image.config().clone(),
         }
@@ -90,7 +90,7 @@ impl BuiltImage {
             for path in &layer.paths {
                 let size = path
                     .size
-                    .map_or_else(|| "gone".to_owned(), |size| BinaryBytes(size).to_string());
+                    .map_or_else(|| "unknown".to_owned(), |size| BinaryBytes(size).to_string());
                 table.add_row([String::new(), size, report.cell(&path.path)]);
             }
         }
@@ -102,7 +102,8 @@ impl BuiltImage {
 
 /// Formats a difference for a terminal.
 pub(crate) fn plain(difference: &ImageDifference) -> String {
-    lines(difference).into_iter().map(|line| line + "\n").collect()
+    // A store path can be any text, but not a line of its own.
+    lines(difference).iter().map(|line| text::one_line(line, LONGEST) + "\n").collect()
 }
 
 /// Formats a difference for a pull request, with the file's name as heading.
@@ -144,6 +145,9 @@ fn lines(difference: &ImageDifference) -> Vec<String> {
     );
     if !difference.config.is_empty() {
         lines.push(format!("config: {}", difference.config.join(", ")));
+    }
+    if !difference.other.is_empty() {
+        lines.push(format!("other differences: {}", difference.other.join(", ")));
     }
     lines
 }

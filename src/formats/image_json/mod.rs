@@ -1,4 +1,5 @@
-//! nix2container's image.json, written from a manifest and a blob map.
+//! nix2container's image.json: read, and written from a manifest and a blob map, or from
+//! layers of store paths.
 //!
 //! The structure is that of upstream's `types/types.go`. Upstream's Skopeo transport and
 //! `image --from-image` read it. Upstream leaves the sizes, architecture, creation time
@@ -245,7 +246,22 @@ impl ImageJson {
     /// The part of the config that an image on top of this one starts with.
     #[must_use]
     pub fn inherited(&self, inherit: Inherit) -> Map<String, Value> {
-        run_config::inherited(&self.image_config, inherit).0
+        let (mut inherited, _) = run_config::inherited(&self.image_config, inherit);
+        if inherit == Inherit::All {
+            // What only docker knows of.
+            for (key, value) in &self.image_config {
+                if !FIELDS.iter().any(|(known, _)| known == key) {
+                    inherited.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        inherited
+    }
+
+    /// When it was made, if that is known.
+    #[must_use]
+    pub const fn created(&self) -> Option<&Time> {
+        self.created.as_ref()
     }
 
     /// The architecture, as Go names it; empty if it is unknown.
