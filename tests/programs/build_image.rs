@@ -171,7 +171,7 @@ fn mistakes_are_named() {
         ("n2c.buildImage { name = \"x\"; config = [ ]; }", "`config` of buildImage must be a set"),
         (
             "{ drvPath = (n2c.buildImage { name = \"x\"; tag = \"a/b\"; }).imageTag; }",
-            "invalid tag `a/b`",
+            "invalid `tag` `a/b`",
         ),
     ] {
         let error = text(expression);
