@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LINK, RANGE,
 };
@@ -23,7 +23,8 @@ use crate::stream::readable;
 /// How many tags a page has, unless the client asks for fewer.
 const TAGS: usize = 1000;
 
-pub(super) type Answer = Response<BoxBody<Bytes, io::Error>>;
+/// An answer, whose body is read while it is sent.
+pub type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 /// The resource that a path names.
 #[derive(Debug, Eq, PartialEq)]
@@ -40,23 +41,26 @@ enum Resource<'a> {
     Tags,
 }
 
-/// Answers a request. Never fails, since an error is an answer too. The HTTP server
-/// leaves out the body of an answer to HEAD.
-pub(super) fn answer(catalog: &Catalog, request: &Request<Incoming>) -> Answer {
-    let is_head = request.method() == Method::HEAD;
-    let mut response = if is_head || request.method() == Method::GET {
-        let query = request.uri().query().unwrap_or_default();
-        let range = request.headers().get(RANGE).filter(|_| !is_head);
-        let range = range.and_then(|range| range.to_str().ok());
-        content(catalog, request.uri().path(), query, range)
-    } else {
-        let mut refusal = error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "this is read-only");
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        refusal
-    };
-    let version = HeaderValue::from_static("registry/2.0");
-    response.headers_mut().insert("docker-distribution-api-version", version);
-    response
+impl Catalog {
+    /// Answers a request as a registry that serves this catalog and nothing else does: for
+    /// [`super::Registry`], and for servers of one's own.
+    pub fn answer<B>(&self, request: &Request<B>) -> Answer {
+        let is_head = request.method() == Method::HEAD;
+        let mut response = if is_head || request.method() == Method::GET {
+            let query = request.uri().query().unwrap_or_default();
+            let range = request.headers().get(RANGE).filter(|_| !is_head);
+            let range = range.and_then(|range| range.to_str().ok());
+            content(self, request.uri().path(), query, range)
+        } else {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let mut refusal = error(status, "UNSUPPORTED", "this is read-only");
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            refusal
+        };
+        let version = HeaderValue::from_static("registry/2.0");
+        response.headers_mut().insert("docker-distribution-api-version", version);
+        response
+    }
 }
 
 fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> Answer {
@@ -67,7 +71,11 @@ fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> A
         return json_answer(StatusCode::OK, &json!({}));
     };
     let Some(repository) = catalog.repository(name) else {
-        return error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such repository");
+        return error(
+            StatusCode::NOT_FOUND,
+            "NAME_UNKNOWN",
+            "repository name not known to registry",
+        );
     };
     match resource {
         Resource::Manifest(target) => manifest(repository, target),
@@ -105,7 +113,7 @@ fn manifest(repository: &Repository, target: &str) -> Answer {
             let response = with_length(StatusCode::OK, bytes.len() as u64, body(bytes));
             with_digest(typed(response, media_type), raw.digest())
         }
-        None => error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "there is no such manifest"),
+        None => error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
     }
 }
 
@@ -114,7 +122,7 @@ fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
         return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "this is not a digest");
     };
     let Some(content) = repository.blobs.get(&digest) else {
-        return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "there is no such blob");
+        return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry");
     };
     let size = content.size();
     let part = match range.and_then(|range| part_of(range, size)) {

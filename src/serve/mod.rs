@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +22,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::observer::{Event, Observer};
+pub use answer::Answer;
 pub use catalog::{Catalog, Error};
 
 /// How many connections to serve at once. Others wait.
@@ -85,8 +88,8 @@ async fn serve(listener: TcpListener, catalog: Arc<Catalog>, observer: Arc<dyn O
         };
         let (catalog, observer) = (catalog.clone(), observer.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = answer::answer(&catalog, &request);
+            let service = service_fn(|request: Request<Incoming>| {
+                let response = catalog.answer(&request);
                 observer.observe(&Event::Served {
                     method: request.method().as_str(),
                     target: &request.uri().to_string(),

@@ -1,7 +1,5 @@
-//! An in-memory registry on a loopback port. It serves what the tests put into it,
-//! records the requests, and lets tests override its answers.
-//!
-//! The `container-registry` crate can't be used: it rejects indexes.
+//! A registry on a loopback port, which answers as the program's own registry does. It
+//! records the requests, lets tests override its answers, and lies where it is told to.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,12 +13,12 @@ use futures_util::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RANGE, WWW_AUTHENTICATE,
-};
+use hyper::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use n2c::oci::digest::{Digest, Verified};
+use n2c::serve::{Answer, Catalog};
 use tokio::sync::oneshot;
 
 use super::images::{Blob, Image};
@@ -126,8 +124,11 @@ type Hook = Arc<dyn Fn(&Call) -> Option<Reply> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
-    manifests: HashMap<String, Blob>,
+    catalog: Catalog,
+    /// Blobs, which are in every repository.
     blobs: HashMap<String, Bytes>,
+    /// Manifests under digests that are not theirs.
+    lies: HashMap<String, Blob>,
     calls: Vec<Call>,
     hook: Option<Hook>,
     wants_token: bool,
@@ -174,9 +175,12 @@ impl Registry {
     /// Serves a manifest or an index, by digest and by tag.
     pub fn put_manifest(&self, repository: &str, tag: &str, manifest: &Blob) {
         let mut state = self.state.lock().expect("no test panicked in here");
-        for reference in [tag.to_owned(), manifest.digest().to_string()] {
-            state.manifests.insert(format!("{repository}:{reference}"), manifest.clone());
+        let raw = Verified::as_found(manifest.bytes.clone());
+        if tag.parse::<Digest>().is_ok_and(|digest| digest != *raw.digest()) {
+            state.lies.insert(format!("{repository}:{tag}"), manifest.clone());
         }
+        let added = state.catalog.add_document(repository, Some(tag), &manifest.media_type, raw);
+        added.expect("a valid name");
     }
 
     /// Serves a blob, in every repository.
@@ -232,7 +236,7 @@ async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>, addres
                 let body = body.collect().await?.to_bytes();
                 let (method, target) = (head.method, head.uri.to_string());
                 let call = Call { method, target, headers: head.headers, body };
-                Ok::<_, hyper::Error>(answer(&state, &call, address).into_response())
+                Ok::<_, hyper::Error>(answer(&state, &call, address))
             });
             // A client may hang up at any time.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -242,24 +246,22 @@ async fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>, addres
     }
 }
 
-fn answer(state: &Mutex<State>, call: &Call, address: SocketAddr) -> Reply {
+fn answer(state: &Mutex<State>, call: &Call, address: SocketAddr) -> Answer {
     let (hook, wants_token) = {
         let mut state = state.lock().expect("no test panicked in here");
         state.calls.push(call.clone());
         (state.hook.clone(), state.wants_token)
     };
     if let Some(reply) = hook.and_then(|hook| hook(call)) {
-        return reply;
+        return reply.into_response();
     }
     let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
     if path == "/token" {
         let body = serde_json::json!({ "token": format!("token-for-{query}"), "expires_in": 300 });
-        return Reply::new(200, body.to_string());
+        return Reply::new(200, body.to_string()).into_response();
     }
-    let Some((repository, kind, reference)) = split(path) else {
-        return Reply::error(404, "NAME_UNKNOWN", "no such path");
-    };
-    if wants_token {
+    let place = split(path);
+    if let Some((repository, ..)) = place.filter(|_| wants_token) {
         let expected = format!("scope=repository%3A{}%3Apull", repository.replace('/', "%2F"));
         let token = call.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         if !token.is_some_and(|token| {
@@ -269,54 +271,37 @@ fn answer(state: &Mutex<State>, call: &Call, address: SocketAddr) -> Reply {
                 r#"Bearer realm="http://{address}/token",service="test",scope="repository:{repository}:pull""#
             );
             return Reply::error(401, "UNAUTHORIZED", "authentication required")
-                .with(WWW_AUTHENTICATE.as_str(), challenge);
+                .with(WWW_AUTHENTICATE.as_str(), challenge)
+                .into_response();
         }
     }
-    let state = state.lock().expect("no test panicked in here");
-    if kind == "manifests" {
-        return match state.manifests.get(&format!("{repository}:{reference}")) {
-            Some(blob) => Reply::new(200, blob.bytes.clone())
-                .with("content-type", blob.media_type.clone())
-                .with("docker-content-digest", blob.digest().to_string()),
-            None => Reply::error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
-        };
-    }
-    if (kind, reference) == ("tags", "list") {
-        return tags_reply(&state, repository, query);
-    }
-    match state.blobs.get(reference) {
-        Some(bytes) => blob_reply(call, bytes),
-        None => Reply::error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
-    }
-}
-
-/// A page of a repository's tags, with a link to the next page.
-fn tags_reply(state: &State, repository: &str, query: &str) -> Reply {
-    let parameter = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-    };
-    let count: usize = parameter("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
-    let last = parameter("last").unwrap_or_default();
-    let prefix = format!("{repository}:");
-    let mut tags: Vec<&str> = state
-        .manifests
-        .keys()
-        .filter_map(|key| key.strip_prefix(&prefix))
-        .filter(|tag| !tag.contains(':') && *tag > last.as_str())
-        .collect();
-    tags.sort_unstable();
-    // Like some registries, return fewer tags than requested.
-    let page = &tags[..tags.len().min(count).min(100)];
-    let body = serde_json::json!({ "name": repository, "tags": page }).to_string();
-    let reply = Reply::new(200, body).with("content-type", "application/json");
-    match page.last() {
-        Some(last) if page.len() < tags.len() => {
-            let next = format!("</v2/{repository}/tags/list?last={last}&n={count}>; rel=\"next\"");
-            reply.with("link", next)
+    let mut state = state.lock().expect("no test panicked in here");
+    let mut target = call.target.clone();
+    match place {
+        Some((repository, "manifests", reference)) => {
+            if let Some(lie) = state.lies.get(&format!("{repository}:{reference}")) {
+                return Reply::new(200, lie.bytes.clone())
+                    .with("content-type", lie.media_type.clone())
+                    .with("docker-content-digest", lie.digest().to_string())
+                    .into_response();
+            }
         }
-        _ => reply,
+        Some((repository, "blobs", reference)) => {
+            let bytes = state.blobs.get(reference).cloned();
+            if let (Some(bytes), Ok(digest)) = (bytes, reference.parse()) {
+                let added = state.catalog.add_blob(repository, digest, Arc::new(bytes));
+                added.expect("a valid name");
+            }
+        }
+        // As some registries do, fewer than are asked for.
+        Some((_, "tags", _)) => target = target.replace("n=1000", "n=100"),
+        _ => {}
     }
+    let mut request = Request::new(());
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() = target.parse().expect("a target that was a request's");
+    *request.headers_mut() = call.headers.clone();
+    state.catalog.answer(&request)
 }
 
 /// `/v2/<repository>/<kind>/<reference>`.
@@ -324,22 +309,4 @@ fn split(path: &str) -> Option<(&str, &str, &str)> {
     let (rest, reference) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
     let (repository, kind) = rest.rsplit_once('/')?;
     Some((repository, kind, reference))
-}
-
-fn blob_reply(call: &Call, bytes: &Bytes) -> Reply {
-    let (total, range) = (bytes.len(), call.header(RANGE.as_str()));
-    let Some((first, last)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'))
-    else {
-        return Reply::new(200, bytes.clone())
-            .with(CONTENT_TYPE.as_str(), "application/octet-stream");
-    };
-    let first: usize = first.parse().expect("a first byte");
-    let last = last.parse().unwrap_or(total - 1).min(total - 1);
-    if first > last {
-        let status = StatusCode::RANGE_NOT_SATISFIABLE.as_u16();
-        return Reply::error(status, "RANGE_INVALID", "invalid content range");
-    }
-    Reply::new(206, bytes.slice(first..=last))
-        .with("content-range", format!("bytes {first}-{last}/{total}"))
-        .with(CONTENT_LENGTH.as_str(), (last + 1 - first).to_string())
 }
