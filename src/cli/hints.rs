@@ -253,6 +253,11 @@ impl Hint for registry::Error {
             Self::Everywhere { failures, .. } => {
                 failures.last().and_then(|(_, error)| error.hint())
             }
+            Self::Status { task: Task::Push, status, retry_after: None, .. }
+                if status.as_u16() == 429 =>
+            {
+                Some("wait, and try again".to_owned())
+            }
             Self::Status { limit_reached: true, host, .. } => Some(format!(
                 "no pulls left on `{host}`: log in, wait, or pull from a mirror with `--mirror`"
             )),

@@ -215,8 +215,7 @@ impl<B: Blobs> Pull<'_, B> {
     /// Fetches at most `jobs` blobs at once.
     async fn fetch_some(&self, fetches: Vec<Fetch<'_>>, jobs: usize) -> Result<(), Error> {
         let mut waiting = fetches.into_iter();
-        // Without adapters that take closures: with them, no compiler sees that this future
-        // is `Send`.
+        // Adapters that take closures would hide from the compiler that this future is `Send`.
         let (mut fetching, mut finishing) = (FuturesUnordered::new(), FuturesUnordered::new());
         loop {
             fetching.extend(waiting.by_ref().take(jobs - fetching.len()).map(Fetch::run));

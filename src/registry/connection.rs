@@ -189,7 +189,7 @@ impl Connection {
         self.http.check_status(&context, response).await
     }
 
-    /// Fetches the head of a response. The body is not read.
+    /// Sends a request, again if that may help, and returns the response without its body.
     pub(super) async fn head(&self, request: &Request<'_>) -> Result<Response, Error> {
         let (mut request, mut attempt) = (request.clone(), 1);
         loop {

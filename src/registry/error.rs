@@ -13,7 +13,7 @@ use super::{credentials, mirrors};
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::{self, Digest};
 
-/// Why something could not be fetched from a registry.
+/// Why something could not be fetched from a registry, or pushed to it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// TLS could not be set up.
@@ -47,7 +47,7 @@ pub enum Error {
         /// How many attempts were made.
         attempts: u32,
     },
-    /// A small response took too long.
+    /// A small response took too long, or an upload stalled.
     #[error("failed to {task} {subject}: `{host}` is too slow")]
     TooSlow {
         /// What was done.

@@ -1,7 +1,7 @@
 //! Bearer tokens: requesting them from a registry's token service, and caching them.
 //!
-//! Specified in distribution's `docs/content/spec/auth/token.md`. A repository's token is
-//! used for the whole run. A task that needs a token while another is fetching it waits
+//! Specified in distribution's `docs/content/spec/auth/token.md`. The token for a
+//! scope is used for the whole run. A task that needs a token while another is fetching it waits
 //! for that one.
 
 use std::collections::HashMap;
@@ -64,7 +64,7 @@ impl Services<'_> {
     }
 }
 
-/// The known authorizations, by repository.
+/// The known authorizations, by scope.
 #[derive(Default)]
 pub(in crate::registry) struct TokenCache {
     /// By [`Scope::key`].
