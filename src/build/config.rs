@@ -1,9 +1,12 @@
 //! The config of an image, as Go's `v1.ImageConfig` reads it: keys in any case, in its order,
 //! each with its type. What only docker knows is kept.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::formats::go_json::{self, Members};
 use crate::formats::image_json::{FIELDS, FieldKind as Kind};
 use crate::observer::{Event, Observer};
 
@@ -34,77 +37,97 @@ pub(super) fn parse(
     observer: &dyn Observer,
 ) -> Result<Map<String, Value>, Error> {
     let shape = |source| Error::Shape { what: "config", file: file.to_owned(), source };
-    let text = String::from_utf8_lossy(text);
-    let given: Option<Map<String, Value>> = serde_json::from_str(&text).map_err(shape)?;
-    let mut given = given.unwrap_or_default();
+    let Members(given) = go_json::parse(text).map_err(shape)?;
+    let mut found: BTreeMap<&str, Value> = BTreeMap::new();
+    for (key, value) in given {
+        let is_same = |name: &str| key.eq_ignore_ascii_case(name);
+        if let Some((name, kind)) = FIELDS.iter().find(|(name, _)| is_same(name)) {
+            if value.is_null() {
+                // Nothing for a scalar; the end of what was there for everything else.
+                if !matches!(kind, Kind::Text | Kind::Flag) {
+                    found.remove(name);
+                }
+                continue;
+            }
+            let value = checked(name, *kind, value).map_err(shape)?;
+            match (found.get_mut(name), value) {
+                (Some(Value::Object(before)), Value::Object(more)) => before.extend(more),
+                (_, value) => {
+                    found.insert(name, value);
+                }
+            }
+        } else if let Some(name) = DOCKER_KEYS.iter().find(|name| is_same(name)) {
+            found.insert(name, value);
+        } else {
+            let text = match nearest(&key) {
+                Some(nearest) => {
+                    format!("the config's key `{key}` is unknown; did you mean `{nearest}`?")
+                }
+                None => format!("the config's key `{key}` is unknown, and left out"),
+            };
+            observer.observe(&Event::Warning(&text));
+        }
+    }
+    let is_kept = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => true,
+    };
     let mut config = Map::new();
     for (name, kind) in FIELDS {
-        for value in take(&mut given, name) {
-            let value = checked(name, kind, value).map_err(shape)?;
-            match value {
-                Some(value) => config.insert(name.to_owned(), value),
-                None => config.shift_remove(name),
-            };
+        if let Some(value) = found.remove(name).filter(is_kept) {
+            config.insert(name.to_owned(), sorted(kind, value));
         }
     }
     for name in DOCKER_KEYS {
-        if let Some(value) = take(&mut given, name).pop() {
+        if let Some(value) = found.remove(name).filter(|value| !value.is_null()) {
             config.insert(name.to_owned(), value);
         }
-    }
-    for name in given.keys() {
-        let text = match nearest(name) {
-            Some(nearest) => {
-                format!("the config's key `{name}` is unknown; did you mean `{nearest}`?")
-            }
-            None => format!("the config's key `{name}` is unknown, and left out"),
-        };
-        observer.observe(&Event::Warning(&text));
     }
     Ok(config)
 }
 
-/// Takes the values of a key that are not null, however it is written.
-fn take(given: &mut Map<String, Value>, name: &str) -> Vec<Value> {
-    let is_same = |key: &String| key.eq_ignore_ascii_case(name);
-    let keys: Vec<String> = given.keys().filter(|key| is_same(key)).cloned().collect();
-    let values = keys.iter().filter_map(|key| given.shift_remove(key));
-    values.filter(|value| !value.is_null()).collect()
-}
-
-/// A value of the right type, or nothing if it is empty.
-fn checked(name: &str, kind: Kind, value: Value) -> Result<Option<Value>, serde_json::Error> {
+/// A value of the right type.
+fn checked(name: &str, kind: Kind, value: Value) -> Result<Value, serde_json::Error> {
     let wrong =
         |expected: &str| Err(serde::de::Error::custom(format!("`{name}` must be {expected}")));
     let is_text = |value: &Value| value.is_string() || value.is_null();
     let text_or_empty = |value: Value| if value.is_null() { Value::from("") } else { value };
     Ok(match (kind, value) {
-        (Kind::Text, Value::String(text)) => (!text.is_empty()).then_some(text.into()),
+        (Kind::Text, Value::String(text)) => text.into(),
         (Kind::Text, _) => return wrong("a string"),
-        (Kind::Flag, Value::Bool(flag)) => flag.then_some(true.into()),
+        (Kind::Flag, Value::Bool(flag)) => flag.into(),
         (Kind::Flag, _) => return wrong("true or false"),
         (Kind::List, Value::Array(values)) if values.iter().all(is_text) => {
-            let values: Vec<Value> = values.into_iter().map(text_or_empty).collect();
-            (!values.is_empty()).then_some(values.into())
+            values.into_iter().map(text_or_empty).collect()
         }
         (Kind::List, _) => return wrong("a list of strings"),
         (Kind::Set, Value::Object(names))
             if names.values().all(|value| value.is_object() || value.is_null()) =>
         {
-            let names = names.into_iter().map(|(name, _)| (name, Map::new().into()));
-            sorted(names.collect())
+            let empty = |(name, _)| (name, Value::Object(Map::new()));
+            Value::Object(names.into_iter().map(empty).collect())
         }
         (Kind::Set, _) => return wrong("an object with empty objects"),
         (Kind::Map, Value::Object(values)) if values.values().all(is_text) => {
-            sorted(values.into_iter().map(|(name, value)| (name, text_or_empty(value))).collect())
+            let text = |(name, value)| (name, text_or_empty(value));
+            Value::Object(values.into_iter().map(text).collect())
         }
         (Kind::Map, _) => return wrong("an object with strings"),
     })
 }
 
-fn sorted(mut members: Vec<(String, Value)>) -> Option<Value> {
-    members.sort_by(|(one, _), (other, _)| one.cmp(other));
-    (!members.is_empty()).then(|| Value::Object(members.into_iter().collect()))
+/// An object with its members in the order of their names.
+fn sorted(kind: Kind, value: Value) -> Value {
+    match (kind, value) {
+        (Kind::Set | Kind::Map, Value::Object(members)) => {
+            let members: BTreeMap<String, Value> = members.into_iter().collect();
+            Value::Object(members.into_iter().collect())
+        }
+        (_, value) => value,
+    }
 }
 
 /// The known key that a name is probably meant to be.
@@ -173,6 +196,10 @@ mod tests {
         // Also in this order.
         assert_eq!(found.to_string(), expected.to_string());
         assert_eq!(read(&Value::Null).expect("nothing"), json!({}));
+        // Repeated ones: objects are merged, everything else is replaced.
+        let text = br#"{"Labels":{"a":"1"},"labels":{"b":"2"},"User":"a","USER":"b","User":"c","Env":["A"],"env":null}"#;
+        let found = Value::Object(parse("x", text, &Silent).expect("a config"));
+        assert_eq!(found, json!({ "User": "c", "Labels": { "a": "1", "b": "2" } }));
     }
 
     #[test]

@@ -159,9 +159,12 @@ impl<'a> Tree<'a> {
         let source = path.as_os_str().as_bytes();
         let moved = self.rules[record as usize].destination(source);
         let destination = moved.as_deref().unwrap_or(source);
-        if destination.is_empty() {
-            // Only a directory has something else to go to the root.
-            if is_top && file.kind != FileKind::Directory {
+        let is_root = |components: &[&[u8]]| components == [b""];
+        if destination.is_empty()
+            || file.kind != FileKind::Directory && is_root(&clean(destination))
+        {
+            // Only a directory can be the root, or has something else to go there.
+            if (is_top || !destination.is_empty()) && file.kind != FileKind::Directory {
                 let (path, kind) = (path.display().to_string(), file.kind.name());
                 return Err(Error::NotARoot { path, kind });
             }
@@ -183,6 +186,10 @@ impl<'a> Tree<'a> {
             .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
         let mut names: Vec<_> = names.map_err(|source| read(path, source))?;
         names.sort_unstable_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+        if is_top {
+            // As Go's `filepath.Walk`: what is below is named in the shortest form.
+            *path = OsStr::from_bytes(&join(&clean(path.as_os_str().as_bytes()))).into();
+        }
         for name in names {
             path.push(name);
             self.add_path(record, path, false)?;
@@ -250,8 +257,13 @@ impl<'a> Tree<'a> {
             self.rules[file.record as usize]
                 .apply(place.as_os_str().as_bytes(), i64::from(file.mode))
         };
+        // Upstream compares rules only if the first path has some, and then their texts.
+        let perms = |file: &File| {
+            self.records[file.record as usize].options.as_ref().map(|options| &options.perms)
+        };
+        let are_compared = perms(first).is_some() && perms(first) != perms(second);
         let (one, other) = (attributes(first, &first_place), attributes(second, &second_place));
-        if one != other {
+        if are_compared && one != other {
             let shown = |attributes: Attributes<'_>| {
                 let Attributes { mode, user_id, group_id, user_name, group_name } = attributes;
                 format!("{mode:04o} {user_id}:{group_id} ({user_name}:{group_name})")

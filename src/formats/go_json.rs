@@ -6,13 +6,58 @@ use std::io;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 /// Parses JSON. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
-    match String::from_utf8_lossy(bytes) {
-        Cow::Borrowed(text) => serde_json::from_str(text),
-        Cow::Owned(text) => serde_json::from_str(&text),
+    serde_json::from_str(&lossy(bytes))
+}
+
+/// Text as Go's decoder sees it: each byte that isn't UTF-8 is U+FFFD.
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text.into()
+}
+
+/// The members of an object in their order, repeated ones too.
+pub(crate) struct Members(pub(crate) Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_unit<E>(self) -> Result<Members, E> {
+                Ok(Members(Vec::new()))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -183,8 +228,8 @@ mod tests {
         }
         let list: List<String> = parse(br#"["a", null]"#).expect("a list");
         assert_eq!(list.0, ["a", ""]);
-        let lossy: List<String> = parse(b"[\"a\xff\"]").expect("a list");
-        assert_eq!(lossy.0, ["a\u{fffd}"]);
+        let lossy: List<String> = parse(b"[\"a\xff\", \"\xe2\x82\"]").expect("a list");
+        assert_eq!(lossy.0, ["a\u{fffd}", "\u{fffd}\u{fffd}"]);
     }
 
     #[test]

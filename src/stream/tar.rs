@@ -350,7 +350,13 @@ fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
 fn pax_name(name: &[u8]) -> Vec<u8> {
     let slash = name.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let (directory, file) = name.split_at(slash);
-    [directory, b"PaxHeaders.0/", file].concat()
+    match file {
+        // Go shortens what it joins.
+        b"." => [directory, b"PaxHeaders.0"].concat(),
+        b".." if directory.is_empty() => b".".to_vec(),
+        b".." => trim_slashes(directory).to_vec(),
+        file => [directory, b"PaxHeaders.0/", file].concat(),
+    }
 }
 
 /// Go's `formatPAXRecord`: the length at its start counts itself.
@@ -483,6 +489,20 @@ mod tests {
         let header = Header::new(Kind::File, b"/f", -1, 0);
         let error = Header { user_name: &[b'u'; 33], ..header }.encode().expect_err("an error");
         assert_eq!(error.to_string(), "no tar format holds the entry `/f`");
+    }
+
+    // Each of these was tried with Go's `path.Join`.
+    #[test]
+    fn extended_headers_have_short_names() {
+        for (name, expected) in [
+            ("/a/b", "/a/PaxHeaders.0/b"),
+            ("b", "PaxHeaders.0/b"),
+            (".", "PaxHeaders.0"),
+            ("..", "."),
+            ("../..", ".."),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&pax_name(name.as_bytes())), expected, "{name}");
+        }
     }
 
     #[test]

@@ -628,3 +628,56 @@ fn nothing_is_written_where_writing_fails() {
             .contains("`gone` is not a directory")
     );
 }
+
+// As Go's `filepath.Walk`, which upstream uses: only the first name is taken as it is.
+#[test]
+fn a_graph_path_that_is_not_in_its_shortest_form_is_shortened_below() {
+    let project = Project::new();
+    project.file("p/bin/tool", "x");
+    let odd = project.path("q/../p");
+    let rule = |regex: String| json!([{ "path": odd, "regex": regex, "repl": "" }]);
+    project.json("graph.json", &json!([{ "path": odd, "references": [] }]));
+    let written = |rules: Value| {
+        project.json("rewrites.json", &rules);
+        fs::create_dir_all(project.path("tars")).expect("made");
+        let non_reproducible = "layers-from-non-reproducible-storepaths";
+        let arguments =
+            [&[non_reproducible, "out.json", "graph.json", "--tar-directory", "tars"][..], &ROOT]
+                .concat();
+        n2c_in(project.0.path(), &arguments).text();
+        let layers = fs::read(project.path("out.json")).expect("layers");
+        let layers: Value = serde_json::from_slice(&layers).expect("JSON");
+        let tar = fs::read(project.path(layers[0]["layer-path"].as_str().expect("a file")))
+            .expect("a layer");
+        let mut archive = tar::Archive::new(&tar[..]);
+        let entries = archive.entries().expect("entries");
+        let names = entries
+            .map(|entry| entry.expect("an entry").path().expect("a name").display().to_string());
+        names.collect::<Vec<_>>()
+    };
+    fs::create_dir(project.path("q")).expect("made");
+    let names = written(rule(format!("^{odd}")));
+    // What is below has another name, and so stays where it is.
+    assert_eq!(names.last(), Some(&project.path("p/bin/tool")));
+    let names = written(rule(format!("^{}/bin", project.path("p"))));
+    assert!(names.contains(&"/tool".to_owned()), "{names:?}");
+}
+
+// Upstream compares rules if the first path has some, and then their texts.
+#[test]
+fn files_of_one_path_may_meet() {
+    let project = Project::new();
+    project.file("s/a/file", "same");
+    project.file("s/b/file", "same");
+    let path = project.path("s");
+    project.json("rewrites.json", &json!([{ "path": path, "regex": "/[ab]$", "repl": "/c" }]));
+    project.json("perms.json", &json!([{ "path": path, "regex": "/a$", "uid": 5 }]));
+    assert_eq!(project.layers(&["s"], &[ROOT, PERMS].concat()).code, 0);
+    // No file is the root.
+    project.json(
+        "rewrites.json",
+        &json!([{ "path": project.path("s/a/file"), "regex": ".*", "repl": "/.." }]),
+    );
+    let run = project.layers(&["s/a/file"], &ROOT);
+    assert!(run.error(1).contains("can't be copied to the root"), "{}", run.stderr);
+}

@@ -9,8 +9,12 @@
 mod translation;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use regex::{Captures, Regex};
+use regex::{Captures, Regex, RegexBuilder};
+
+/// How large a compiled pattern may be, in bytes.
+const SIZE_LIMIT: usize = 256 << 20;
 
 /// Why a pattern can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,9 @@ impl Pattern {
     pub(crate) fn new(pattern: &str) -> Result<Self, Error> {
         let translated = translation::translate(pattern)
             .map_err(|reason| Error::Syntax { pattern: pattern.to_owned(), reason })?;
-        let regex = Regex::new(&translated).map_err(|source| Error::Unsupported {
+        // Go counts otherwise what is too large.
+        let built = RegexBuilder::new(&translated).size_limit(SIZE_LIMIT).nest_limit(1000).build();
+        let regex = built.map_err(|source| Error::Unsupported {
             pattern: pattern.to_owned(),
             source: Box::new(source),
         })?;
@@ -162,13 +168,17 @@ impl Replacement {
     }
 }
 
+/// The name of a group: letters and decimal digits, which are fewer than Rust's.
+static NAME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[\p{L}\p{Nd}_]*").expect("a valid pattern"));
+
 /// The name of a group behind a `$`, with or without braces, and what follows.
 fn group(text: &str) -> Option<(&str, &str)> {
     let (braced, body) = match text.strip_prefix('{') {
         Some(body) => (true, body),
         None => (false, text),
     };
-    let end = body.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(body.len());
+    let end = NAME.find(body).map_or(0, |name| name.end());
     let (name, rest) = body.split_at(end);
     let rest = if braced { rest.strip_prefix('}')? } else { rest };
     (!name.is_empty()).then_some((name, rest))
@@ -247,7 +257,7 @@ mod tests {
             r"\u{41}",
             "(?x)a",
             "(?u)a",
-            "(?)",
+            "(?-)",
             "(?=a)",
             "[[:nothing:]]",
             "\\",
@@ -285,6 +295,7 @@ mod tests {
             ("${1", "${1"),
             ("$01", ""),
             ("$9", ""),
+            ("$1²", "a²"),
             ("", ""),
         ] {
             let replaced = pattern.replace_all(b"a", &Replacement::new(template));

@@ -164,16 +164,27 @@ impl Translation<'_> {
             let _ = write!(self.out, "(?P<{name}>");
             return Ok(true);
         }
-        let mut flags = String::new();
+        // The last word on a flag counts; `regex` wants to hear it once.
+        let (mut on, mut off, mut is_off, mut is_open) =
+            (String::new(), String::new(), false, false);
         loop {
             match self.next() {
-                Some(flag @ ('i' | 'm' | 's' | 'U')) => flags.push(flag),
-                Some('-') if !flags.contains('-') => flags.push('-'),
-                Some(end @ (':' | ')')) => {
-                    if flags.ends_with('-') || flags.is_empty() && end == ')' {
-                        return Err("invalid or unsupported Perl syntax");
+                Some(flag @ ('i' | 'm' | 's' | 'U')) => {
+                    on.retain(|other| other != flag);
+                    off.retain(|other| other != flag);
+                    if is_off {
+                        off.push(flag);
+                    } else {
+                        on.push(flag);
                     }
-                    let _ = write!(self.out, "(?{flags}{end}");
+                    is_open = false;
+                }
+                Some('-') if !is_off => (is_off, is_open) = (true, true),
+                Some(end @ (':' | ')')) if !is_open => {
+                    let off = if off.is_empty() { off } else { format!("-{off}") };
+                    if end == ':' || !(on.is_empty() && off.is_empty()) {
+                        let _ = write!(self.out, "(?{on}{off}{end}");
+                    }
                     return Ok(end == ':');
                 }
                 _ => return Err("invalid or unsupported Perl syntax"),

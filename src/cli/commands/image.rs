@@ -43,6 +43,10 @@ pub(crate) struct Options {
     /// When the image was made, as in RFC 3339
     #[arg(long, value_name = "TIME", default_value_t = Time::zero(), value_parser = Time::parse, overrides_with = "created")]
     created: Time,
+
+    /// For scripts that pass it to nix2container
+    #[arg(short = 'd', long = "debug", hide = true)]
+    _debug: bool,
 }
 
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {

@@ -45,6 +45,10 @@ pub(crate) struct Options {
     /// How many layers to make at most; 0 means one for each store path
     #[arg(long, value_name = "N", default_value = "1", value_parser = max_layers, allow_negative_numbers = true, overrides_with = "max_layers")]
     max_layers: usize,
+
+    /// For scripts that pass it to nix2container
+    #[arg(short = 'd', long = "debug", hide = true)]
+    _debug: bool,
 }
 
 #[derive(Args)]
@@ -75,11 +79,12 @@ fn max_layers(text: &str) -> Result<usize, String> {
     // Between digits, or behind the base.
     let is_spaced =
         body.ends_with('_') || body.contains("__") || base == 10 && body.starts_with('_');
-    let number = i64::from_str_radix(&body.replace('_', ""), base).map_err(|_| invalid())?;
+    let number = format!("{sign}{}", body.replace('_', ""));
+    let number = i64::from_str_radix(&number, base).map_err(|_| invalid())?;
     if is_spaced || body.starts_with(['+', '-']) {
         return Err(invalid());
     }
-    Ok(if sign == "-" { 0 } else { usize::try_from(number).map_err(|_| invalid())? })
+    Ok(usize::try_from(number).unwrap_or(0))
 }
 
 pub(crate) fn reproducible(options: &Options, report: &Report) -> Result<(), Failure> {
@@ -148,6 +153,7 @@ mod tests {
             ("1_000", Some(1000)),
             ("0x_f", Some(15)),
             ("-1", Some(0)),
+            ("-9223372036854775808", Some(0)),
             ("+2", Some(2)),
             ("0", Some(0)),
             ("many", None),
