@@ -80,6 +80,7 @@ let
   inherit (layering) buildLayer;
   inherit (fetch) fetchBlob;
   inherit (archives) toDockerArchive toOciArchive;
+  replacePulls = upstream: upstream // { inherit pullImage pullImageFromManifest; };
 in
 {
   inherit
@@ -90,11 +91,13 @@ in
     fromRef
     pullImage
     pullImageFromManifest
+    # replacePulls upstream: nix2container's attribute set `nix2container`, with its
+    # pull functions replaced by n2c's, which take the same arguments.
+    replacePulls
     toDockerArchive
     toOciArchive
     ;
 
-  # replacePulls upstream: nix2container's attribute set `nix2container`, with its
-  # pull functions replaced by n2c's, which take the same arguments.
-  replacePulls = upstream: upstream // { inherit pullImage pullImageFromManifest; };
+  # replaceAll upstream: the same, with its functions that build replaced too.
+  replaceAll = upstream: replacePulls upstream // { inherit buildImage buildLayer; };
 }

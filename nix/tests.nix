@@ -64,7 +64,18 @@ let
     "a derivation for each layer" = builtins.match "/.*\\.drv" alpine.drvPath != null;
     "scripts need nixpkgs" = fails alpine.getManifest;
     "upstream's set keeps what is not replaced" =
-      (functions.replacePulls { buildImage = 1; }).buildImage == 1;
+      (functions.replacePulls { buildImage = 1; }).buildImage == 1
+      && (functions.replaceAll { other = 1; }).other == 1;
+    "upstream's functions are all replaced" =
+      let
+        set = functions.replaceAll {
+          buildImage = 1;
+          buildLayer = 1;
+          pullImage = 1;
+          pullImageFromManifest = 1;
+        };
+      in
+      builtins.all (name: builtins.isFunction set.${name}) (builtins.attrNames set);
   };
 in
 builtins.filter (name: !tests.${name}) (builtins.attrNames tests)
