@@ -3,8 +3,8 @@
 #   n2c lock alpine:3.19 -o alpine.json
 #   nix-build examples/build-image.nix --arg n2c <n2c> --arg lock ./alpine.json
 #
-# The result is an image.json. nix2container's skopeo copies it:
-#   skopeo copy nix:$(readlink result) docker://registry.example/hello:1
+# The result is an image.json. To run it:
+#   n2c copy nix:$(readlink result) docker-archive:hello.tar:hello:1 && docker load -i hello.tar
 {
   n2c,
   lock,

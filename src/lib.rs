@@ -13,7 +13,8 @@
 //! 8. A [`formats::image_json::ImageJson`] describes the image for nix2container.
 //!
 //! Another way leads from store paths to an image: [`build::layers`] makes
-//! [`formats::layers::Layer`]s of a closure, and [`build::image`] an image.json of those.
+//! [`formats::layers::Layer`]s of a closure, [`build::image`] an image.json of those, and
+//! [`source::BuiltImage`] is the image that it describes, which [`copy`] writes.
 //!
 //! Locking an image takes a few lines:
 //!
@@ -75,4 +76,5 @@ pub use oci::platform::Platform;
 pub use oci::reference::{Reference, Repository};
 pub use registry::{Client, ClientOptions};
 pub use resolve::Resolution;
+pub use source::BuiltImage;
 pub use store::{StoreDirectory, StorePath};

@@ -1,7 +1,7 @@
 //! The archive of a layer, made from store paths (upstream's `nix/tar.go`).
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 
 use bytes::BytesMut;
@@ -29,11 +29,12 @@ pub(super) struct Archive {
     pub(super) warnings: Vec<String>,
 }
 
-/// Makes the archive of store paths, and writes it to `file` if there is one. `has_thread`
+/// Makes the archive of store paths, and writes it to `file` if there is one. It is handed over
+/// in large pieces. `has_thread`
 /// says whether a thread is free to hash it.
 pub(super) fn archive(
     records: &[PathRecord],
-    file: Option<&mut File>,
+    file: Option<&mut dyn Write>,
     has_thread: bool,
 ) -> Result<Archive, Error> {
     let tree = Tree::new(records)?;
@@ -58,7 +59,7 @@ enum Hash {
 /// Writes the archive, in large pieces.
 struct Writer<'f> {
     hash: Hash,
-    file: Option<&'f mut File>,
+    file: Option<&'f mut dyn Write>,
     buffer: BytesMut,
     size: u64,
 }

@@ -125,7 +125,7 @@ fn groups(records: &[PathRecord], max_layers: usize) -> Vec<&[PathRecord]> {
 type Outcome = Result<(Archive, Option<OutputFile>), Error>;
 
 /// The stack of a thread, in bytes: trees are as deep as paths are long.
-const STACK: usize = 32 << 20;
+pub(super) const STACK: usize = 32 << 20;
 
 /// The archives of the groups, as many at once as there are processors, and the names of
 /// their files. Files get their names when all archives are there.

@@ -9,6 +9,7 @@ mod layer;
 mod layers;
 mod pattern;
 mod rules;
+mod stream;
 mod tree;
 
 pub use closure::{Node, parse as parse_graph, without};
@@ -17,6 +18,7 @@ pub use error::Error;
 pub use image::{ImageOptions, image};
 pub use layers::{LayersOptions, layers};
 pub use pattern::Error as PatternError;
+pub(crate) use stream::LayerStream;
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,8 @@
 //! What users can do about an error: one sentence each, without a full stop. Hints name
 //! options and commands, which the library doesn't know.
 
+use std::io;
+
 use n2c::formats::{blob_map, convert, docker_archive, image_json, layers, lockfile, oci_layout};
 use n2c::oci::reference::Reason;
 use n2c::oci::{digest, image, manifest, platform, reference};
@@ -51,7 +53,7 @@ impl Hint for reference::Error {
                 Some("a reference looks like `alpine:3.19` or `ghcr.io/owner/image:tag`".to_owned())
             }
             Self::Transport { transport: "lock:", .. } => {
-                Some("only `n2c pull` reads lockfiles, as `lock:FILE`".to_owned())
+                Some("only `n2c copy` and `n2c pull` read lockfiles, as `lock:FILE`".to_owned())
             }
             Self::Transport { .. } => {
                 Some("n2c reads images from registries, and from `oci:DIR[:TAG]`".to_owned())
@@ -314,6 +316,18 @@ impl Hint for source::Error {
             Self::Copy(error) => error.hint(),
             Self::Fs(error) => error.hint(),
             Self::Digest(error) => error.hint(),
+            Self::Convert(error) => error.hint(),
+            Self::Build(build::Error::Read { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Some("build the image on this machine, or bring its paths with `nix copy`".to_owned())
+            }
+            Self::Build(error) => error.hint(),
+            Self::Write { .. } => None,
+            Self::Changed { .. } => {
+                Some("build the image again; if that doesn't help, its paths are not reproducible: build their layer with `reproducible = false`".to_owned())
+            }
+            Self::NoContent { .. } => Some("build the image again".to_owned()),
             Self::NoDigest { .. } | Self::Nowhere { .. } | Self::Edited { .. } => {
                 Some("make a lockfile with `n2c lock`".to_owned())
             }

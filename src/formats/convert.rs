@@ -1,17 +1,19 @@
 //! Converting Docker manifests to OCI ones, as `skopeo copy --format oci` does
-//! (containers/image `internal/image/docker_schema2.go`, `convertToManifestOCI1`).
+//! (containers/image `internal/image/docker_schema2.go`, `convertToManifestOCI1`), and
+//! image.json, as nix2container's skopeo does (`nix/image.go`, `getV1Image`).
 //!
-//! Layers are unchanged. The config loses the fields that OCI doesn't have, so its digest
-//! changes, and with it the digest of the manifest.
+//! Layers are unchanged. The config of a Docker manifest loses the fields that OCI doesn't
+//! have, so its digest changes, and with it the digest of the manifest.
 
 use serde_json::{Map, Value, json};
 
-use super::image_json::{self, Inherit};
+use super::image_json::{self, ImageJson, Inherit};
+use super::layers::History;
 use super::time::Time;
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::{self, Image, ImageConfig};
-use crate::oci::manifest::{self, Document, Index};
+use crate::oci::manifest::{self, Document, ImageManifest, Index};
 use crate::oci::media_type;
 
 /// Why something can't be converted.
@@ -65,18 +67,46 @@ pub fn to_oci(subject: &str, image: &Image) -> Result<Image, Error> {
             descriptor
         })
         .collect();
+    assemble(subject, &config, layers)
+}
+
+/// The image of a config and the descriptors of layers.
+fn assemble(subject: &str, config: &Verified, layers: Vec<Value>) -> Result<Image, Error> {
     let size = config.bytes().len() as u64;
-    let object = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_MANIFEST,
-        "config": descriptor(media_type::OCI_CONFIG, config.digest(), size),
-        "layers": layers,
-    });
-    let raw = Verified::as_found(go_json(&object));
-    let Document::Manifest(manifest) = Document::parse(subject, raw, None)? else {
-        return Ok(image.clone());
-    };
-    Ok(Image::new(subject, manifest, ImageConfig::parse(subject, &config)?)?)
+    let mut object = Map::new();
+    object.insert("schemaVersion".to_owned(), json!(2));
+    object.insert("mediaType".to_owned(), json!(media_type::OCI_MANIFEST));
+    let config_descriptor = descriptor(media_type::OCI_CONFIG, config.digest(), size);
+    object.insert("config".to_owned(), config_descriptor);
+    object.insert("layers".to_owned(), layers.into());
+    let raw = Verified::as_found(go_json(&Value::Object(object.clone())));
+    let media_type = media_type::OCI_MANIFEST.to_owned();
+    let manifest = ImageManifest::read(subject, raw, media_type, object)?;
+    Ok(Image::new(subject, manifest, ImageConfig::parse(subject, config)?)?)
+}
+
+/// Makes the manifest and config of the image that an image.json describes. Its layers
+/// must have their sizes. The operating system is Linux: image.json has no place for another.
+pub fn from_image_json(subject: &str, image: &ImageJson) -> Result<Image, Error> {
+    let diff_ids: Vec<String> =
+        image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
+    let history: Vec<&History> = image.layers().iter().map(|layer| &layer.history).collect();
+    let mut object = Map::new();
+    if let Some(created) = image.created() {
+        object.insert("created".to_owned(), json!(created));
+    }
+    object.insert("architecture".to_owned(), json!(image.architecture()));
+    object.insert("os".to_owned(), json!("linux"));
+    object.insert("config".to_owned(), Value::Object(image.config().clone()));
+    object.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
+    object.insert("history".to_owned(), json!(history));
+    let config = Verified::as_found(go_json(&Value::Object(object)));
+    let layers = image
+        .layers()
+        .iter()
+        .map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size))
+        .collect();
+    assemble(subject, &config, layers)
 }
 
 /// Converts `index` to an OCI index. `images` are the converted images that it lists, each

@@ -1,10 +1,12 @@
 //! Why a source can't provide a document or a blob.
 
+use std::io;
+
 use crate::error::{Diagnose, Kind};
-use crate::formats::oci_layout;
+use crate::formats::{convert, oci_layout};
 use crate::oci::digest::{self, Digest};
 use crate::oci::{image, manifest};
-use crate::{fs, registry, stream};
+use crate::{build, fs, registry, stream};
 
 /// Why a source can't provide a document or a blob.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,40 @@ pub enum Error {
     /// A blob or document on disk has the wrong digest or size.
     #[error(transparent)]
     Digest(#[from] digest::Error),
+    /// An image.json does not describe an image that can be used.
+    #[error(transparent)]
+    Convert(#[from] convert::Error),
+    /// A layer can't be made from its store paths.
+    #[error(transparent)]
+    Build(#[from] build::Error),
+    /// A layer can't be passed on.
+    #[error("failed to write layer `{digest}`")]
+    Write {
+        /// The layer.
+        digest: Digest,
+        /// The I/O error, which names the place.
+        #[source]
+        source: io::Error,
+    },
+    /// Store paths are not what they were when their layer was built.
+    #[error("layer `{digest}` can't be made again from {paths}")]
+    Changed {
+        /// The layer.
+        digest: Digest,
+        /// Its store paths, or some of them.
+        paths: String,
+        /// The expected and the actual digest.
+        #[source]
+        source: digest::Error,
+    },
+    /// An image.json doesn't say what a layer holds.
+    #[error("`{file}` does not say what layer `{digest}` holds")]
+    NoContent {
+        /// The image.json.
+        file: String,
+        /// The layer.
+        digest: Digest,
+    },
     /// The lockfile does not say which manifest it was made from.
     #[error("`{file}` does not say which manifest it was made from")]
     NoDigest {
@@ -62,8 +98,13 @@ impl Diagnose for Error {
             Self::Copy(error) => error.kind(),
             Self::Fs(error) => error.kind(),
             Self::Digest(error) => error.kind(),
+            Self::Convert(error) => error.kind(),
+            Self::Build(error) => error.kind(),
+            Self::Write { .. } => Kind::Other,
             Self::NoDigest { .. } | Self::Nowhere { .. } => Kind::Usage,
-            Self::Edited { .. } => Kind::Verification,
+            Self::Changed { .. } | Self::NoContent { .. } | Self::Edited { .. } => {
+                Kind::Verification
+            }
         }
     }
 }

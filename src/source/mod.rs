@@ -1,6 +1,7 @@
-//! Sources of an image's documents and blobs: a registry, an OCI layout, or a lockfile
-//! with its blobs in the Nix store.
+//! Sources of an image's documents and blobs: a registry, an OCI layout, a lockfile with
+//! its blobs in the Nix store, or an image.json with its store paths.
 
+mod built;
 mod error;
 mod image_source;
 mod locked;
@@ -9,6 +10,7 @@ use std::future::Future;
 
 use crate::oci::manifest::Descriptor;
 use crate::stream::sink::Sink;
+pub use built::BuiltImage;
 pub use error::Error;
 pub(crate) use image_source::ImageSource;
 pub use locked::LockedImages;

@@ -11,7 +11,7 @@ use crate::support::images::{self, Image};
 use crate::support::program::{binary, n2c};
 use crate::support::registry::Registry;
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "lock",
     "update",
     "refresh",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 22] = [
     "blob",
     "prefetch",
     "pull",
+    "copy",
     "hash",
     "image",
     "layers-from-reproducible-storepaths",

@@ -11,6 +11,7 @@ mod auth;
 mod bad_input;
 mod blob;
 mod build;
+mod copy;
 mod demo;
 mod docs;
 mod golden;

@@ -15,7 +15,7 @@ use n2c::oci::platform::Platform;
 use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client};
 use n2c::resolve::{PendingImage, Resolution};
-use n2c::source::LockedImages;
+use n2c::source::{BuiltImage, LockedImages};
 use n2c::store::StoreDirectory;
 use n2c::stream::readable::Readable;
 use n2c::stream::sink::Sink;
@@ -57,6 +57,11 @@ fn copies_are_send(
     is_send(pull.to_oci_archive(images, second, None));
     is_send(pull.directory_hash(image));
     is_send(pull.docker_archive_hash(image, &[]));
+}
+
+#[allow(dead_code)]
+fn built_images_are_send(pull: &Pull<'_, BuiltImage>, images: &Images<'_>) {
+    is_send(pull.to_oci_layout(images, Path::new(""), None));
 }
 
 #[allow(dead_code)]

@@ -14,7 +14,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use crate::support::program::n2c_in;
-use crate::support::tools::{Nix, run};
+use crate::support::tools::{Nix, run, skopeo};
 
 /// Prints each entry of an archive, as JSON.
 const READER: &str = r#"
@@ -240,4 +240,51 @@ fn a_path_of_a_real_store_becomes_upstreams_layer() {
         let expected = read(&golden.join(format!("out/{name}.json")));
         assert_eq!(read(&nix.directory().join("out.json")), expected);
     }
+}
+
+#[test]
+#[ignore = "needs busybox, skopeo and umoci; run `tests/run`"]
+fn others_read_a_copy_of_what_was_built() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    fs::create_dir_all(path("tree/bin")).expect("made");
+    fs::copy("/bin/busybox", path("tree/bin/busybox")).expect("copied");
+    std::os::unix::fs::symlink("busybox", path("tree/bin/sh")).expect("linked");
+    let tree = path("tree");
+    let rules = json!([{ "path": tree, "regex": format!("^{tree}"), "repl": "" }]);
+    fs::write(path("rewrites.json"), rules.to_string()).expect("written");
+    write_layer(directory.path(), &[&tree], &["--rewrites", "rewrites.json"]);
+    // The same layer, without its file.
+    let start = ["layers-from-reproducible-storepaths", "layers.json", "graph.json"];
+    let arguments = [&start[..], &["--rewrites", "rewrites.json"]].concat();
+    n2c_in(directory.path(), &arguments).text();
+    fs::write(path("config.json"), r#"{"Cmd":["/bin/sh"],"Env":["A=1"]}"#).expect("written");
+    for (layers, destination) in [
+        ("layers.json", "oci:layout:1"),
+        ("layers.json", "docker-archive:docker.tar:acme/app:1"),
+        ("out.json", "oci-archive:oci.tar:1"),
+    ] {
+        n2c_in(directory.path(), &["image", "image.json", "config.json", layers]).text();
+        let run = n2c_in(directory.path(), &["copy", "nix:image.json", destination]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    // umoci and skopeo compare the layers with the diff IDs of the config.
+    let image = format!("{}:1", path("layout"));
+    run("umoci", &["unpack", "--rootless", "--image", &image, &path("bundle")]);
+    let unpacked = directory.path().join("bundle/rootfs/bin");
+    assert_eq!(
+        fs::read(unpacked.join("sh")).expect("read"),
+        fs::read("/bin/busybox").expect("read")
+    );
+    let skopeo = |arguments: &[&str]| String::from_utf8(skopeo(arguments)).expect("text");
+    let config = |image: String| {
+        let text = skopeo(&["inspect", "--config", "--raw", &image]);
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let expected = config(format!("oci:{image}"));
+    assert_eq!(expected["config"], json!({ "Env": ["A=1"], "Cmd": ["/bin/sh"] }));
+    assert_eq!(config(format!("oci-archive:{}:1", path("oci.tar"))), expected);
+    let archive = format!("docker-archive:{}", path("docker.tar"));
+    skopeo(&["copy", "--quiet", &archive, &format!("dir:{}", path("directory"))]);
+    assert_eq!(config(archive)["rootfs"], expected["rootfs"]);
 }

@@ -3,6 +3,7 @@
 mod auth;
 mod blob;
 mod blobs;
+mod copy;
 mod demo;
 mod derivation;
 mod diff;
@@ -16,7 +17,6 @@ mod inspect;
 mod layers;
 mod lock;
 mod prefetch;
-mod pull;
 mod update;
 mod verify;
 
@@ -52,7 +52,10 @@ pub(super) enum Command {
     /// Fetch lockfiles' blobs into the Nix store as the current user, before a build needs them
     Prefetch(prefetch::Options),
     /// Pull a whole image into a directory or an archive
-    Pull(pull::Options),
+    Pull(copy::Options),
+    /// Copy an image that was built or locked, or that is in a registry, into a directory or an
+    /// archive
+    Copy(copy::Options),
     /// Print the arguments of Nix's `pullImage` without writing the image to disk
     Hash(hash::Options),
     /// Write nix2container's image.json from a config and layers
@@ -97,7 +100,9 @@ pub(super) fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure>
             signals::interruptible(report, image_from_dir::run(options, report))
         }
         Command::Hash(options) => signals::interruptible(report, hash::run(options, report)),
-        Command::Pull(options) => signals::interruptible(report, pull::run(options, report)),
+        Command::Pull(options) | Command::Copy(options) => {
+            signals::interruptible(report, copy::run(options, report))
+        }
         Command::Derivation => derivation::run(report),
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),

@@ -243,6 +243,11 @@ impl ImageJson {
         self.layers
     }
 
+    /// The layers, to fill in what is known of them.
+    pub(crate) const fn layers_mut(&mut self) -> &mut [Layer] {
+        self.layers.as_mut_slice()
+    }
+
     /// The part of the config that an image on top of this one starts with.
     #[must_use]
     pub fn inherited(&self, inherit: Inherit) -> Map<String, Value> {

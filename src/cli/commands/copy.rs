@@ -1,4 +1,4 @@
-//! `n2c pull`: writes a whole image to disk.
+//! `n2c copy` and `n2c pull`: write a whole image to disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use n2c::copy::{self, Destination, Pull};
 use n2c::formats::convert;
 use n2c::formats::docker_archive::Name;
+use n2c::formats::image_json::ImageJson;
 use n2c::formats::lockfile::Lockfile;
 use n2c::formats::oci_layout::Images;
-use n2c::fs::OutputFile;
+use n2c::fs::{self, OutputFile};
 use n2c::oci::digest::Verified;
 use n2c::oci::image::Image;
 use n2c::oci::location::Location;
@@ -17,9 +18,10 @@ use n2c::oci::manifest::{self, Descriptor, Document};
 use n2c::oci::platform::Platform;
 use n2c::oci::reference::Reference;
 use n2c::resolve::{PendingImage, Resolution};
-use n2c::source::{Blobs, LockedImages};
+use n2c::source::{Blobs, BuiltImage, LockedImages};
 use n2c::store::StoreDirectory;
 
+use super::layers::SIZE_LIMIT;
 use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::lockfiles;
@@ -31,10 +33,12 @@ use crate::cli::report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A reference such as `alpine:3.19`, `oci:DIR[:TAG]`, or `lock:FILE` for what a lockfile pins
+    /// A reference such as `alpine:3.19`, `oci:DIR[:TAG]`, `lock:FILE` for what a lockfile pins, or
+    /// `nix:FILE` for an image.json
     ///
     /// With `lock:`, blobs that are already in the Nix store are taken from
-    /// there.
+    /// there. With `nix:`, layers are made from their store paths, and checked
+    /// against their digests.
     image: String,
 
     /// `dir:PATH`, `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]` or `docker-archive:PATH[:NAME[:TAG]]`
@@ -135,13 +139,43 @@ async fn pull_to(
     options: Options,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    match options.image.strip_prefix("lock:") {
-        Some(file) => {
-            let lockfile = lockfiles::read(Path::new(file))?;
-            pull_locked(&lockfile, options, destination, tags, report).await
-        }
-        None => pull_resolved(options, destination, tags, report).await,
+    if let Some(file) = options.image.strip_prefix("lock:") {
+        let lockfile = lockfiles::read(Path::new(file))?;
+        return pull_locked(&lockfile, options, destination, tags, report).await;
     }
+    if let Some(file) = options.image.strip_prefix("nix:") {
+        let built = read_built(file)?;
+        return write_built(&built, options, destination, tags, report).await;
+    }
+    pull_resolved(options, destination, tags, report).await
+}
+
+/// Reads an image.json.
+fn read_built(file: &str) -> Result<BuiltImage, Failure> {
+    let text = fs::read(Path::new(file), SIZE_LIMIT)?;
+    Ok(BuiltImage::new(file, ImageJson::parse(file, &text)?)?)
+}
+
+async fn write_built(
+    built: &BuiltImage,
+    options: Options,
+    destination: Destination,
+    tags: Vec<Name>,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    let image = built.image();
+    let named = options.platforms.named(report)?;
+    let own = image.config().platform();
+    if let Some(other) = named.iter().find(|platform| Some(*platform) != own) {
+        let own = own.map_or_else(|| "no platform".to_owned(), |own| format!("`{own}`"));
+        let text = format!("the image is for {own}, not for `{other}`");
+        return Err(
+            Usage::new(text, "an image.json holds one image; leave out `--platform`").into()
+        );
+    }
+    let found = Selection::one(image.clone());
+    let pull = Pull { blobs: built, jobs: options.jobs.get(), observer: &**report };
+    write(&pull, found, destination, tags).await
 }
 
 async fn pull_resolved(
