@@ -156,7 +156,10 @@ impl Hint for layers::Error {
 
 impl Hint for image_json::ParseError {
     fn hint(&self) -> Option<String> {
-        Some("make it with `n2c image` or `n2c image-from-manifest`".to_owned())
+        Some(
+            "make it with `n2c image`, or from a lockfile with `n2c image-from-manifest`"
+                .to_owned(),
+        )
     }
 }
 

@@ -78,7 +78,10 @@ fn layers_are_made_again_from_their_store_paths() {
         layer["digest"]
     );
     assert_eq!(config, expected);
-    // The other formats hold the same.
+    // The other formats hold the same. A file that ends in `.json` is an image.json.
+    assert_eq!(n2c_in(directory.path(), &["copy", "image.json", "oci:layout:1"]).code, 0);
+    let other = n2c_in(directory.path(), &["copy", "oci:image.json", "dir:other"]);
+    assert!(other.stderr.contains("image.json/oci-layout"), "{}", other.stderr);
     for destination in ["dir:directory", "oci-archive:oci.tar", "docker-archive:docker.tar:x:1"] {
         assert_eq!(copy(&directory, destination).code, 0, "{destination}");
     }

@@ -143,11 +143,19 @@ async fn pull_to(
         let lockfile = lockfiles::read(Path::new(file))?;
         return pull_locked(&lockfile, options, destination, tags, report).await;
     }
-    if let Some(file) = options.image.strip_prefix("nix:") {
+    if let Some(file) = image_json(&options.image) {
         let built = read_built(file)?;
         return write_built(&built, options, destination, tags, report).await;
     }
     pull_resolved(options, destination, tags, report).await
+}
+
+/// Returns the file if the source is an image.json: it says so, or has its name.
+fn image_json(source: &str) -> Option<&str> {
+    let is_other = source.starts_with("oci:") || source.contains("://");
+    let is_json = Path::new(source).extension().is_some_and(|extension| extension == "json");
+    let has_its_name = is_json && !is_other;
+    source.strip_prefix("nix:").or_else(|| has_its_name.then_some(source))
 }
 
 /// Reads an image.json.
