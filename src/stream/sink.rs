@@ -274,6 +274,10 @@ pub fn copy_blob(
     sink: &mut dyn Sink,
 ) -> Result<(), CopyError> {
     let read = |source| CopyError::Read(fs::Error::Read { path: path.to_owned(), source });
+    // To open a pipe would wait for somebody to write into it.
+    if !std::fs::metadata(path).map_err(read)?.is_file() {
+        return Err(read(io::Error::other("it is not a regular file")));
+    }
     let mut blob = File::open(path).map_err(read)?;
     let mut hasher = Hasher::new(digest.algorithm());
     let (mut buffer, mut total) = (vec![0; PIECE], 0);

@@ -107,10 +107,19 @@ fn layers_may_be_files_whose_sizes_are_unknown() {
     let [first, second] = ["pulled", "again"]
         .map(|name| fs::read(directory.path().join(name).join("manifest.json")).expect("read"));
     assert_eq!(first, second);
+    // A pipe, into which nobody ever writes.
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).expect("a pipe");
+    let layer = json["layers"][0].as_object_mut().expect("a layer");
+    layer.insert("layer-path".to_owned(), json!(pipe));
+    layer.insert("size".to_owned(), json!(1));
+    fs::write(&image, json.to_string()).expect("written");
+    let run = copy(&directory, "dir:piped");
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("it is not a regular file"), "{}", run.stderr);
     // A layer that says nothing of its content.
     let layer = json["layers"][0].as_object_mut().expect("a layer");
     layer.remove("layer-path");
-    layer.insert("size".to_owned(), json!(1));
     fs::write(&image, json.to_string()).expect("written");
     let run = copy(&directory, "dir:none");
     assert_eq!(run.code, 8);
