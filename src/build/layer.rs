@@ -29,9 +29,8 @@ pub(super) struct Archive {
     pub(super) warnings: Vec<String>,
 }
 
-/// Makes the archive of store paths, and writes it to `file` if there is one. It is handed over
-/// in large pieces. `has_thread`
-/// says whether a thread is free to hash it.
+/// Makes the archive of store paths, and writes it to `file`, in large pieces, if there is
+/// one. `has_thread` says whether a thread is free to hash it.
 pub(super) fn archive(
     records: &[PathRecord],
     file: Option<&mut dyn Write>,
