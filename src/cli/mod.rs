@@ -4,6 +4,7 @@ mod commands;
 mod environment;
 mod failure;
 mod hints;
+mod inputs;
 mod lockfiles;
 mod options;
 mod output;

@@ -7,10 +7,9 @@ use clap::{Args, ValueEnum};
 use n2c::copy::{self, Destination, Pull};
 use n2c::formats::convert;
 use n2c::formats::docker_archive::Name;
-use n2c::formats::image_json::ImageJson;
 use n2c::formats::lockfile::Lockfile;
 use n2c::formats::oci_layout::Images;
-use n2c::fs::{self, OutputFile};
+use n2c::fs::OutputFile;
 use n2c::oci::digest::Verified;
 use n2c::oci::image::Image;
 use n2c::oci::location::Location;
@@ -21,9 +20,9 @@ use n2c::resolve::{PendingImage, Resolution};
 use n2c::source::{Blobs, BuiltImage, LockedImages};
 use n2c::store::StoreDirectory;
 
-use super::layers::SIZE_LIMIT;
 use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
+use crate::cli::inputs;
 use crate::cli::lockfiles;
 use crate::cli::options::Jobs;
 use crate::cli::options::RegistryOptions;
@@ -144,7 +143,7 @@ async fn pull_to(
         return pull_locked(&lockfile, options, destination, tags, report).await;
     }
     if let Some(file) = image_json(&options.image) {
-        let built = read_built(file)?;
+        let built = BuiltImage::new(file, inputs::image(Path::new(file))?)?;
         return write_built(&built, options, destination, tags, report).await;
     }
     pull_resolved(options, destination, tags, report).await
@@ -156,12 +155,6 @@ fn image_json(source: &str) -> Option<&str> {
     let is_json = Path::new(source).extension().is_some_and(|extension| extension == "json");
     let has_its_name = is_json && !is_other;
     source.strip_prefix("nix:").or_else(|| has_its_name.then_some(source))
-}
-
-/// Reads an image.json.
-fn read_built(file: &str) -> Result<BuiltImage, Failure> {
-    let text = fs::read(Path::new(file), SIZE_LIMIT)?;
-    Ok(BuiltImage::new(file, ImageJson::parse(file, &text)?)?)
 }
 
 async fn write_built(

@@ -12,10 +12,10 @@ use n2c::{Diagnose, Kind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::layers::SIZE_LIMIT;
 use crate::cli::environment::environment;
 use crate::cli::failure::Failure;
 use crate::cli::hints::Hint;
+use crate::cli::inputs;
 use crate::cli::output;
 use crate::cli::report::Report;
 
@@ -91,7 +91,7 @@ struct LayerWork {
 pub(crate) fn run(report: &Report) -> Result<(), Failure> {
     let path = environment().path("NIX_ATTRS_JSON_FILE");
     let path = path.unwrap_or_else(|| PathBuf::from(".attrs.json"));
-    let text = n2c::fs::read(&path, SIZE_LIMIT)?;
+    let text = inputs::read(&path)?;
     let attributes: Attributes =
         serde_json::from_slice(&text).map_err(|source| Error::Attributes { path, source })?;
     let out = attributes.outputs.out;
@@ -106,11 +106,7 @@ fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<
     let text = |value: &Value| value.to_string().into_bytes();
     let nodes = build::parse_graph("the closure", &text(graph))?;
     let nodes = build::without(nodes, &work.ignore)?;
-    let mut parents = Vec::new();
-    for path in &work.parents {
-        let name = path.display().to_string();
-        parents.extend(layers::parse(&name, &n2c::fs::read(path, SIZE_LIMIT)?)?);
-    }
+    let parents = inputs::layers(&work.parents)?;
     fs::create_dir(out).map_err(|source| Error::Output { path: out.to_owned(), source })?;
     let options = LayersOptions {
         ignore: String::new(),

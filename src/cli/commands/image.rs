@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use n2c::build::{self, ImageOptions};
-use n2c::formats::image_json::ImageJson;
-use n2c::formats::layers;
 use n2c::formats::time::Time;
 use n2c::oci::platform::Platform;
 
 use super::image_from_manifest::Inherit;
-use super::layers::SIZE_LIMIT;
 use crate::cli::failure::Failure;
+use crate::cli::inputs;
 use crate::cli::output;
 use crate::cli::report::Report;
 
@@ -50,17 +48,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
-    let read = |path: &Path| n2c::fs::read(path, SIZE_LIMIT);
-    let name = |path: &Path| path.display().to_string();
     // As in nix2container, an empty name is none.
     let base = match options.from_image.as_deref().filter(|path| !path.is_empty()) {
-        Some(path) => Some(ImageJson::parse(path, &read(Path::new(path))?)?),
+        Some(path) => Some(inputs::image(Path::new(path))?),
         None => None,
     };
-    let mut all = Vec::new();
-    for path in &options.layers {
-        all.extend(layers::parse(&name(path), &read(path)?)?);
-    }
+    let layers = inputs::layers(&options.layers)?;
     // Other spellings of an architecture, such as Nix's, are the same.
     let architecture = options.arch.as_ref().map(|arch| {
         let platform = format!("linux/{arch}").parse::<Platform>();
@@ -69,11 +62,11 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let image = ImageOptions {
         base,
         inherit: options.inherit.into(),
-        layers: all,
+        layers,
         architecture: architecture.unwrap_or_else(|| Platform::host().architecture().to_owned()),
         created: options.created.clone(),
     };
-    let config = read(&options.config)?;
-    let image = build::image(&name(&options.config), &config, image, report)?;
+    let config = inputs::read(&options.config)?;
+    let image = build::image(&options.config.display().to_string(), &config, image, report)?;
     output::write(&options.output, image.to_text().as_bytes())
 }

@@ -8,7 +8,6 @@ use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use indicatif::BinaryBytes;
-use n2c::ImageJson;
 use n2c::oci::digest::Digest;
 use n2c::oci::image::Image;
 use n2c::oci::location::Location;
@@ -18,12 +17,12 @@ use n2c::resolve::{self, Resolution};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::layers::SIZE_LIMIT;
 use crate::cli::failure::{Failure, Stdout, Usage};
+use crate::cli::inputs;
 use crate::cli::options::RegistryOptions;
 use crate::cli::platforms::{self, PlatformOptions};
 use crate::cli::report::Report;
-use crate::cli::show::built::BuiltImage;
+use crate::cli::show::built::BuiltDetails;
 use crate::cli::show::explain::{self, Explanation, Recorder};
 use crate::cli::show::table::{lines_of, table};
 
@@ -123,8 +122,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
 
 /// Shows an image that was built from store paths.
 fn inspect_built(file: &str, options: &Options, report: &Report) -> Result<(), Failure> {
-    let text = n2c::fs::read(Path::new(file), SIZE_LIMIT)?;
-    let image = BuiltImage::new(&ImageJson::parse(file, &text)?, options.explain);
+    let image = BuiltDetails::new(&inputs::image(Path::new(file))?, options.explain);
     if options.json {
         let text = serde_json::to_string_pretty(&image).map_err(|error| Stdout(error.into()))?;
         return Report::result(None, n2c::text::json(&format!("{text}\n")).as_bytes());

@@ -8,10 +8,8 @@ use n2c::build::{self, LayersOptions};
 use n2c::formats::layers::{self, History};
 
 use crate::cli::failure::{Failure, Usage};
+use crate::cli::inputs;
 use crate::cli::report::Report;
-
-/// The largest input that is read, in bytes: graphs have a few hundred bytes for each path.
-pub(super) const SIZE_LIMIT: u64 = 1 << 30;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -103,25 +101,21 @@ pub(crate) fn non_reproducible(options: &NonReproducible, report: &Report) -> Re
 }
 
 fn run(options: &Options, tar_directory: Option<String>, report: &Report) -> Result<(), Failure> {
-    let read = |path: &Path| n2c::fs::read(path, SIZE_LIMIT);
-    let name = |path: &Path| path.display().to_string();
-    let nodes = build::parse_graph(&name(&options.graph), &read(&options.graph)?)?;
-    let mut parents = Vec::new();
-    for path in &options.parents {
-        parents.extend(layers::parse(&name(path), &read(path)?)?);
-    }
+    let graph = inputs::read(&options.graph)?;
+    let nodes = build::parse_graph(&options.graph.display().to_string(), &graph)?;
+    let parents = inputs::layers(&options.parents)?;
     // As in nix2container, an empty name is none.
     let is_given = |path: &&String| !path.is_empty();
     let permissions = match options.perms.as_ref().filter(is_given) {
-        Some(path) => build::parse_permissions(path, &read(Path::new(path))?, report)?,
+        Some(path) => build::parse_permissions(path, &inputs::read(Path::new(path))?, report)?,
         None => Vec::new(),
     };
     let rewrites = match options.rewrites.as_ref().filter(is_given) {
-        Some(path) => build::parse_rewrites(path, &read(Path::new(path))?, report)?,
+        Some(path) => build::parse_rewrites(path, &inputs::read(Path::new(path))?, report)?,
         None => Vec::new(),
     };
     let history = match options.history.as_ref().filter(is_given) {
-        Some(path) => build::parse_history(path, &read(Path::new(path))?, report)?,
+        Some(path) => build::parse_history(path, &inputs::read(Path::new(path))?, report)?,
         None => History::default(),
     };
     let made = LayersOptions {

@@ -23,7 +23,7 @@ const LARGEST: usize = 3;
 /// What `n2c inspect nix:FILE --json` prints.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct BuiltImage {
+pub(crate) struct BuiltDetails {
     architecture: String,
     /// The sum of the layers' sizes in bytes, without compression.
     size: u64,
@@ -43,7 +43,7 @@ struct BuiltLayer {
     paths: Vec<PathSize>,
 }
 
-impl BuiltImage {
+impl BuiltDetails {
     /// Measures the store paths of an image, and keeps all of them or the largest.
     pub(crate) fn new(image: &ImageJson, all: bool) -> Self {
         let layers = image.layers().iter().map(|layer| {
