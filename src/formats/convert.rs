@@ -7,6 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::go_json;
 use super::image_json::{self, ImageJson, Inherit};
 use super::layers::History;
 use super::time::Time;
@@ -79,7 +80,7 @@ fn assemble(subject: &str, config: &Verified, layers: Vec<Value>) -> Result<Imag
     let config_descriptor = descriptor(media_type::OCI_CONFIG, config.digest(), size);
     object.insert("config".to_owned(), config_descriptor);
     object.insert("layers".to_owned(), layers.into());
-    let raw = Verified::as_found(go_json(&Value::Object(object.clone())));
+    let raw = Verified::as_found(go_json::to_compact(&object));
     let media_type = media_type::OCI_MANIFEST.to_owned();
     let manifest = ImageManifest::read(subject, raw, media_type, object)?;
     Ok(Image::new(subject, manifest, ImageConfig::parse(subject, config)?)?)
@@ -100,7 +101,7 @@ pub fn from_image_json(subject: &str, image: &ImageJson) -> Result<Image, Error>
     object.insert("config".to_owned(), Value::Object(image.config().clone()));
     object.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
     object.insert("history".to_owned(), json!(history));
-    let config = Verified::as_found(go_json(&Value::Object(object)));
+    let config = Verified::as_found(go_json::to_compact(&object));
     let layers = image
         .layers()
         .iter()
@@ -147,7 +148,7 @@ pub fn index_to_oci(
     converted.insert("manifests".to_owned(), entries.into());
     let annotations = object.get("annotations").filter(|value| value.is_object());
     converted.extend(annotations.map(|value| ("annotations".to_owned(), value.clone())));
-    let raw = Verified::as_found(go_json(&Value::Object(converted)));
+    let raw = Verified::as_found(go_json::to_compact(&converted));
     Ok(Document::parse(subject, raw, None)?)
 }
 
@@ -174,7 +175,7 @@ fn oci_config(config: &ImageConfig) -> Vec<u8> {
     if !history.is_empty() {
         kept.insert("history".to_owned(), history.into());
     }
-    go_json(&Value::Object(kept))
+    go_json::to_compact(&kept)
 }
 
 /// Whether Go's `omitempty` leaves this value out.
@@ -230,24 +231,6 @@ fn with_time(mut object: Map<String, Value>) -> Map<String, Value> {
 fn sorted(mut object: Map<String, Value>) -> Value {
     object.values_mut().filter_map(Value::as_object_mut).for_each(Map::sort_keys);
     Value::Object(object)
-}
-
-/// Writes JSON as Go's `json.Marshal` does: compact, and with characters escaped that are
-/// unsafe in HTML and scripts. They only occur in strings.
-fn go_json(value: &Value) -> Vec<u8> {
-    let mut text = value.to_string();
-    for (c, escaped) in [
-        ('<', "\\u003c"),
-        ('>', "\\u003e"),
-        ('&', "\\u0026"),
-        ('\u{2028}', "\\u2028"),
-        ('\u{2029}', "\\u2029"),
-    ] {
-        if text.contains(c) {
-            text = text.replace(c, escaped);
-        }
-    }
-    text.into_bytes()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::go_json;
 use crate::error::{self, Diagnose};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::image::Image;
@@ -241,7 +242,7 @@ fn compact(json: &str) -> String {
     for c in json.chars() {
         match c {
             ' ' | '\t' | '\n' | '\r' if !in_string => continue,
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+            c if go_json::is_escaped(c) => {
                 // Writing to a string can't fail.
                 let _ = write!(compacted, "\\u{:04x}", u32::from(c));
             }

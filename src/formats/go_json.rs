@@ -7,7 +7,7 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 /// Parses JSON. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
@@ -63,11 +63,20 @@ impl<'de> Deserialize<'de> for Members {
 
 /// Writes JSON like Go's `MarshalIndent` with a tab: without a line feed at the end.
 pub(crate) fn to_text(value: &impl Serialize) -> String {
-    let mut text = Vec::new();
-    let formatter = GoFormatter(PrettyFormatter::with_indent(b"\t"));
-    let mut serializer = Serializer::with_formatter(&mut text, formatter);
-    value.serialize(&mut serializer).expect("memory takes everything, and keys are strings");
+    let text = written(value, PrettyFormatter::with_indent(b"\t"));
     String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// Writes JSON like Go's `Marshal`: without any space.
+pub(crate) fn to_compact(value: &impl Serialize) -> Vec<u8> {
+    written(value, CompactFormatter)
+}
+
+fn written(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut text, GoFormatter(formatter));
+    value.serialize(&mut serializer).expect("memory takes everything, and keys are strings");
+    text
 }
 
 /// A list whose elements may be `null`, which means the element's default.
@@ -128,18 +137,23 @@ macro_rules! go_object {
 
 pub(crate) use go_object;
 
-/// `PrettyFormatter`, with Go's additional escapes.
-struct GoFormatter(PrettyFormatter<'static>);
+/// Whether Go escapes a character because it is unsafe in HTML or scripts. Such characters
+/// occur only in strings.
+pub(crate) const fn is_escaped(c: char) -> bool {
+    matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}')
+}
 
-impl Formatter for GoFormatter {
+/// Another formatter, with Go's additional escapes.
+struct GoFormatter<F>(F);
+
+impl<F: Formatter> Formatter for GoFormatter<F> {
     fn write_string_fragment<W: ?Sized + io::Write>(
         &mut self,
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        let is_special = |c| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
         let mut rest = fragment;
-        while let Some(at) = rest.find(is_special) {
+        while let Some(at) = rest.find(is_escaped) {
             writer.write_all(&rest.as_bytes()[..at])?;
             let mut characters = rest[at..].chars();
             if let Some(special) = characters.next() {
