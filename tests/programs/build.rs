@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
+use crate::support::functions::greeting;
 use crate::support::program::n2c_in;
 use crate::support::tools::{Nix, run, skopeo};
 
@@ -218,13 +219,7 @@ fn gnu_tar_reads_the_machines_own_files() {
 #[ignore = "needs nix-bin and root; run `tests/run`"]
 fn a_path_of_a_real_store_becomes_upstreams_layer() {
     let nix = Nix::new();
-    let tree = nix.directory().join("greeting");
-    fs::create_dir_all(tree.join("bin")).expect("made");
-    fs::create_dir(tree.join("empty")).expect("made");
-    fs::write(tree.join("bin/greet"), "#!/bin/sh\necho hi\n").expect("written");
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(tree.join("bin/greet"), executable).expect("set");
-    std::os::unix::fs::symlink("bin/greet", tree.join("link")).expect("linked");
+    let tree = greeting(&nix);
     let path = nix.run("nix-store", &["--add", &tree.display().to_string()]);
     assert_eq!(path, "/nix/store/blzx3mhci7ga27vqawf8m9bcrhzszbw2-greeting");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden-build/90-real-store");

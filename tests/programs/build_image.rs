@@ -1,11 +1,12 @@
 //! The Nix functions `buildLayer` and `buildImage`, built by real Nix.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::functions::{ROOT, build, eval, eval_error, nix_with_n2c, read, with_n2c};
+use crate::support::functions::{
+    ROOT, build, eval, eval_error, greeting, nix_with_n2c, read, with_n2c,
+};
 use crate::support::images::Image;
 use crate::support::program::n2c_in;
 use crate::support::registry::Registry;
@@ -14,13 +15,7 @@ use crate::support::tools::Nix;
 /// Nix, with the tree of golden case 90 beside n2c.
 fn nix_with_greeting() -> Nix {
     let nix = nix_with_n2c();
-    let tree = nix.directory().join("greeting");
-    fs::create_dir_all(tree.join("bin")).expect("made");
-    fs::create_dir(tree.join("empty")).expect("made");
-    fs::write(tree.join("bin/greet"), "#!/bin/sh\necho hi\n").expect("written");
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(tree.join("bin/greet"), executable).expect("set");
-    std::os::unix::fs::symlink("bin/greet", tree.join("link")).expect("linked");
+    greeting(&nix);
     nix
 }
 

@@ -1,6 +1,8 @@
 //! Shared code for tests of the Nix functions: Nix with n2c in it, and an image.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -20,6 +22,18 @@ pub fn nix_with_n2c() -> Nix {
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::copy(super::program::binary(), folder.join("n2c")).expect("a copy");
     nix
+}
+
+/// Makes the tree of golden case 90, whose path in the store is known, and returns its path.
+pub fn greeting(nix: &Nix) -> PathBuf {
+    let tree = nix.directory().join("greeting");
+    fs::create_dir_all(tree.join("bin")).expect("made");
+    fs::create_dir(tree.join("empty")).expect("made");
+    fs::write(tree.join("bin/greet"), "#!/bin/sh\necho hi\n").expect("written");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(tree.join("bin/greet"), executable).expect("set");
+    std::os::unix::fs::symlink("bin/greet", tree.join("link")).expect("linked");
+    tree
 }
 
 /// Wraps an expression so that `n2c` in it is the set of functions.
