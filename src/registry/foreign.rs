@@ -76,10 +76,7 @@ fn checked_url(subject: &str, host: &str, text: &str) -> Result<Url, Error> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refused("not an HTTP URL"));
     }
-    // Credentials in the URL are not the user's, so drop them.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_fragment(None);
+    origin::remove_credentials(&mut url);
     let registry: Option<Url> = format!("https://{}/", origin::dial_host(host)).parse().ok();
     if origin::is_local(&url) && !registry.is_some_and(|registry| origin::is_local(&registry)) {
         return Err(refused("a private address although the registry is public"));

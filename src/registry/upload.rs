@@ -170,10 +170,7 @@ impl Client {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(refused("wants its bytes at something other than HTTP"));
         }
-        // These can't fail for an HTTP URL. What is written in there is nobody's credential.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_fragment(None);
+        origin::remove_credentials(&mut url);
         let ports = [None, registry.port(), registry.port_or_known_default()];
         if url.scheme() != registry.scheme()
             && url.host() == registry.host()

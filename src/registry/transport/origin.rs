@@ -62,6 +62,15 @@ pub(in crate::registry) fn is_local(url: &Url) -> bool {
     }
 }
 
+/// Removes the user, password and fragment from an HTTP URL that somebody else wrote: what is
+/// in there is not the user's credential.
+pub(in crate::registry) fn remove_credentials(url: &mut Url) {
+    // These can't fail for an HTTP URL.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+}
+
 /// Displays a URL without its user, password, query and fragment, because signed URLs and
 /// token requests carry secrets there.
 pub(in crate::registry) struct SafeUrl<'a>(pub(in crate::registry) &'a Url);
