@@ -10,11 +10,10 @@ use std::path::Path;
 use futures_util::future;
 use tokio::sync::SetOnce;
 
-use super::{Error, Place, Pull, beside};
+use super::{Copier, Error, Place, beside};
 use crate::fs as files;
 use crate::oci::manifest::ImageManifest;
 use crate::resolve::PendingImage;
-use crate::source::Blobs;
 
 /// What skopeo writes into the file `version`.
 pub(crate) const VERSION: &str = "Directory Transport Version: 1.1\n";
@@ -22,7 +21,7 @@ pub(crate) const VERSION: &str = "Directory Transport Version: 1.1\n";
 /// How many bytes of `version` to read at most.
 const VERSION_LIMIT: u64 = 1 << 10;
 
-impl<B: Blobs> Pull<'_, B> {
+impl Copier<'_> {
     /// Writes an image into a directory in skopeo's `dir:` layout. An image that is
     /// already there stays complete until the new one is: blobs are written first, then
     /// the manifest, and leftovers are removed last.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Error, Pull, Region, write_at};
+use super::{Copier, Error, Region, write_at};
 use crate::formats::docker_archive::{DockerArchive, Layer, Name};
 use crate::fs::{self as files, OutputFile};
 use crate::oci::digest::{self, Digest};
@@ -13,7 +13,7 @@ use crate::stream::decompress::{self, Decompressed, Decompressor};
 use crate::stream::sink::Sink;
 use crate::stream::tar::padding;
 
-impl<B: Blobs> Pull<'_, B> {
+impl Copier<'_> {
     /// Writes `image` into a docker archive, under all of `names`.
     pub async fn to_docker_archive(
         &self,
@@ -40,8 +40,8 @@ impl<B: Blobs> Pull<'_, B> {
 }
 
 /// Writes a layer at `start`, and returns the position of the next one.
-async fn write_layer<B: Blobs>(
-    blobs: &B,
+async fn write_layer(
+    blobs: &dyn Blobs,
     layer: &Layer<'_>,
     output: &mut OutputFile,
     path: &Path,
@@ -65,8 +65,8 @@ async fn write_layer<B: Blobs>(
 }
 
 /// Fetches a layer, writes its uncompressed bytes to `sink`, and verifies them.
-pub(crate) async fn decompress<B: Blobs, S: Sink>(
-    blobs: &B,
+pub(crate) async fn decompress<S: Sink>(
+    blobs: &dyn Blobs,
     layer: &Layer<'_>,
     sink: S,
 ) -> Result<Decompressed<S>, Error> {

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use super::directory::VERSION;
 use super::docker::decompress;
-use super::{Error, Pull};
+use super::{Copier, Error};
 use crate::formats::content::Content;
 use crate::formats::docker_archive::{DockerArchive, Layer, Name};
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
 use crate::oci::media_type;
-use crate::source::Blobs;
 use crate::store::nar::NarWriter;
 use crate::stream::sink::{HashSink, NullSink};
 use crate::stream::tar::padding;
@@ -20,8 +19,8 @@ use crate::stream::tar::padding;
 /// (RFC 1952 section 2.3.1).
 const GZIP_LENGTH: u64 = 4;
 
-impl<B: Blobs> Pull<'_, B> {
-    /// Returns the NAR hash of the directory that [`Pull::to_directory`] writes: the
+impl Copier<'_> {
+    /// Returns the NAR hash of the directory that [`Copier::to_directory`] writes: the
     /// `sha256` of nix2container's `pullImage`. A NAR sorts its files by name, so blobs
     /// are fetched one after another.
     pub async fn directory_hash(&self, image: &Image) -> Result<Digest, Error> {
@@ -51,7 +50,7 @@ impl<B: Blobs> Pull<'_, B> {
         Ok(nar.into_inner().finish())
     }
 
-    /// Returns the hash of the file that [`Pull::to_docker_archive`] writes: the `hash`
+    /// Returns the hash of the file that [`Copier::to_docker_archive`] writes: the `hash`
     /// of nixpkgs' `dockerTools.pullImage`.
     pub async fn docker_archive_hash(
         &self,

@@ -187,10 +187,10 @@ impl Place<'_> {
     }
 }
 
-/// A pull in progress.
-pub struct Pull<'a, B: Blobs> {
+/// Copies images from a source of blobs.
+pub struct Copier<'a> {
     /// The source of the blobs.
-    pub blobs: &'a B,
+    pub blobs: &'a dyn Blobs,
     /// How many large blobs to fetch at once. Unless it is 1, small ones are fetched in
     /// addition.
     pub jobs: usize,
@@ -198,7 +198,7 @@ pub struct Pull<'a, B: Blobs> {
     pub observer: &'a dyn Observer,
 }
 
-impl<B: Blobs> Pull<'_, B> {
+impl Copier<'_> {
     /// Fetches several blobs at once. Finishing a blob doesn't count against the limit;
     /// an unfinished one could otherwise block what it waits for.
     async fn fetch_all(&self, fetches: Vec<Fetch<'_>>) -> Result<(), Error> {

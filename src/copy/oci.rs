@@ -9,13 +9,12 @@ use std::path::Path;
 use futures_util::future;
 use tokio::sync::SetOnce;
 
-use super::{Error, Fetch, Finish, Place, Pull, write_at};
+use super::{Copier, Error, Fetch, Finish, Place, write_at};
 use crate::formats::content::Content;
 use crate::formats::oci_layout::{INDEX, Images, Index, MARKER, VERSION, contents};
 use crate::fs::{self as files, OutputFile};
 use crate::observer::{Event, Observer};
 use crate::oci::manifest;
-use crate::source::Blobs;
 use crate::stream::sink::Region;
 use crate::stream::tar::{self, Header, Kind, padding};
 
@@ -55,7 +54,7 @@ fn warn(images: &Images<'_>, observer: &dyn Observer) {
     }
 }
 
-impl<B: Blobs> Pull<'_, B> {
+impl Copier<'_> {
     /// Adds `images` to the layout in `directory` under `name`, and creates the layout
     /// if there is none. `index.json` is written last, so that everything it lists is
     /// there.
@@ -102,7 +101,7 @@ impl<B: Blobs> Pull<'_, B> {
     }
 }
 
-impl<B: Blobs> Pull<'_, B> {
+impl Copier<'_> {
     /// Writes `images` into an OCI layout in a tar archive. All sizes are known in
     /// advance, so several blobs can be written to their places at once.
     pub async fn to_oci_archive(

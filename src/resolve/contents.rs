@@ -1,5 +1,7 @@
 //! The other content of a location: the blobs of its images, nested indexes and attachments.
 
+use futures_util::future::BoxFuture;
+
 use super::candidates::Listing;
 use super::{Error, LOOKUP_LIMIT, Resolution};
 use crate::error::{Diagnose as _, Kind};
@@ -8,19 +10,31 @@ use crate::oci::digest::Verified;
 use crate::oci::manifest::Descriptor;
 use crate::oci::media_type;
 use crate::source::{self, Blobs};
+use crate::stream::readable::Readable;
 use crate::stream::sink::Sink;
 
 impl Blobs for Resolution<'_> {
-    async fn fetch_blob(
-        &self,
-        descriptor: &Descriptor,
-        sink: &mut dyn Sink,
-    ) -> Result<(), source::Error> {
-        self.source.download(descriptor, sink).await
+    fn fetch_blob<'a>(
+        &'a self,
+        descriptor: &'a Descriptor,
+        sink: &'a mut dyn Sink,
+    ) -> BoxFuture<'a, Result<(), source::Error>> {
+        Box::pin(self.source.download(descriptor, sink))
     }
 
-    async fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
-        self.source.end_of_blob(descriptor, count).await
+    fn end_of_blob<'a>(
+        &'a self,
+        descriptor: &'a Descriptor,
+        count: u64,
+    ) -> BoxFuture<'a, Option<Vec<u8>>> {
+        Box::pin(self.source.end_of_blob(descriptor, count))
+    }
+
+    fn readable(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Option<Box<dyn Readable>>, source::Error> {
+        self.source.readable(descriptor)
     }
 }
 

@@ -3,17 +3,29 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
 
 use super::{Blobs, Error};
 use crate::build::LayerStream;
 use crate::formats::convert;
 use crate::formats::image_json::ImageJson;
-use crate::formats::layers::Layer;
+use crate::formats::layers::{Layer, PathRecord};
 use crate::oci::digest::{self, Digest};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
+use crate::stream::readable::{ByteStream, Readable};
 use crate::stream::sink::{self, Sink};
+
+/// The time of all files in the Nix store, in seconds since 1970.
+const STORE_TIME: i64 = 1;
 
 /// An image that was built or pulled, and described in an image.json.
 #[derive(Debug)]
@@ -39,52 +51,162 @@ impl BuiltImage {
         Ok(Self { file: file.to_owned(), image, layers: layers.collect() })
     }
 
+    /// The layer that a descriptor points to.
+    fn layer(&self, descriptor: &Descriptor) -> Result<&Layer, Error> {
+        let layer = self.layers.get(&descriptor.digest);
+        layer.filter(|layer| layer.file.is_some() || !layer.paths.is_empty()).ok_or_else(|| {
+            let (file, digest) = (self.file.clone(), descriptor.digest.clone());
+            Error::NoContent { file, digest }
+        })
+    }
+
     /// The image, with the manifest and config that are made from the image.json.
     #[must_use]
     pub const fn image(&self) -> &Image {
         &self.image
     }
-
-    /// Makes a layer again, and verifies that it is still what it was.
-    async fn make(&self, layer: &Layer, sink: &mut dyn Sink) -> Result<(), Error> {
-        let digest = &layer.digest;
-        let write = |source| Error::Write { digest: digest.clone(), source };
-        let mut stream = LayerStream::start(layer.paths.clone())?;
-        let mut total = 0;
-        while let Some(piece) = stream.next().await {
-            total += piece.len() as u64;
-            // Of a layer that became longer, the rest is only hashed, for the error.
-            if total <= layer.size {
-                sink.write_all(&piece).map_err(write)?;
-            }
-        }
-        let (actual, size) = stream.finish().await?;
-        digest::check(&"the layer", &actual, size, digest, Some(layer.size)).map_err(|source| {
-            Error::Changed { digest: digest.clone(), paths: first_paths(layer), source }
-        })
-    }
 }
 
 /// The names of a layer's store paths, or of the first of them if there are many.
-fn first_paths(layer: &Layer) -> String {
+fn first_paths(records: &[PathRecord]) -> String {
     const SHOWN: usize = 3;
-    let paths = layer.paths.iter().take(SHOWN).map(|record| format!("`{}`", record.path));
+    let paths = records.iter().take(SHOWN).map(|record| format!("`{}`", record.path));
     let shown = paths.collect::<Vec<_>>().join(", ");
-    match layer.paths.len().saturating_sub(SHOWN) {
+    match records.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
 }
 
-impl Blobs for BuiltImage {
-    async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
-        let digest = &descriptor.digest;
-        match self.layers.get(digest) {
-            Some(Layer { file: Some(path), .. }) => {
-                Ok(sink::copy_blob(Path::new(path), digest, descriptor.size, sink)?)
-            }
-            Some(layer) if !layer.paths.is_empty() => self.make(layer, sink).await,
-            _ => Err(Error::NoContent { file: self.file.clone(), digest: digest.clone() }),
+/// Finds the file that was changed last, if any was changed since it was added to the Nix
+/// store, where all files have the time 1.
+fn newest_file(records: &[PathRecord]) -> Option<String> {
+    let mut waiting: Vec<PathBuf> = records.iter().map(|record| (&record.path).into()).collect();
+    let mut newest: Option<(i64, PathBuf)> = None;
+    while let Some(path) = waiting.pop() {
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        if found.is_dir()
+            && let Ok(entries) = fs::read_dir(&path)
+        {
+            waiting.extend(entries.flatten().map(|entry| entry.path()));
         }
+        let time = found.mtime();
+        let is_newer = newest.as_ref().is_none_or(|(newest, _)| time > *newest);
+        if time > STORE_TIME && is_newer {
+            newest = Some((time, path));
+        }
+    }
+    newest.map(|(_, path)| path.display().to_string())
+}
+
+impl Blobs for BuiltImage {
+    fn fetch_blob<'a>(
+        &'a self,
+        descriptor: &'a Descriptor,
+        sink: &'a mut dyn Sink,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let write = |source| Error::Write { digest: descriptor.digest.clone(), source };
+            let layer = self.layer(descriptor)?;
+            if let Some(path) = &layer.file {
+                let (digest, size) = (&descriptor.digest, descriptor.size);
+                return Ok(sink::copy_blob(Path::new(path), digest, size, sink)?);
+            }
+            let mut pieces = BuiltLayer::of(layer).start()?;
+            while let Some(piece) = pieces.next().await? {
+                sink.write_all(&piece).map_err(write)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn readable(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Readable>>, Error> {
+        let layer = self.layer(descriptor)?;
+        Ok(Some(match &layer.file {
+            Some(path) => Box::new(super::file(Path::new(path), descriptor)?),
+            None => Box::new(BuiltLayer::of(layer)),
+        }))
+    }
+}
+
+/// A layer that is made again from its store paths whenever it is read.
+#[derive(Clone, Debug)]
+struct BuiltLayer {
+    digest: Digest,
+    size: u64,
+    paths: Arc<[PathRecord]>,
+}
+
+impl BuiltLayer {
+    fn of(layer: &Layer) -> Self {
+        let paths = layer.paths.clone().into();
+        Self { digest: layer.digest.clone(), size: layer.size, paths }
+    }
+
+    fn start(&self) -> Result<Pieces, Error> {
+        let stream = LayerStream::start(self.paths.to_vec())?;
+        Ok(Pieces { layer: self.clone(), stream: Some(stream), held: None, total: 0 })
+    }
+}
+
+impl Readable for BuiltLayer {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self, first: u64) -> io::Result<ByteStream> {
+        let pieces = self.start().map_err(io::Error::other)?;
+        let state = (pieces, first);
+        let stream = stream::try_unfold(state, |(mut pieces, mut skipped)| async move {
+            while let Some(mut piece) = pieces.next().await.map_err(io::Error::other)? {
+                let left_out = skipped.min(piece.len() as u64);
+                skipped -= left_out;
+                piece.advance(usize::try_from(left_out).unwrap_or(usize::MAX));
+                if !piece.is_empty() {
+                    return Ok(Some((piece, (pieces, skipped))));
+                }
+            }
+            Ok(None)
+        });
+        Ok(stream.boxed())
+    }
+}
+
+/// The pieces of a layer. The last one comes only if the layer is what it was.
+struct Pieces {
+    layer: BuiltLayer,
+    /// The archive, until its end.
+    stream: Option<LayerStream>,
+    held: Option<Bytes>,
+    total: u64,
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        while let Some(stream) = &mut self.stream {
+            if let Some(piece) = stream.next().await {
+                self.total += piece.len() as u64;
+                // Of a layer that became longer, the rest is only hashed, for the error.
+                if self.total > self.layer.size {
+                    continue;
+                }
+                if let Some(held) = self.held.replace(piece) {
+                    return Ok(Some(held));
+                }
+            } else if let Some(stream) = self.stream.take() {
+                let (actual, size) = stream.finish().await?;
+                let BuiltLayer { digest, size: expected, paths } = &self.layer;
+                if let Err(source) =
+                    digest::check(&"the layer", &actual, size, digest, Some(*expected))
+                {
+                    let (digest, paths) = (digest.clone(), paths.clone());
+                    let looking = move || (first_paths(&paths), newest_file(&paths));
+                    let (paths, newest) =
+                        tokio::task::spawn_blocking(looking).await.unwrap_or_default();
+                    return Err(Error::Changed { digest, paths, newest, source });
+                }
+            }
+        }
+        Ok(self.held.take())
     }
 }

@@ -1,5 +1,6 @@
 //! Why a source can't provide a document or a blob.
 
+use std::fmt;
 use std::io;
 
 use crate::error::{Diagnose, Kind};
@@ -48,12 +49,14 @@ pub enum Error {
         source: io::Error,
     },
     /// Store paths are not what they were when their layer was built.
-    #[error("layer `{digest}` can't be made again from {paths}")]
+    #[error("layer `{digest}` can't be made again from {paths}{}", ChangedLast(newest.as_deref()))]
     Changed {
         /// The layer.
         digest: Digest,
         /// Its store paths, or some of them.
         paths: String,
+        /// The file that was changed last, if it is known.
+        newest: Option<String>,
         /// The expected and the actual digest.
         #[source]
         source: digest::Error,
@@ -86,6 +89,14 @@ pub enum Error {
         /// The lockfile.
         file: String,
     },
+}
+
+struct ChangedLast<'a>(Option<&'a str>);
+
+impl fmt::Display for ChangedLast<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |file| write!(formatter, " (`{file}` was changed last)"))
+    }
 }
 
 impl Diagnose for Error {

@@ -8,6 +8,7 @@ use crate::oci::image::CONFIG_SIZE_LIMIT;
 use crate::oci::manifest::{self, Descriptor};
 use crate::oci::reference::Repository;
 use crate::registry::{BlobRequest, Client, RawDocument};
+use crate::stream::readable::Readable;
 use crate::stream::sink::Sink;
 
 /// The source of an image's documents and blobs.
@@ -60,6 +61,16 @@ impl ImageSource<'_> {
             Self::Layout(layout) => layout.copy_blob(descriptor, sink)?,
         }
         Ok(())
+    }
+
+    pub(crate) fn readable(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Option<Box<dyn Readable>>, Error> {
+        match self {
+            Self::Registry { .. } => Ok(None),
+            Self::Layout(layout) => Ok(Some(Box::new(layout.readable(descriptor)?))),
+        }
     }
 
     pub(crate) async fn end_of_blob(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::BoxFuture;
+
 use super::{Blobs, Error, ImageSource};
 use crate::formats::lockfile::{Entry, Lockfile};
 use crate::formats::oci_layout::OciLayout;
@@ -13,6 +15,7 @@ use crate::oci::location::Location;
 use crate::oci::manifest::{self, Descriptor, Document, ImageManifest};
 use crate::registry::Client;
 use crate::store::StoreDirectory;
+use crate::stream::readable::Readable;
 use crate::stream::sink::{self, Sink};
 
 /// The images of a lockfile.
@@ -103,11 +106,24 @@ impl<'a> LockedImages<'a> {
 }
 
 impl Blobs for LockedImages<'_> {
-    async fn fetch_blob(&self, descriptor: &Descriptor, sink: &mut dyn Sink) -> Result<(), Error> {
-        let digest = &descriptor.digest;
-        match self.in_store(digest) {
-            Some(path) => Ok(sink::copy_blob(&path, digest, descriptor.size, sink)?),
-            None => self.origin(digest)?.download(descriptor, sink).await,
+    fn fetch_blob<'b>(
+        &'b self,
+        descriptor: &'b Descriptor,
+        sink: &'b mut dyn Sink,
+    ) -> BoxFuture<'b, Result<(), Error>> {
+        Box::pin(async move {
+            let digest = &descriptor.digest;
+            match self.in_store(digest) {
+                Some(path) => Ok(sink::copy_blob(&path, digest, descriptor.size, sink)?),
+                None => self.origin(digest)?.download(descriptor, sink).await,
+            }
+        })
+    }
+
+    fn readable(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Readable>>, Error> {
+        match self.in_store(&descriptor.digest) {
+            Some(path) => Ok(Some(Box::new(super::file(&path, descriptor)?))),
+            None => self.origin(&descriptor.digest)?.readable(descriptor),
         }
     }
 }

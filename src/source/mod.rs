@@ -6,9 +6,13 @@ mod error;
 mod image_source;
 mod locked;
 
-use std::future::Future;
+use futures_util::future::{self, BoxFuture};
 
+use std::path::Path;
+
+use crate::fs;
 use crate::oci::manifest::Descriptor;
+use crate::stream::readable::{Readable, VerifiedFile};
 use crate::stream::sink::Sink;
 pub use built::BuiltImage;
 pub use error::Error;
@@ -18,19 +22,31 @@ pub use locked::LockedImages;
 /// A source of an image's blobs.
 pub trait Blobs: Sync {
     /// Streams a blob into `sink` and verifies it.
-    fn fetch_blob(
-        &self,
-        descriptor: &Descriptor,
-        sink: &mut dyn Sink,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    fn fetch_blob<'a>(
+        &'a self,
+        descriptor: &'a Descriptor,
+        sink: &'a mut dyn Sink,
+    ) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Returns the last `count` bytes of a blob, not verified, or `None` if they can't
     /// be read without reading the rest.
-    fn end_of_blob(
-        &self,
-        _descriptor: &Descriptor,
+    fn end_of_blob<'a>(
+        &'a self,
+        _descriptor: &'a Descriptor,
         _count: u64,
-    ) -> impl Future<Output = Option<Vec<u8>>> + Send {
-        async { None }
+    ) -> BoxFuture<'a, Option<Vec<u8>>> {
+        Box::pin(future::ready(None))
     }
+
+    /// Returns a blob that can be read from this machine, or `None` if it has to be
+    /// fetched. Reading it ends with an error if it isn't what the descriptor says.
+    fn readable(&self, _descriptor: &Descriptor) -> Result<Option<Box<dyn Readable>>, Error> {
+        Ok(None)
+    }
+}
+
+/// A blob in a file of its own, which is verified while it is read.
+fn file(path: &Path, descriptor: &Descriptor) -> Result<VerifiedFile, Error> {
+    let read = |source| fs::Error::Read { path: path.to_owned(), source };
+    Ok(VerifiedFile::new(path, descriptor).map_err(read)?)
 }

@@ -1,5 +1,6 @@
 //! Streams of bytes: where they go, and what hashes and decompresses them.
 
+pub mod compress;
 pub mod decompress;
 pub mod hash_thread;
 pub mod readable;

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
+use crate::oci::digest::{self, Digest, Hasher};
+use crate::oci::manifest::Descriptor;
+
 /// How many bytes of a file are read at once.
 const PIECE: u64 = 128 << 10;
 
@@ -83,6 +86,89 @@ impl Readable for ReadableFile {
     }
 }
 
+/// A blob in a file, or in a part of one, which is verified whenever it is read from its
+/// beginning to its end: the last bytes come only if all of them are right.
+#[derive(Clone, Debug)]
+pub struct VerifiedFile {
+    file: Arc<File>,
+    start: u64,
+    size: u64,
+    digest: Digest,
+}
+
+impl VerifiedFile {
+    /// Opens the regular file at `path`, which must have the size that `blob` has.
+    pub fn new(path: &Path, blob: &Descriptor) -> io::Result<Self> {
+        // To open a pipe would wait for somebody to write into it.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let subject = format!("blob `{}`", path.display());
+        digest::check_size(&subject, size, Some(blob.size)).map_err(io::Error::other)?;
+        Ok(Self::part_of(Arc::new(file), 0, blob.digest.clone(), size))
+    }
+
+    /// The `size` bytes of `file` that begin at `start`.
+    #[must_use]
+    pub const fn part_of(file: Arc<File>, start: u64, digest: Digest, size: u64) -> Self {
+        Self { file, start, size, digest }
+    }
+}
+
+impl Readable for VerifiedFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self, first: u64) -> io::Result<ByteStream> {
+        let hasher = (first == 0).then(|| Hasher::new(self.digest.algorithm()));
+        let state = (self.clone(), first, hasher);
+        let pieces = stream::try_unfold(state, |(blob, at, hasher)| async move {
+            let left = blob.size.saturating_sub(at);
+            if left == 0 {
+                return Ok(None);
+            }
+            let read = tokio::task::spawn_blocking(move || blob.read(at, left, hasher));
+            read.await.map_err(io::Error::other)?.map(Some)
+        });
+        Ok(pieces.boxed())
+    }
+}
+
+impl VerifiedFile {
+    /// Reads and hashes a piece. Of the last one, the hash must be right.
+    #[allow(clippy::type_complexity, reason = "the state of the stream above")]
+    fn read(
+        self,
+        at: u64,
+        left: u64,
+        mut hasher: Option<Hasher>,
+    ) -> io::Result<(Bytes, (Self, u64, Option<Hasher>))> {
+        let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
+        self.file.read_exact_at(&mut piece, self.start + at)?;
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&piece);
+        }
+        let next = at + piece.len() as u64;
+        if let Some(hasher) = hasher.take_if(|_| next == self.size) {
+            digest::check(&"the blob", &hasher.finish(), self.size, &self.digest, None)
+                .map_err(io::Error::other)?;
+        }
+        Ok((Bytes::from(piece), (self, next, hasher)))
+    }
+}
+
+/// Bytes that are made while they are read, and of which nobody knows the number before.
+pub trait Producible: Send + Sync {
+    /// Starts making them.
+    fn open(&self) -> io::Result<ByteStream>;
+
+    /// Their digest and number, once they have been read to the end.
+    fn outcome(&self) -> Option<(Digest, u64)>;
+}
+
 /// Cuts a stream after `length` bytes.
 #[must_use]
 pub fn take(stream: ByteStream, length: u64) -> ByteStream {
@@ -129,5 +215,24 @@ mod tests {
             assert_eq!(read(&memory, first, length), &bytes[start..end]);
         }
         assert!(ReadableFile::new(directory.path()).is_err());
+        let blob = |digest: Digest, size: u64| Descriptor {
+            media_type: String::new(),
+            digest,
+            size,
+            urls: Vec::new(),
+        };
+        let right = blob(Digest::sha256(&bytes), 300_000);
+        let verified = VerifiedFile::new(&path, &right).expect("a file");
+        assert_eq!(read(&verified, 0, 300_000), bytes);
+        assert_eq!(read(&verified, 131_071, 2), &bytes[131_071..131_073]);
+        assert!(VerifiedFile::new(&path, &blob(Digest::sha256(b""), 1)).is_err());
+        assert!(VerifiedFile::new(directory.path(), &right).is_err());
+        let wrong = VerifiedFile::new(&path, &blob(Digest::sha256(b""), 300_000));
+        let stream = wrong.expect("a file").open(0).expect("a stream");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let pieces: Vec<_> = runtime.expect("a runtime").block_on(stream.collect());
+        let length: usize = pieces.iter().flatten().map(Bytes::len).sum();
+        assert!(length < 300_000, "the last bytes of the wrong blob were read");
+        assert!(pieces.last().is_some_and(Result::is_err));
     }
 }

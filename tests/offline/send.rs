@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use n2c::copy::Pull;
+use n2c::copy::Copier;
 use n2c::formats::lockfile::{Entry, Lockfile};
 use n2c::formats::oci_layout::Images;
 use n2c::fs::OutputFile;
@@ -15,7 +15,7 @@ use n2c::oci::platform::Platform;
 use n2c::oci::reference::Repository;
 use n2c::registry::{BlobRequest, Client};
 use n2c::resolve::{PendingImage, Resolution};
-use n2c::source::{BuiltImage, LockedImages};
+use n2c::source::LockedImages;
 use n2c::store::StoreDirectory;
 use n2c::stream::readable::Readable;
 use n2c::stream::sink::Sink;
@@ -46,22 +46,17 @@ fn futures_are_send(parts: &Parts<'_>, blob: &BlobRequest<'_>, sink: &mut dyn Si
 
 #[allow(dead_code)]
 fn copies_are_send(
-    pull: &Pull<'_, LockedImages<'_>>,
+    copier: &Copier<'_>,
     (image, pending): (&Image, PendingImage<'_>),
     images: &Images<'_>,
     (first, second): (OutputFile, OutputFile),
 ) {
-    is_send(pull.to_directory(pending, Path::new("")));
-    is_send(pull.to_docker_archive(image, first, &[]));
-    is_send(pull.to_oci_layout(images, Path::new(""), None));
-    is_send(pull.to_oci_archive(images, second, None));
-    is_send(pull.directory_hash(image));
-    is_send(pull.docker_archive_hash(image, &[]));
-}
-
-#[allow(dead_code)]
-fn built_images_are_send(pull: &Pull<'_, BuiltImage>, images: &Images<'_>) {
-    is_send(pull.to_oci_layout(images, Path::new(""), None));
+    is_send(copier.to_directory(pending, Path::new("")));
+    is_send(copier.to_docker_archive(image, first, &[]));
+    is_send(copier.to_oci_layout(images, Path::new(""), None));
+    is_send(copier.to_oci_archive(images, second, None));
+    is_send(copier.directory_hash(image));
+    is_send(copier.docker_archive_hash(image, &[]));
 }
 
 #[allow(dead_code)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use n2c::copy::{self, Destination, Pull};
+use n2c::copy::{self, Copier, Destination};
 use n2c::formats::convert;
 use n2c::formats::docker_archive::Name;
 use n2c::formats::lockfile::Lockfile;
@@ -17,7 +17,7 @@ use n2c::oci::manifest::{self, Descriptor, Document};
 use n2c::oci::platform::Platform;
 use n2c::oci::reference::Reference;
 use n2c::resolve::{PendingImage, Resolution};
-use n2c::source::{Blobs, BuiltImage, LockedImages};
+use n2c::source::{BuiltImage, LockedImages};
 use n2c::store::StoreDirectory;
 
 use crate::cli::environment::environment;
@@ -175,7 +175,7 @@ async fn write_built(
         );
     }
     let found = Selection::one(image.clone());
-    let pull = Pull { blobs: built, jobs: options.jobs.get(), observer: &**report };
+    let pull = Copier { blobs: built, jobs: options.jobs.get(), observer: &**report };
     write(&pull, found, destination, tags).await
 }
 
@@ -190,7 +190,7 @@ async fn pull_resolved(
     let named = options.platforms.named(report)?;
     let client = options.registry.client(report)?;
     let resolution = Resolution::open(&location, &client, &**report).await?;
-    let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
+    let pull = Copier { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
     let mut only = platforms::as_it_is(&named, &resolution).filter(|_| !is_all);
     let wanted = if is_all {
         None
@@ -235,7 +235,7 @@ async fn pull_locked(
         _ => locked.served_image(entry).await?,
     };
     let found = Selection::one(image).in_format(options.format)?;
-    let pull = Pull { blobs: &locked, jobs: options.jobs.get(), observer: &**report };
+    let pull = Copier { blobs: &locked, jobs: options.jobs.get(), observer: &**report };
     write(&pull, found, destination, tags).await
 }
 
@@ -275,8 +275,8 @@ async fn find(
     Ok(Selection { images, index: lists.then(|| root.clone()), others, other_blobs })
 }
 
-async fn write<B: Blobs>(
-    pull: &Pull<'_, B>,
+async fn write(
+    pull: &Copier<'_>,
     found: Selection,
     destination: Destination,
     mut tags: Vec<Name>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use n2c::copy::{self, Pull};
+use n2c::copy::{self, Copier};
 use n2c::formats::docker_archive::Name;
 use n2c::oci::digest::{Algorithm, Digest};
 use n2c::oci::image::Image;
@@ -103,7 +103,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
         final_image_tag: tag.to_owned(),
         image_name,
     };
-    let pull = Pull { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
+    let pull = Copier { blobs: &resolution, jobs: options.jobs.get(), observer: &**report };
     let hash = match (options.purpose, options.store) {
         (Purpose::Nix2Container, false) => pull.directory_hash(&image).await?,
         (Purpose::DockerTools, false) => pull.docker_archive_hash(&image, &[facts.name()?]).await?,
@@ -120,7 +120,7 @@ pub(crate) async fn run(options: Options, report: &Arc<Report>) -> Result<(), Fa
 /// Pulls the image to a temporary directory, and adds it to the store from there. Returns
 /// its hash.
 async fn store(
-    pull: &Pull<'_, Resolution<'_>>,
+    pull: &Copier<'_>,
     image: &Image,
     purpose: Purpose,
     facts: &Facts,

@@ -14,6 +14,7 @@ use crate::json::{self, VALUE_LIMIT};
 use crate::oci::digest::{self, Digest, Verified};
 use crate::oci::location::LayoutReference;
 use crate::oci::manifest::{self, Descriptor};
+use crate::stream::readable::VerifiedFile;
 use crate::stream::sink::{self, CopyError, Sink};
 pub use write::Images;
 pub(crate) use write::{Index, VERSION, contents};
@@ -216,6 +217,16 @@ impl OciLayout {
                 },
                 error => Error::Copy(error),
             }
+        })
+    }
+
+    /// Returns a blob of any size, which is verified while it is read.
+    pub(crate) fn readable(&self, descriptor: &Descriptor) -> Result<VerifiedFile, Error> {
+        let path = self.blob_path(&descriptor.digest);
+        VerifiedFile::new(&path, descriptor).map_err(|error| {
+            let source = fs::Error::Read { path, source: error };
+            let (directory, digest) = (self.directory().to_owned(), descriptor.digest.clone());
+            Error::NoSuchBlob { directory, digest, source }
         })
     }
 

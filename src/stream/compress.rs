@@ -1,0 +1,287 @@
+//! Compresses layers to the same bytes each time, on every machine.
+//!
+//! Registries know a layer by the digest of its compressed bytes. So that an unchanged layer
+//! keeps it, everything that the bytes depend on is fixed: the library and its version, the
+//! level, one thread, and the size of the pieces that the compressor is given.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Bytes, BytesMut};
+use flate2::{GzBuilder, write::GzEncoder};
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use zstd::stream::write::Encoder as ZstdEncoder;
+
+use crate::oci::digest::{Algorithm as HashAlgorithm, Digest, Hasher};
+use crate::stream::readable::ByteStream;
+
+/// How many bytes the compressor is given at once.
+const PIECE: usize = 256 << 10;
+/// "Unknown" in the header of a gzip file (RFC 1952 section 2.3.1), which otherwise names
+/// the operating system.
+const UNKNOWN_SYSTEM: u8 = 255;
+/// The version of zlib-rs, which Cargo.toml pins.
+const ZLIB_VERSION: &str = "0.6.8";
+
+/// A compression of layers (OCI image-spec layer.md).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Algorithm {
+    /// gzip, which everything reads.
+    Gzip,
+    /// zstd: faster and smaller, but unknown to docker before 23.0.
+    Zstd,
+}
+
+impl Algorithm {
+    /// Its name in options and in media types.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The level to use if none is asked for.
+    #[must_use]
+    pub const fn default_level(self) -> u8 {
+        match self {
+            Self::Gzip => 6,
+            Self::Zstd => 3,
+        }
+    }
+
+    /// The highest level.
+    #[must_use]
+    pub const fn highest_level(self) -> u8 {
+        match self {
+            Self::Gzip => 9,
+            Self::Zstd => 19,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A compression and its level.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Compression {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Its level, from 1 to [`Algorithm::highest_level`].
+    pub level: u8,
+}
+
+impl Compression {
+    /// A compression at its usual level.
+    #[must_use]
+    pub const fn new(algorithm: Algorithm) -> Self {
+        Self { algorithm, level: algorithm.default_level() }
+    }
+
+    /// What the compressed bytes depend on: the library, its version and the level. Bytes
+    /// made by something else are other bytes.
+    #[must_use]
+    pub fn compressor(&self) -> String {
+        let Self { algorithm, level } = self;
+        match algorithm {
+            Algorithm::Gzip => format!("n2c zlib-rs-{ZLIB_VERSION} level {level}"),
+            Algorithm::Zstd => {
+                format!("n2c zstd-{} level {level}", zstd::zstd_safe::version_string())
+            }
+        }
+    }
+}
+
+enum Encoder {
+    Gzip(GzEncoder<Vec<u8>>),
+    Zstd(ZstdEncoder<'static, Vec<u8>>),
+}
+
+impl Encoder {
+    fn new(Compression { algorithm, level }: Compression) -> io::Result<Self> {
+        Ok(match algorithm {
+            Algorithm::Gzip => {
+                let level = flate2::Compression::new(level.into());
+                let header = GzBuilder::new().operating_system(UNKNOWN_SYSTEM);
+                Self::Gzip(header.write(Vec::new(), level))
+            }
+            Algorithm::Zstd => Self::Zstd(ZstdEncoder::new(Vec::new(), level.into())?),
+        })
+    }
+
+    /// Compresses a piece, and returns what has been made so far.
+    fn add(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+        let made = match self {
+            Self::Gzip(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.get_mut()
+            }
+            Self::Zstd(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.get_mut()
+            }
+        };
+        Ok(std::mem::take(made))
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+/// The digest and the size in bytes of something that is known once it was made.
+pub type Outcome = Arc<OnceLock<(Digest, u64)>>;
+
+/// Compresses `content`. When the result has been read to its end, `outcome` says what it is.
+pub fn compress(
+    content: ByteStream,
+    compression: Compression,
+    outcome: Outcome,
+) -> io::Result<ByteStream> {
+    let state = State {
+        content,
+        gathered: BytesMut::new(),
+        encoder: Some(Encoder::new(compression)?),
+        hasher: Hasher::new(HashAlgorithm::Sha256),
+        size: 0,
+        outcome,
+    };
+    let pieces = stream::try_unfold(state, |mut state| async move {
+        Ok(state.next().await?.map(|piece| (piece, state)))
+    });
+    Ok(pieces.boxed())
+}
+
+struct State {
+    content: ByteStream,
+    /// What is not compressed yet.
+    gathered: BytesMut,
+    /// The encoder, until the end.
+    encoder: Option<Encoder>,
+    hasher: Hasher,
+    size: u64,
+    outcome: Outcome,
+}
+
+impl State {
+    /// The next piece of the result, which is not empty.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        while let Some(mut encoder) = self.encoder.take() {
+            while self.gathered.len() < PIECE {
+                let Some(piece) = self.content.next().await else { break };
+                self.gathered.extend_from_slice(&piece?);
+            }
+            let is_last = self.gathered.len() < PIECE;
+            let piece = self.gathered.split_to(self.gathered.len().min(PIECE));
+            let mut hasher = self.hasher.clone();
+            // Beside the thread that talks to the network.
+            let work = move || {
+                let mut made = encoder.add(&piece)?;
+                let encoder = if is_last {
+                    made.extend(encoder.finish()?);
+                    None
+                } else {
+                    Some(encoder)
+                };
+                hasher.update(&made);
+                Ok::<_, io::Error>((made, encoder, hasher))
+            };
+            let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+            let (made, encoder, hasher) = done?;
+            (self.encoder, self.hasher) = (encoder, hasher);
+            self.size += made.len() as u64;
+            if is_last {
+                // Whoever reads it a second time gets the same.
+                let _ = self.outcome.set((self.hasher.clone().finish(), self.size));
+            }
+            if !made.is_empty() {
+                return Ok(Some(made.into()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use futures_util::TryStreamExt as _;
+
+    use super::*;
+
+    fn run(bytes: &[u8], pieces: usize, compression: Compression) -> (Vec<u8>, (Digest, u64)) {
+        let chunks: Vec<io::Result<Bytes>> =
+            bytes.chunks(pieces).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        let outcome = Outcome::default();
+        let stream = compress(stream::iter(chunks).boxed(), compression, outcome.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let made = runtime.block_on(stream.expect("a stream").try_collect::<Vec<_>>());
+        (made.expect("compressed").concat(), outcome.get().expect("an outcome").clone())
+    }
+
+    /// Text that compresses, but not to nothing.
+    fn text() -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut word = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            format!("{} ", state >> 20)
+        };
+        (0..200_000).flat_map(|_| word().into_bytes()).collect()
+    }
+
+    // What a layer compresses to is recorded and compared across machines. If this fails
+    // after an update of a library, its version in `compressor` must change too.
+    #[test]
+    fn the_same_bytes_compress_to_the_same_bytes() {
+        let text = text();
+        assert_eq!(Digest::sha256(&text).short(), "4130b2eb3dd2");
+        for (algorithm, expected) in
+            [(Algorithm::Gzip, "3a477bceeb11"), (Algorithm::Zstd, "ba1959da4249")]
+        {
+            let compression = Compression::new(algorithm);
+            let (made, outcome) = run(&text, 1 << 20, compression);
+            assert_eq!(outcome, (Digest::sha256(&made), made.len() as u64));
+            assert_eq!(outcome.0.short(), expected, "{}", compression.compressor());
+            // However the bytes arrive.
+            for pieces in [1 << 10, 100_003, PIECE, PIECE + 1] {
+                assert_eq!(run(&text, pieces, compression).1, outcome, "{algorithm} {pieces}");
+            }
+            let mut read = Vec::new();
+            match algorithm {
+                Algorithm::Gzip => flate2::read::GzDecoder::new(&made[..]).read_to_end(&mut read),
+                Algorithm::Zstd => {
+                    zstd::Decoder::new(&made[..]).expect("a decoder").read_to_end(&mut read)
+                }
+            }
+            .expect("decompressed");
+            assert!(read == text, "{algorithm}: other bytes");
+        }
+    }
+
+    #[test]
+    fn nothing_compresses_to_an_empty_file() {
+        for algorithm in [Algorithm::Gzip, Algorithm::Zstd] {
+            let (made, (_, size)) = run(&[], 1, Compression::new(algorithm));
+            assert_eq!(made.len() as u64, size);
+            assert!(!made.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_compressors_version_is_the_one_in_use() {
+        let lock = include_str!("../../Cargo.lock");
+        let pinned = format!("name = \"zlib-rs\"\nversion = \"{ZLIB_VERSION}\"\n");
+        assert!(lock.contains(&pinned));
+    }
+}
