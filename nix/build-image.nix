@@ -31,6 +31,8 @@
   perms ? [ ],
   # How many layers to make of what is in no other layer.
   maxLayers ? 1,
+  # "gzip" or "zstd": see buildLayer. Layers from sets of arguments follow it too.
+  compress ? null,
   # When the image was made.
   created ? "0001-01-01T00:00:00Z",
   meta ? { },
@@ -49,14 +51,22 @@ let
     };
     preferLocalBuild = true;
   };
-  given = layering.foldLayers "buildImage" layers;
+  given = layering.foldLayers "buildImage" (
+    if compress == null || !builtins.isList layers then
+      layers
+    else
+      map (
+        layer:
+        if builtins.isAttrs layer && !(layer ? drvPath) then { inherit compress; } // layer else layer
+      ) layers
+  );
   # What is in no other layer, and what the config refers to.
   custom = layering.buildLayer {
     copyToRoot = layering.rootOf "buildImage" copyToRoot contents;
     deps = [ configFile ];
     ignore = configFile;
     layers = given;
-    inherit perms maxLayers;
+    inherit perms maxLayers compress;
   };
   all = custom.nestedLayers ++ [ custom ];
   # The base's image.json has as much of its config as is inherited, if it can say.

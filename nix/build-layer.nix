@@ -102,6 +102,9 @@ let
       metadata ? {
         created_by = "nix2container";
       },
+      # "gzip" or "zstd": record what the layer compresses to, so that copying it to a
+      # registry that has it takes a request. Building it takes longer.
+      compress ? null,
     }:
     let
       root = rootOf "buildLayer" copyToRoot contents;
@@ -118,6 +121,8 @@ let
       throw "n2c: `perms` must be a list of sets, such as [ { path = …; regex = \".*\"; mode = \"0755\"; } ]."
     else if !builtins.isBool reproducible then
       throw "n2c: `reproducible` of buildLayer must be true or false."
+    else if !builtins.elem compress [ null "gzip" "zstd" ] then
+      throw "n2c: `compress` must be \"gzip\", \"zstd\" or null, not `${lib.show compress}`."
     else if !builtins.isInt layerCount then
       throw "n2c: `maxLayers` must be a number, not `${lib.show maxLayers}`."
     else
@@ -135,6 +140,7 @@ let
           perms
           metadata
           reproducible
+          compress
           ;
         rewrites = map (path: {
           path = "${path}";

@@ -84,6 +84,15 @@ pub enum Event<'a> {
         /// Whether it was there before.
         was_there: bool,
     },
+    /// A blob of an image is in the repository that it was copied to.
+    BlobPushed {
+        /// The blob.
+        digest: &'a Digest,
+        /// The size of the blob in bytes.
+        size: u64,
+        /// How it got there.
+        arrival: Arrival,
+    },
     /// A blob is complete and verified.
     TransferFinished {
         /// The blob.
@@ -91,6 +100,19 @@ pub enum Event<'a> {
         /// The size of the blob in bytes.
         total: u64,
     },
+}
+
+/// How a blob got into a repository.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Arrival {
+    /// It was there already.
+    Present,
+    /// The registry took it from another of its repositories.
+    Mounted,
+    /// Its bytes were sent.
+    Sent,
+    /// It isn't the registry's to hold.
+    Foreign,
 }
 
 /// Receives events. It is called on the thread that does the work, so it must be quick.

@@ -2,6 +2,8 @@
 //! (upstream's `nix/layers.go`).
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,10 +13,13 @@ use std::thread;
 use super::closure::{self, Node};
 use super::layer::{self, Archive};
 use super::{Error, PermissionRule, RewriteRule};
-use crate::formats::layers::{History, Layer, PathOptions, PathRecord, Permissions, Rewrite};
+use crate::formats::layers::{
+    CompressedRecord, History, Layer, PathOptions, PathRecord, Permissions, Rewrite,
+};
 use crate::fs::{self, OutputFile};
 use crate::observer::{Event, Observer};
 use crate::oci::media_type;
+use crate::stream::compress::{CompressedHash, Compression};
 
 /// How layers are made.
 #[derive(Debug, Default)]
@@ -31,6 +36,8 @@ pub struct LayersOptions {
     pub max_layers: usize,
     /// Layers that are below these. What they hold with the same rules is left out.
     pub parents: Vec<Layer>,
+    /// How the layers will be compressed, if what they compress to is recorded.
+    pub compression: Option<Compression>,
     /// The directory for the layers' archives; without one, they are only hashed.
     pub tar_directory: Option<String>,
 }
@@ -43,21 +50,23 @@ pub fn layers(
 ) -> Result<Vec<Layer>, Error> {
     let records = records(nodes, options, observer)?;
     let groups = groups(&records, options.max_layers);
-    let archives = archives(&groups, options.tar_directory.as_deref())?;
-    let made = groups.into_iter().zip(archives).map(|(records, (archive, file))| {
-        for warning in &archive.warnings {
-            observer.observe(&Event::Warning(warning));
-        }
-        Layer {
-            digest: archive.digest.clone(),
-            size: archive.size,
-            diff_id: archive.digest,
-            paths: records.to_vec(),
-            media_type: media_type::OCI_LAYER.to_owned(),
-            file,
-            history: options.history.clone(),
-        }
-    });
+    let archives = archives(&groups, options)?;
+    let made =
+        groups.into_iter().zip(archives).map(|(records, Made { archive, file, compressed })| {
+            for warning in &archive.warnings {
+                observer.observe(&Event::Warning(warning));
+            }
+            Layer {
+                digest: archive.digest.clone(),
+                size: archive.size,
+                diff_id: archive.digest,
+                compressed: compressed.into_iter().collect(),
+                paths: records.to_vec(),
+                media_type: media_type::OCI_LAYER.to_owned(),
+                file,
+                history: options.history.clone(),
+            }
+        });
     Ok(made.collect())
 }
 
@@ -121,18 +130,24 @@ fn groups(records: &[PathRecord], max_layers: usize) -> Vec<&[PathRecord]> {
     alone.chunks(1).chain(rest).collect()
 }
 
-/// An archive, and its file if it is written to one.
-type Outcome = Result<(Archive, Option<OutputFile>), Error>;
+/// A layer that was made.
+struct Made<F> {
+    archive: Archive,
+    /// Its file, if it is written to one.
+    file: Option<F>,
+    /// What it compresses to, if that is recorded.
+    compressed: Option<CompressedRecord>,
+}
+
+type Outcome = Result<Made<OutputFile>, Error>;
 
 /// The stack of a thread, in bytes: trees are as deep as paths are long.
 pub(super) const STACK: usize = 32 << 20;
 
 /// The archives of the groups, as many at once as there are processors, and the names of
 /// their files. Files get their names when all archives are there.
-fn archives(
-    groups: &[&[PathRecord]],
-    directory: Option<&str>,
-) -> Result<Vec<(Archive, Option<String>)>, Error> {
+fn archives(groups: &[&[PathRecord]], options: &LayersOptions) -> Result<Vec<Made<String>>, Error> {
+    let directory = options.tar_directory.as_deref();
     if let Some(directory) = directory {
         // What a run left behind that was killed.
         fs::sweep(Path::new(directory));
@@ -146,7 +161,7 @@ fn archives(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(records) = groups.get(index) else { return };
-            let outcome = archive(records, directory, has_thread);
+            let outcome = archive(records, options, has_thread);
             // Nobody begins with what would be thrown away.
             if outcome.is_err() {
                 next.fetch_max(groups.len(), Ordering::Relaxed);
@@ -165,24 +180,58 @@ fn archives(
     // The error of the first layer that has one: which thread was faster doesn't matter.
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let archives: Vec<_> = outcomes.into_iter().flatten().collect::<Result<_, _>>()?;
-    let name = |(archive, output): (Archive, Option<OutputFile>)| {
-        let Some(mut output) = output else { return Ok((archive, None)) };
+    let name = |Made { archive, file, compressed }: Made<OutputFile>| {
+        let Some(mut output) = file else { return Ok(Made { archive, file: None, compressed }) };
         let name = format!("{}.tar", archive.digest.hex());
         output.rename(&name);
         output.commit()?;
         // As the directory was given: upstream's readers take this name as it is.
         let file = directory.map(|directory| format!("{directory}/{name}"));
-        Ok((archive, file))
+        Ok(Made { archive, file, compressed })
     };
     archives.into_iter().map(name).collect()
 }
 
-fn archive(records: &[PathRecord], directory: Option<&str>, has_thread: bool) -> Outcome {
-    let Some(directory) = directory else {
-        return Ok((layer::archive(records, None, has_thread)?, None));
+fn archive(records: &[PathRecord], options: &LayersOptions, has_thread: bool) -> Outcome {
+    let mut file = match &options.tar_directory {
+        // Its name is known at its end.
+        Some(directory) => Some(OutputFile::replacing(&Path::new(directory).join("layer.tar"))?),
+        None => None,
     };
-    // Its name is known at its end.
-    let mut output = OutputFile::replacing(&Path::new(directory).join("layer.tar"))?;
-    let archive = layer::archive(records, Some(output.file()), has_thread)?;
-    Ok((archive, Some(output)))
+    let compression = options.compression;
+    let mut hash = compression.map(CompressedHash::new).transpose().map_err(Error::Write)?;
+    let mut both = Both { file: file.as_mut().map(OutputFile::file), hash: hash.as_mut() };
+    let is_wanted = both.file.is_some() || both.hash.is_some();
+    let writer = is_wanted.then_some(&mut both as &mut dyn Write);
+    let archive = layer::archive(records, writer, has_thread)?;
+    let made = hash.map(CompressedHash::finish).transpose().map_err(Error::Write)?;
+    let compressed = compression.zip(made).map(|(compression, (digest, size))| CompressedRecord {
+        algorithm: compression.algorithm.name().to_owned(),
+        digest,
+        size,
+        by: compression.compressor(),
+    });
+    Ok(Made { archive, file, compressed })
+}
+
+/// Writes an archive to a file, and finds out what it compresses to.
+struct Both<'a> {
+    file: Option<&'a mut File>,
+    hash: Option<&'a mut CompressedHash>,
+}
+
+impl Write for Both<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes)?;
+        }
+        if let Some(hash) = &mut self.hash {
+            hash.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -326,11 +326,17 @@ impl Hint for source::Error {
                 Some("build the image on this machine, or bring its paths with `nix copy`".to_owned())
             }
             Self::Build(error) => error.hint(),
-            Self::Write { .. } => None,
+            Self::Write { .. } | Self::Read { .. } => None,
             Self::Changed { .. } => {
                 Some("build the image again; if that doesn't help, its paths are not reproducible: build their layer with `reproducible = false`".to_owned())
             }
-            Self::NoContent { .. } => Some("build the image again".to_owned()),
+            Self::DockerArchive { .. } => {
+                Some("name an image in it as `docker-archive:FILE:NAME:TAG`".to_owned())
+            }
+            Self::NotInFiles { .. } | Self::NotInArchive { .. } | Self::DockerManifest { .. } => {
+                Some("it is incomplete: make it again".to_owned())
+            }
+            Self::NotAsRecorded { .. } | Self::NoContent { .. } => Some("build the image again".to_owned()),
             Self::NoDigest { .. } | Self::Nowhere { .. } | Self::Edited { .. } => {
                 Some("make a lockfile with `n2c lock`".to_owned())
             }
@@ -389,10 +395,18 @@ impl Hint for copy::Error {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Destination { .. } => {
-                "write `dir:PATH`, `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]` \
+                "write `docker://REFERENCE`, `dir:PATH`, `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]` \
                                          or `docker-archive:PATH[:NAME[:TAG]]`"
                     .to_owned()
             }
+            Self::NotASource { .. } => "write a reference such as `docker://alpine:3.19`, or \
+                                        `nix:FILE`, `lock:FILE`, `oci:DIR[:TAG]`, `dir:DIR`, \
+                                        `oci-archive:FILE[:TAG]` or \
+                                        `docker-archive:FILE[:NAME[:TAG]]`"
+                .to_owned(),
+            Self::OtherDigest { .. } => "name a tag, or leave out the digest".to_owned(),
+            Self::Registry(error) => return error.hint(),
+            Self::Convert(error) => return error.hint(),
             Self::NotOurs { .. } => "use a new directory, or empty this one".to_owned(),
             Self::Exists { .. } => "choose another file name, or remove this file".to_owned(),
             Self::Several { .. } => "name one `--platform`, or pull to `oci:`".to_owned(),

@@ -76,25 +76,29 @@ pub(crate) struct CredentialOptions {
 }
 
 impl RegistryOptions {
-    pub(crate) fn client(self, report: &Arc<Report>) -> Result<Client, Failure> {
+    pub(crate) fn client(&self, report: &Arc<Report>) -> Result<Client, Failure> {
         self.client_with(report, report.clone())
     }
 
     pub(crate) fn client_with(
-        self,
+        &self,
         report: &Report,
         observer: Arc<dyn Observer>,
     ) -> Result<Client, Failure> {
-        let options = ClientOptions {
-            authfile: self.credentials.authfile,
+        Ok(Client::new(self.options(report), observer)?)
+    }
+
+    /// The same options for the library.
+    pub(crate) fn options(&self, report: &Report) -> ClientOptions {
+        ClientOptions {
+            authfile: self.credentials.authfile.clone(),
             tls_verify: self.tls_verify,
-            cacert: self.cacert,
-            mirrors: self.mirrors,
+            cacert: self.cacert.clone(),
+            mirrors: self.mirrors.clone(),
             foreign_layers: !self.no_foreign,
             secrets: report.secrets(),
             environment: environment().clone(),
             ..ClientOptions::default()
-        };
-        Ok(Client::new(options, observer)?)
+        }
     }
 }

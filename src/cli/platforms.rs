@@ -33,7 +33,7 @@ pub(crate) struct PlatformOptions {
 #[command(next_help_heading = "Platform options")]
 pub(crate) struct AllPlatforms {
     /// Use every platform that has an image
-    #[arg(long, conflicts_with_all = ["platforms", "os", "arch", "variant"])]
+    #[arg(long, short_alias = 'a', visible_alias = "all", conflicts_with_all = ["platforms", "os", "arch", "variant"])]
     pub(crate) all_platforms: bool,
 }
 

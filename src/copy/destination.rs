@@ -1,4 +1,4 @@
-//! The destination of a pull: `TRANSPORT:PATH[:REF]`, in skopeo's syntax.
+//! The destination of a copy: `TRANSPORT:PATH[:REF]`, in skopeo's syntax.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,9 +7,11 @@ use super::Error;
 use crate::formats::docker_archive::Name;
 use crate::oci::reference::Reference;
 
-/// The place and the format that an image is pulled to.
+/// The place and the format that an image is copied to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Destination {
+    /// `docker://REFERENCE`: a registry.
+    Registry(Reference),
     /// `dir:PATH`: a directory in skopeo's layout. Everything after the first colon is
     /// the path.
     Directory(PathBuf),
@@ -50,6 +52,9 @@ impl FromStr for Destination {
         if path.is_empty() || name.is_some_and(str::is_empty) {
             return Err(invalid());
         }
+        if transport == "docker" {
+            return Ok(Self::Registry(text.parse()?));
+        }
         let path = PathBuf::from(path);
         Ok(match transport {
             "dir" => Self::Directory(path),
@@ -77,6 +82,7 @@ mod tests {
         };
         for (text, expected) in [
             ("dir:/a:b", Destination::Directory("/a:b".into())),
+            ("docker://a:1", Destination::Registry("a:1".parse().expect("a reference"))),
             ("oci:a", Destination::OciLayout { directory: "a".into(), name: None }),
             (
                 "oci:a:host.io/x:1",
@@ -99,7 +105,7 @@ mod tests {
         }
         let digest = format!("docker-archive:a.tar:x@sha256:{}", "0".repeat(64));
         for text in
-            ["", "a", "dir:", "oci::x", "oci:a:", "docker://a", "containers-storage:x", &digest]
+            ["", "a", "dir:", "oci::x", "oci:a:", "docker://", "containers-storage:x", &digest]
         {
             assert!(parse(text).is_err(), "`{text}` is taken");
         }

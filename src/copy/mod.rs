@@ -5,11 +5,15 @@
 //! continued. Archives are written to a temporary file in the same directory and
 //! renamed.
 
+mod cache;
 mod destination;
 mod directory;
 mod docker;
 mod hash;
 mod oci;
+mod push;
+mod selection;
+mod source;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,19 +26,23 @@ use futures_util::{StreamExt as _, future};
 use tokio::sync::{Semaphore, SetOnce, oneshot};
 
 use crate::error::{Diagnose, Kind};
-use crate::formats::docker_archive;
 use crate::formats::oci_layout::blob_path;
+use crate::formats::{convert, docker_archive};
 use crate::fs::{self as files, DirectoryLock, OutputFile};
 use crate::observer::{Event, Observer};
 use crate::oci::digest::{self, Digest};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
 use crate::oci::reference;
-use crate::registry::SMALL_BLOB;
+use crate::registry::{self, SMALL_BLOB};
 use crate::resolve;
-use crate::source::{self, Blobs};
+use crate::source::Blobs;
 use crate::stream::sink::Region;
+pub use cache::Cache;
 pub use destination::Destination;
+pub use push::{Action, PlannedBlob, PushSummary, RegistryPush};
+pub use selection::{Changes, Format, Selection};
+pub use source::Source;
 
 /// How many small blobs may be fetched at once for each job.
 const SMALL_AT_ONCE: usize = 12;
@@ -45,6 +53,12 @@ pub enum Error {
     /// The destination does not have the form `TRANSPORT:PATH[:REF]`.
     #[error("invalid destination `{text}`")]
     Destination {
+        /// What was given, with control characters escaped.
+        text: String,
+    },
+    /// The source does not have the form `TRANSPORT:PATH[:REF]`.
+    #[error("invalid source `{text}`")]
+    NotASource {
         /// What was given, with control characters escaped.
         text: String,
     },
@@ -85,7 +99,7 @@ pub enum Error {
     Resolve(#[from] resolve::Error),
     /// A blob can't be fetched.
     #[error(transparent)]
-    Source(#[from] source::Error),
+    Source(#[from] crate::source::Error),
     /// A layer can't be decompressed.
     #[error("failed to decompress layer `{digest}`")]
     Decompress {
@@ -122,6 +136,20 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// The image is not the one that the destination's digest names.
+    #[error("the image has the digest `{actual}`, not `{expected}`")]
+    OtherDigest {
+        /// The digest in the destination.
+        expected: Digest,
+        /// The image's.
+        actual: Digest,
+    },
+    /// The registry refused something.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The image can't be converted.
+    #[error(transparent)]
+    Convert(#[from] convert::Error),
     /// A hash can't be computed.
     #[error("failed to hash an image")]
     Hash(#[source] io::Error),
@@ -141,11 +169,16 @@ impl Diagnose for Error {
             | Self::Exists { .. }
             | Self::Write { .. }
             | Self::Hash(_) => Kind::Other,
-            Self::Destination { .. } | Self::Several { .. } => Kind::Usage,
-            Self::Decompress { .. } | Self::DiffId { .. } | Self::Index { .. } => {
-                Kind::Verification
+            Self::Destination { .. } | Self::NotASource { .. } | Self::Several { .. } => {
+                Kind::Usage
             }
+            Self::OtherDigest { .. }
+            | Self::Decompress { .. }
+            | Self::DiffId { .. }
+            | Self::Index { .. } => Kind::Verification,
             Self::Reference(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Convert(error) => error.kind(),
             Self::Resolve(error) => error.kind(),
             Self::Source(error) => error.kind(),
             Self::DockerArchive(error) => error.kind(),
@@ -340,6 +373,7 @@ impl Destination {
     /// Refuses a destination that contains something else, before anything is fetched.
     pub fn check(&self) -> Result<(), Error> {
         match self {
+            Self::Registry(_) => Ok(()),
             Self::Directory(path) => directory::check(path),
             Self::OciLayout { directory, .. } => oci::check(directory),
             Self::OciArchive { file, .. } | Self::DockerArchive { file, .. } => check_archive(file),

@@ -5,6 +5,8 @@
 //! Layers are unchanged. The config of a Docker manifest loses the fields that OCI doesn't
 //! have, so its digest changes, and with it the digest of the manifest.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::go_json;
@@ -14,8 +16,9 @@ use super::time::Time;
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::{self, Image, ImageConfig};
-use crate::oci::manifest::{self, Document, ImageManifest, Index};
+use crate::oci::manifest::{self, Descriptor, Document, ImageManifest, Index};
 use crate::oci::media_type;
+use crate::oci::platform::Platform;
 
 /// Why something can't be converted.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,32 @@ pub enum Error {
     /// The result is not a valid config.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// Docker's manifests have no annotations.
+    #[error("{subject} has a Docker manifest, which can't hold annotations")]
+    NoAnnotations {
+        /// The image.
+        subject: String,
+    },
+    /// Docker's manifests have no type for such a layer.
+    #[error("{subject} has a layer of type `{media_type}`, which a Docker manifest can't hold")]
+    NotInDocker {
+        /// The image.
+        subject: String,
+        /// The layer's type.
+        media_type: String,
+    },
+    /// Nobody could choose the image from an index.
+    #[error("the config of image `{digest}` names no platform, so an index can't list it")]
+    NoPlatform {
+        /// The image's manifest.
+        digest: Digest,
+    },
+    /// Two images would be chosen for the same platform.
+    #[error("two images are for `{platform}`")]
+    SamePlatform {
+        /// The platform.
+        platform: Platform,
+    },
     /// An image is listed in a nested index.
     #[error("can't convert an image that is listed in a nested index")]
     Nested,
@@ -36,7 +65,11 @@ impl Diagnose for Error {
         match self {
             Self::Manifest(error) => error.kind(),
             Self::Image(error) => error.kind(),
-            Self::Nested => Kind::Usage,
+            Self::Nested
+            | Self::NoAnnotations { .. }
+            | Self::NotInDocker { .. }
+            | Self::NoPlatform { .. }
+            | Self::SamePlatform { .. } => Kind::Usage,
         }
     }
 }
@@ -86,6 +119,132 @@ fn assemble(subject: &str, config: &Verified, layers: Vec<Value>) -> Result<Imag
     Ok(Image::new(subject, manifest, ImageConfig::parse(subject, config)?)?)
 }
 
+/// The same image with other descriptors of its layers, which must hold the same content.
+pub fn with_layers(subject: &str, image: &Image, layers: &[Descriptor]) -> Result<Image, Error> {
+    let manifest = image.manifest();
+    let mut object = manifest.object().clone();
+    let old = object.get_mut("layers").and_then(Value::as_array_mut).into_iter().flatten();
+    for (old, new) in old.zip(layers) {
+        // Annotations stay.
+        old["mediaType"] = new.media_type.as_str().into();
+        old["digest"] = new.digest.to_string().into();
+        old["size"] = new.size.into();
+    }
+    rewritten(subject, image, object)
+}
+
+/// The same image with another manifest of the same type.
+fn rewritten(subject: &str, image: &Image, object: Map<String, Value>) -> Result<Image, Error> {
+    let raw = Verified::as_found(go_json::to_compact(&object));
+    let media_type = image.manifest().media_type().to_owned();
+    let manifest = ImageManifest::read(subject, raw, media_type, object)?;
+    Ok(Image::new(subject, manifest, image.config().clone())?)
+}
+
+/// The same image with annotations added to its manifest, which must be an OCI manifest.
+pub fn annotated(
+    subject: &str,
+    image: &Image,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Image, Error> {
+    if image.manifest().media_type() != media_type::OCI_MANIFEST {
+        return Err(Error::NoAnnotations { subject: subject.to_owned() });
+    }
+    let mut object = image.manifest().object().clone();
+    annotate(&mut object, annotations);
+    rewritten(subject, image, object)
+}
+
+fn annotate(object: &mut Map<String, Value>, annotations: &BTreeMap<String, String>) {
+    let all = object.entry("annotations").or_insert(Value::Null);
+    if !all.is_object() {
+        *all = json!({});
+    }
+    for (name, value) in annotations {
+        all[name] = value.as_str().into();
+    }
+}
+
+/// Converts an image to Docker's manifest, version 2 schema 2. The config stays as it is.
+pub fn to_docker(subject: &str, image: &Image) -> Result<Image, Error> {
+    let manifest = image.manifest();
+    if manifest.media_type() == media_type::DOCKER_MANIFEST {
+        return Ok(image.clone());
+    }
+    let mut layers = Vec::new();
+    for layer in manifest.layers() {
+        let media_type = media_type::docker_layer(&layer.media_type).ok_or_else(|| {
+            let media_type = layer.media_type.clone();
+            Error::NotInDocker { subject: subject.to_owned(), media_type }
+        })?;
+        layers.push(Descriptor { media_type: media_type.to_owned(), ..layer.clone() });
+    }
+    let raw = docker_manifest(image.config().raw(), &layers);
+    let Document::Manifest(manifest) = Document::parse(subject, raw, None)? else {
+        return Err(Error::Nested);
+    };
+    Ok(Image::new(subject, manifest, image.config().clone())?)
+}
+
+/// Makes Docker's manifest, version 2 schema 2, of a config and layers of Docker's types.
+pub(crate) fn docker_manifest(config: &Verified, layers: &[Descriptor]) -> Verified {
+    let layers = layers.iter().map(|layer| {
+        let mut descriptor = descriptor(&layer.media_type, &layer.digest, layer.size);
+        if !layer.urls.is_empty() {
+            descriptor["urls"] = json!(layer.urls);
+        }
+        descriptor
+    });
+    let size = config.bytes().len() as u64;
+    let mut object = Map::new();
+    object.insert("schemaVersion".to_owned(), json!(2));
+    object.insert("mediaType".to_owned(), json!(media_type::DOCKER_MANIFEST));
+    let config = descriptor(media_type::DOCKER_CONFIG, config.digest(), size);
+    object.insert("config".to_owned(), config);
+    object.insert("layers".to_owned(), layers.collect());
+    Verified::as_found(go_json::to_compact(&object))
+}
+
+/// Makes an index of images for different platforms, in their order.
+pub fn index_of(
+    subject: &str,
+    images: &[Image],
+    annotations: &BTreeMap<String, String>,
+) -> Result<Document, Error> {
+    let mut entries: Vec<Value> = Vec::new();
+    let mut platforms: Vec<&Platform> = Vec::new();
+    for image in images {
+        let manifest = image.manifest();
+        let (raw, media_type) = (manifest.raw(), manifest.media_type());
+        let Some(platform) = image.config().platform() else {
+            let digest = raw.digest().clone();
+            return Err(Error::NoPlatform { digest });
+        };
+        if platforms.contains(&platform) {
+            return Err(Error::SamePlatform { platform: platform.clone() });
+        }
+        platforms.push(platform);
+        let mut entry = descriptor(media_type, raw.digest(), raw.bytes().len() as u64);
+        let mut described = json!({
+            "architecture": platform.architecture(), "os": platform.os(),
+        });
+        if !platform.variant().is_empty() {
+            described["variant"] = platform.variant().into();
+        }
+        entry["platform"] = described;
+        entries.push(entry);
+    }
+    let mut object = Map::new();
+    object.insert("schemaVersion".to_owned(), json!(2));
+    object.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
+    object.insert("manifests".to_owned(), entries.into());
+    if !annotations.is_empty() {
+        annotate(&mut object, annotations);
+    }
+    let raw = Verified::as_found(go_json::to_compact(&object));
+    Ok(Document::parse(subject, raw, None)?)
+}
+
 /// Makes the manifest and config of the image that an image.json describes. Its layers
 /// must have their sizes. The operating system is Linux: image.json has no place for another.
 pub fn from_image_json(subject: &str, image: &ImageJson) -> Result<Image, Error> {
@@ -110,14 +269,15 @@ pub fn from_image_json(subject: &str, image: &ImageJson) -> Result<Image, Error>
     assemble(subject, &config, layers)
 }
 
-/// Converts `index` to an OCI index. `images` are the converted images that it lists, each
-/// with its digest from before. Entries for documents in `kept` stay unchanged; all others
+/// Converts `index` to an OCI index, and adds annotations. `images` are the converted images
+/// that it lists, each with its digest from before. Entries for documents in `kept` stay unchanged; all others
 /// are dropped.
-pub fn index_to_oci(
+pub fn index_with(
     subject: &str,
     index: &Index,
     images: &[(Digest, Image)],
     kept: &[Verified],
+    annotations: &BTreeMap<String, String>,
 ) -> Result<Document, Error> {
     let object: Map<String, Value> =
         serde_json::from_slice(index.raw().bytes()).unwrap_or_default();
@@ -146,8 +306,11 @@ pub fn index_to_oci(
     converted.insert("schemaVersion".to_owned(), json!(2));
     converted.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
     converted.insert("manifests".to_owned(), entries.into());
-    let annotations = object.get("annotations").filter(|value| value.is_object());
-    converted.extend(annotations.map(|value| ("annotations".to_owned(), value.clone())));
+    let own = object.get("annotations").filter(|value| value.is_object());
+    converted.extend(own.map(|value| ("annotations".to_owned(), value.clone())));
+    if !annotations.is_empty() {
+        annotate(&mut converted, annotations);
+    }
     let raw = Verified::as_found(go_json::to_compact(&converted));
     Ok(Document::parse(subject, raw, None)?)
 }

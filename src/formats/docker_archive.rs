@@ -75,6 +75,15 @@ impl TryFrom<Reference> for Name {
     }
 }
 
+impl Name {
+    /// Whether this is the name that an archive writes as `tag`, with or without docker's
+    /// defaults.
+    pub(crate) fn is(&self, tag: &str) -> bool {
+        let other = tag.parse::<Reference>().ok().and_then(|tag| Self::try_from(tag).ok());
+        other.as_ref() == Some(self)
+    }
+}
+
 /// An archive of one image. Write it in this order: for each of [`DockerArchive::layers`]
 /// its header, content and [`padding`], then [`DockerArchive::end`].
 #[derive(Debug)]

@@ -47,6 +47,10 @@ pub struct Layer {
     /// The digest of the layer without its compression.
     #[serde(rename = "diff_ids")]
     pub diff_id: Digest,
+    /// What the layer becomes when it is compressed, if that was recorded: a key of n2c's
+    /// own, which upstream's readers ignore.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub compressed: Vec<CompressedRecord>,
     /// The store paths in it, in the order in which they were added.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathRecord>,
@@ -59,6 +63,19 @@ pub struct Layer {
     /// The step of the image's history that made it.
     #[serde(rename = "History")]
     pub history: History,
+}
+
+/// What a layer becomes when it is compressed.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct CompressedRecord {
+    /// `gzip` or `zstd`.
+    pub algorithm: String,
+    /// The digest of the compressed layer.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The compressor, with its version and level. What another one makes has other bytes.
+    pub by: String,
 }
 
 /// A store path in a layer, and what is done with it.
@@ -132,6 +149,7 @@ pub(crate) struct RawLayer {
     digest: String,
     size: u64,
     diff_id: String,
+    compressed: List<RawCompressed>,
     paths: List<RawPath>,
     media_type: String,
     file: String,
@@ -142,10 +160,26 @@ go_object!(RawLayer {
     "digest" => digest,
     "size" => size,
     "diff_ids" => diff_id,
+    "compressed" => compressed,
     "paths" => paths,
     "mediatype" => media_type,
     "layer-path" => file,
     "History" => history,
+});
+
+#[derive(Default)]
+struct RawCompressed {
+    algorithm: String,
+    digest: String,
+    size: u64,
+    by: String,
+}
+
+go_object!(RawCompressed {
+    "algorithm" => algorithm,
+    "digest" => digest,
+    "size" => size,
+    "by" => by,
 });
 
 #[derive(Default)]
@@ -189,6 +223,13 @@ impl From<RawPath> for PathRecord {
     }
 }
 
+impl RawCompressed {
+    fn check(self) -> Option<CompressedRecord> {
+        let Self { algorithm, digest, size, by } = self;
+        Some(CompressedRecord { algorithm, digest: digest.parse().ok()?, size, by })
+    }
+}
+
 impl RawLayer {
     pub(crate) fn check(self, file: &str) -> Result<Layer, Error> {
         let digest = |text: &str| {
@@ -199,6 +240,8 @@ impl RawLayer {
             digest: digest(&self.digest)?,
             size: self.size,
             diff_id: digest(&self.diff_id)?,
+            // A record of something unknown is no reason to refuse the layer.
+            compressed: self.compressed.0.into_iter().filter_map(RawCompressed::check).collect(),
             paths: self.paths.0.into_iter().map(PathRecord::from).collect(),
             media_type: self.media_type,
             file: Some(self.file).filter(|file| !file.is_empty()),
@@ -232,6 +275,12 @@ mod tests {
             digest: Digest::sha256(b"a"),
             size: 1,
             diff_id: Digest::sha256(b"b"),
+            compressed: vec![CompressedRecord {
+                algorithm: "gzip".into(),
+                digest: Digest::sha256(b"c"),
+                size: 2,
+                by: "a compressor".into(),
+            }],
             paths: vec![
                 PathRecord { path: "/nix/store/a".into(), options: Some(options) },
                 PathRecord { path: "/nix/store/b".into(), options: None },

@@ -10,6 +10,8 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// A layer without compression.
 pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// The same in Docker's manifests.
+pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// A Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// A Docker image manifest, version 2 schema 2.
@@ -73,6 +75,39 @@ pub fn oci_layer(media_type: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether this is the media type of a layer without compression that registries store.
+#[must_use]
+pub fn is_plain_layer(media_type: &str) -> bool {
+    matches!(media_type, OCI_LAYER | DOCKER_LAYER)
+}
+
+/// Returns the media type of a plain layer once it is compressed with `algorithm`, which is
+/// `gzip` or `zstd`.
+#[must_use]
+pub fn compressed(plain: &str, algorithm: &str) -> String {
+    let separator = if plain == DOCKER_LAYER { '.' } else { '+' };
+    format!("{plain}{separator}{algorithm}")
+}
+
+/// Converts a layer's media type to Docker's. Returns `None` if Docker's manifests can't hold
+/// such a layer, as those that are compressed with zstd.
+#[must_use]
+pub fn docker_layer(media_type: &str) -> Option<&'static str> {
+    Some(match oci_layer(media_type)? {
+        OCI_LAYER => DOCKER_LAYER,
+        "application/vnd.oci.image.layer.v1.tar+gzip" => {
+            "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        }
+        "application/vnd.oci.image.layer.nondistributable.v1.tar" => {
+            "application/vnd.docker.image.rootfs.foreign.diff.tar"
+        }
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" => {
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        }
+        _ => return None,
+    })
+}
+
 /// Returns a `Content-Type` header without its parameters, in lower case.
 #[must_use]
 pub fn without_parameters(content_type: &str) -> String {
@@ -91,6 +126,18 @@ mod tests {
         );
         assert_eq!(oci_layer("application/vnd.oci.image.config.v1+json"), None);
         assert_eq!(oci_layer("text/plain"), None);
+    }
+
+    #[test]
+    fn a_compressed_layer_has_a_type_that_is_known() {
+        for (plain, algorithm) in [(OCI_LAYER, "gzip"), (OCI_LAYER, "zstd"), (DOCKER_LAYER, "gzip")]
+        {
+            let compressed = compressed(plain, algorithm);
+            assert!(is_plain_layer(plain) && !is_plain_layer(&compressed));
+            let oci = oci_layer(&compressed).expect("a layer");
+            assert!(oci.ends_with(algorithm));
+            assert_eq!(docker_layer(oci).is_some(), algorithm == "gzip");
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) async fn blob_is_served(
 }
 
 /// Whether the registry may have refused the method. A GET then shows the real problem.
-fn refuses_method(error: &Error) -> bool {
+pub(super) fn refuses_method(error: &Error) -> bool {
     let refusals = [
         StatusCode::BAD_REQUEST,
         StatusCode::FORBIDDEN,

@@ -12,11 +12,11 @@ mod foreign;
 mod head;
 mod mirrors;
 mod places;
+mod push;
 mod request;
 mod secrets;
 mod tags;
 mod transport;
-mod upload;
 mod writer;
 
 use std::collections::HashSet;
@@ -28,11 +28,11 @@ pub use auth::challenge::Challenge;
 pub use download::SMALL_BLOB;
 pub use error::{Denial, Error, Task};
 pub use mirrors::Error as MirrorsError;
+pub use push::{BlobPush, ManifestPush, Pushed};
 pub use secrets::Secrets;
 pub use transport::cause::Cause;
 pub use transport::retry::RetryPolicy;
 pub use transport::tls::Error as TlsError;
-pub use upload::Pushed;
 
 use crate::environment::Environment;
 use crate::error::{Diagnose as _, Kind};
@@ -42,7 +42,7 @@ use crate::oci::manifest::{self, Descriptor};
 use crate::oci::reference::{Reference, Repository};
 use crate::stream::sink::Sink;
 use connection::Connection;
-use credentials::CredentialStore;
+use credentials::{CredentialStore, Given};
 use foreign::ForeignUrls;
 use mirrors::Mirrors;
 use places::Places;
@@ -56,6 +56,8 @@ use transport::tls::{self, TlsOptions};
 pub struct ClientOptions {
     /// The credentials file to use instead of the default ones.
     pub authfile: Option<PathBuf>,
+    /// What is used for one registry instead of what files say.
+    pub given: Given,
     /// Whether certificates are verified. If unset, they are, and plain HTTP is used on
     /// loopback. `Some(false)` also allows plain HTTP elsewhere, if a registry has no
     /// HTTPS.
@@ -82,6 +84,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             authfile: None,
+            given: Given::default(),
             tls_verify: None,
             cacert: None,
             mirrors: Vec::new(),
@@ -146,9 +149,12 @@ impl Client {
         let insecure = options.tls_verify == Some(false);
         let environment = options.environment;
         let mirrors = Mirrors::read(&options.mirrors, &environment)?;
+        let own = options.given.certificates.clone();
+        let own = own.map(|directory| (options.given.host.clone(), directory));
         let credentials =
-            CredentialStore::new(options.authfile.as_deref(), &environment, observer.clone())?;
-        let tls = TlsOptions { insecure, authorities: options.cacert, environment };
+            CredentialStore::new(options.authfile.as_deref(), &environment, observer.clone())?
+                .with(options.given);
+        let tls = TlsOptions { insecure, authorities: options.cacert, own, environment };
         let http = Http::new(Clients::new(tls, options.read_timeout, options.secrets), observer);
         Ok(Self {
             connection: Connection::new(http, credentials, options.retry, options.tls_verify),

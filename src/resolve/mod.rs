@@ -28,7 +28,7 @@ use crate::oci::manifest::{self, Descriptor, Document, ImageManifest, Index, Ind
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 use crate::registry::{Client, RawDocument};
-use crate::source::{self, ImageSource};
+use crate::source::{self, ImageFiles, ImageSource};
 pub use candidates::Verdict;
 use candidates::{Candidate, Listing, Search, best, distinct_platforms, exact};
 pub use error::Error;
@@ -86,6 +86,17 @@ impl<'a> Resolution<'a> {
         let served =
             RawDocument { raw: layout.root().map_err(source::Error::from)?, content_type: None };
         Self::found(&location, ImageSource::Layout(layout), served, observer)
+    }
+
+    /// The images in a directory or an archive. Such a place can't be locked: its
+    /// [`Self::location`] only says where it is.
+    pub fn of_files(files: ImageFiles, observer: &'a dyn Observer) -> Result<Self, Error> {
+        let place = LayoutReference::of_directory(files.path().to_owned());
+        let subject = format!("`{}`", files.name());
+        let served = RawDocument { raw: files.root().clone(), content_type: None };
+        let location = Location::OciLayout(place);
+        let found = Self::found(&location, ImageSource::Files(files), served, observer)?;
+        Ok(Self { subject, ..found })
     }
 
     fn found(

@@ -21,6 +21,7 @@ use crate::formats::layers::{Layer, PathRecord};
 use crate::oci::digest::{self, Digest};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
+use crate::stream::compress::Compression;
 use crate::stream::readable::{ByteStream, Readable};
 use crate::stream::sink::{self, Sink};
 
@@ -49,6 +50,16 @@ impl BuiltImage {
         let image = convert::from_image_json(&format!("`{file}`"), &json)?;
         let layers = json.into_layers().into_iter().map(|layer| (layer.digest.clone(), layer));
         Ok(Self { file: file.to_owned(), image, layers: layers.collect() })
+    }
+
+    /// What a layer becomes when it is compressed: its digest and its size in bytes, if that
+    /// was recorded when it was built, by the same compressor.
+    #[must_use]
+    pub fn compressed(&self, layer: &Digest, compression: Compression) -> Option<(Digest, u64)> {
+        let records = &self.layers.get(layer)?.compressed;
+        let by = compression.compressor();
+        let found = records.iter().find(|record| record.by == by)?;
+        Some((found.digest.clone(), found.size))
     }
 
     /// The layer that a descriptor points to.

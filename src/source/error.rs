@@ -48,6 +48,24 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A layer can't be read.
+    #[error("failed to read layer `{digest}`")]
+    Read {
+        /// The layer.
+        digest: Digest,
+        /// The I/O error.
+        #[source]
+        source: io::Error,
+    },
+    /// A layer is compressed to something else than what was recorded or remembered.
+    #[error("layer `{digest}` is not what was recorded")]
+    NotAsRecorded {
+        /// The compressed layer, as it was recorded.
+        digest: Digest,
+        /// The expected and the actual digest.
+        #[source]
+        source: digest::Error,
+    },
     /// Store paths are not what they were when their layer was built.
     #[error("layer `{digest}` can't be made again from {paths}{}", ChangedLast(newest.as_deref()))]
     Changed {
@@ -68,6 +86,39 @@ pub enum Error {
         file: String,
         /// The layer.
         digest: Digest,
+    },
+    /// A directory or an archive lacks a blob.
+    #[error("`{place}` has no blob `{digest}`")]
+    NotInFiles {
+        /// The place.
+        place: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// An archive lacks a file.
+    #[error("archive `{file}` has no file `{name}`")]
+    NotInArchive {
+        /// The archive.
+        file: String,
+        /// The file's name, escaped.
+        name: String,
+    },
+    /// A docker archive can't be used.
+    #[error("can't read docker archive `{file}`: {reason}")]
+    DockerArchive {
+        /// The archive.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The list of images in a docker archive is malformed.
+    #[error("invalid `manifest.json` in docker archive `{file}`")]
+    DockerManifest {
+        /// The archive.
+        file: String,
+        /// The parser's error.
+        #[source]
+        source: serde_json::Error,
     },
     /// The lockfile does not say which manifest it was made from.
     #[error("`{file}` does not say which manifest it was made from")]
@@ -91,6 +142,21 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The error behind one that occurred while a layer was read.
+    #[must_use]
+    pub fn of_content(digest: &Digest, source: io::Error) -> Self {
+        let source = match source.downcast::<Self>() {
+            Ok(error) => return error,
+            Err(source) => source,
+        };
+        match source.downcast::<digest::Error>() {
+            Ok(error) => error.into(),
+            Err(source) => Self::Read { digest: digest.clone(), source },
+        }
+    }
+}
+
 struct ChangedLast<'a>(Option<&'a str>);
 
 impl fmt::Display for ChangedLast<'_> {
@@ -111,11 +177,17 @@ impl Diagnose for Error {
             Self::Digest(error) => error.kind(),
             Self::Convert(error) => error.kind(),
             Self::Build(error) => error.kind(),
-            Self::Write { .. } => Kind::Other,
-            Self::NoDigest { .. } | Self::Nowhere { .. } => Kind::Usage,
-            Self::Changed { .. } | Self::NoContent { .. } | Self::Edited { .. } => {
-                Kind::Verification
+            Self::Write { .. } | Self::Read { .. } => Kind::Other,
+            Self::DockerArchive { .. } | Self::NoDigest { .. } | Self::Nowhere { .. } => {
+                Kind::Usage
             }
+            Self::Changed { .. }
+            | Self::NotAsRecorded { .. }
+            | Self::NoContent { .. }
+            | Self::NotInFiles { .. }
+            | Self::NotInArchive { .. }
+            | Self::DockerManifest { .. }
+            | Self::Edited { .. } => Kind::Verification,
         }
     }
 }

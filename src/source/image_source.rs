@@ -1,7 +1,7 @@
 //! The source of an image's documents and blobs: a registry or an OCI layout, behind
 //! one interface.
 
-use super::Error;
+use super::{Error, ImageFiles};
 use crate::formats::oci_layout::OciLayout;
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::CONFIG_SIZE_LIMIT;
@@ -15,6 +15,7 @@ use crate::stream::sink::Sink;
 pub(crate) enum ImageSource<'a> {
     Registry { client: &'a Client, repository: Repository },
     Layout(OciLayout),
+    Files(ImageFiles),
 }
 
 impl ImageSource<'_> {
@@ -23,6 +24,14 @@ impl ImageSource<'_> {
             Self::Registry { client, repository } => client.child(repository, descriptor).await?,
             Self::Layout(layout) => RawDocument {
                 raw: layout.blob(descriptor, manifest::SIZE_LIMIT)?,
+                content_type: None,
+            },
+            Self::Files(files) => RawDocument {
+                raw: files.document(
+                    &descriptor.digest,
+                    Some(descriptor.size),
+                    manifest::SIZE_LIMIT,
+                )?,
                 content_type: None,
             },
         })
@@ -35,6 +44,7 @@ impl ImageSource<'_> {
                 client.manifest_bytes(repository, digest, None).await?
             }
             Self::Layout(layout) => layout.document(digest)?,
+            Self::Files(files) => files.document(digest, None, manifest::SIZE_LIMIT)?,
         })
     }
 
@@ -45,6 +55,9 @@ impl ImageSource<'_> {
                 client.blob(repository, descriptor, CONFIG_SIZE_LIMIT).await?
             }
             Self::Layout(layout) => layout.blob(descriptor, CONFIG_SIZE_LIMIT)?,
+            Self::Files(files) => {
+                files.document(&descriptor.digest, Some(descriptor.size), CONFIG_SIZE_LIMIT)?
+            }
         })
     }
 
@@ -59,6 +72,7 @@ impl ImageSource<'_> {
                 client.download(&blob, sink).await?;
             }
             Self::Layout(layout) => layout.copy_blob(descriptor, sink)?,
+            Self::Files(files) => files.download(descriptor, sink).await?,
         }
         Ok(())
     }
@@ -70,6 +84,7 @@ impl ImageSource<'_> {
         match self {
             Self::Registry { .. } => Ok(None),
             Self::Layout(layout) => Ok(Some(Box::new(layout.readable(descriptor)?))),
+            Self::Files(files) => Ok(Some(Box::new(files.readable(descriptor)?))),
         }
     }
 
@@ -79,6 +94,7 @@ impl ImageSource<'_> {
                 client.end_of_blob(repository, descriptor, count).await
             }
             Self::Layout(layout) => layout.end_of_blob(descriptor, count),
+            Self::Files(_) => None,
         }
     }
 }

@@ -139,6 +139,53 @@ impl Encoder {
     }
 }
 
+/// Finds out what bytes compress to, without keeping it.
+pub struct CompressedHash {
+    gathered: BytesMut,
+    encoder: Encoder,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl CompressedHash {
+    /// Nothing, so far.
+    pub fn new(compression: Compression) -> io::Result<Self> {
+        let (gathered, encoder) = (BytesMut::new(), Encoder::new(compression)?);
+        Ok(Self { gathered, encoder, hasher: Hasher::new(HashAlgorithm::Sha256), size: 0 })
+    }
+
+    fn take(&mut self, made: &[u8]) {
+        self.hasher.update(made);
+        self.size += made.len() as u64;
+    }
+
+    /// The digest of the compressed bytes, and their number.
+    pub fn finish(mut self) -> io::Result<(Digest, u64)> {
+        let rest = std::mem::take(&mut self.gathered);
+        let made = self.encoder.add(&rest)?;
+        self.take(&made);
+        let end = self.encoder.finish()?;
+        self.hasher.update(&end);
+        Ok((self.hasher.finish(), self.size + end.len() as u64))
+    }
+}
+
+impl Write for CompressedHash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.gathered.extend_from_slice(bytes);
+        while self.gathered.len() >= PIECE {
+            let piece = self.gathered.split_to(PIECE);
+            let made = self.encoder.add(&piece)?;
+            self.take(&made);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The digest and the size in bytes of something that is known once it was made.
 pub type Outcome = Arc<OnceLock<(Digest, u64)>>;
 
@@ -257,6 +304,10 @@ mod tests {
             for pieces in [1 << 10, 100_003, PIECE, PIECE + 1] {
                 assert_eq!(run(&text, pieces, compression).1, outcome, "{algorithm} {pieces}");
             }
+            // Whether they are kept or not.
+            let mut hash = CompressedHash::new(compression).expect("an encoder");
+            text.chunks(70_001).for_each(|chunk| hash.write_all(chunk).expect("compressed"));
+            assert_eq!(hash.finish().expect("a hash"), outcome, "{algorithm}");
             let mut read = Vec::new();
             match algorithm {
                 Algorithm::Gzip => flate2::read::GzDecoder::new(&made[..]).read_to_end(&mut read),

@@ -169,6 +169,24 @@ pub trait Producible: Send + Sync {
     fn outcome(&self) -> Option<(Digest, u64)>;
 }
 
+/// Passes a stream on, but its last piece only if `check` agrees at the end.
+pub fn guard<F>(stream: ByteStream, check: F) -> ByteStream
+where
+    F: FnOnce() -> io::Result<()> + Send + 'static,
+{
+    let state = (stream, None::<Bytes>, Some(check));
+    let pieces = stream::try_unfold(state, |(mut stream, mut held, mut check)| async move {
+        while let Some(piece) = stream.next().await {
+            if let Some(before) = held.replace(piece?) {
+                return Ok(Some((before, (stream, held, check))));
+            }
+        }
+        check.take().map_or(Ok(()), |check| check())?;
+        Ok(held.take().map(|last| (last, (stream, held, check))))
+    });
+    pieces.boxed()
+}
+
 /// Cuts a stream after `length` bytes.
 #[must_use]
 pub fn take(stream: ByteStream, length: u64) -> ByteStream {

@@ -95,7 +95,8 @@ fn other_files_are_left_alone() {
     assert_eq!(names(&home), ["index.json", "inner", "letter", "oci-layout", "version"]);
     assert_eq!(std::fs::read_to_string(home.join("letter")).expect("read"), "dear");
 
-    for destination in ["dir:", "home", "tar:home", "docker://home", "oci:home:"] {
+    assert!(pull("docker://home").error(2).contains("doesn't copy into a registry"));
+    for destination in ["dir:", "home", "tar:home", "oci:home:"] {
         assert!(pull(destination).error(2).contains("invalid destination"), "{destination}");
     }
     let digest = format!("docker-archive:x:app@sha256:{}", "0".repeat(64));
@@ -773,9 +774,9 @@ fn a_pull_on_a_terminal_ends_with_a_summary() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let first = pull("");
-    assert!(first.contains("pulled to `dir:d`: 3 blobs, "), "{first}");
+    assert!(first.contains("copied to `dir:d`: 3 blobs, "), "{first}");
     let second = pull("");
-    assert!(second.contains("pulled to `dir:d`: 0 blobs, 0 B, 3 were there already"), "{second}");
+    assert!(second.contains("copied to `dir:d`: 0 blobs, 0 B, 3 were there already"), "{second}");
     assert!(!pull("-q").contains("pulled"));
     assert!(!self::pull(directory.path(), &registry, "dir:d").stderr.contains("pulled"));
 }

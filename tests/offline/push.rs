@@ -12,7 +12,7 @@ use n2c::observer::Silent;
 use n2c::oci::digest::{Digest, Verified};
 use n2c::oci::manifest::Descriptor;
 use n2c::oci::reference::Repository;
-use n2c::registry::{Client, ClientOptions, Error, Pushed, RetryPolicy};
+use n2c::registry::{BlobPush, Client, ClientOptions, Error, ManifestPush, Pushed, RetryPolicy};
 use n2c::stream::readable::{ByteStream, Readable};
 use n2c::{Diagnose as _, Kind};
 use serde_json::json;
@@ -58,11 +58,29 @@ fn repository(registry: &Registry, name: &str) -> Repository {
     registry.reference(name).parse().expect("a repository")
 }
 
+fn blob_push<'a>(
+    repository: &'a Repository,
+    mounted: Option<&'a Repository>,
+    content: &'a dyn Readable,
+) -> BlobPush<'a> {
+    let blob = Box::leak(Box::new(descriptor()));
+    BlobPush { repository, blob, mounted, is_absent: false, content }
+}
+
+fn manifest_push<'a>(
+    repository: &'a Repository,
+    tag: &'a str,
+    media_type: &'a str,
+    raw: &'a Verified,
+) -> ManifestPush<'a> {
+    ManifestPush { repository, tag: Some(tag), media_type, raw }
+}
+
 fn push(registry: &Registry, mounted: Option<&str>) -> Result<Pushed, Error> {
     let mounted = mounted.map(|name| repository(registry, name));
     let repository = repository(registry, "team/app");
     let content = Bytes::from_static(BODY);
-    wait(client().push_blob(&repository, &descriptor(), mounted.as_ref(), &content))
+    wait(client().push_blob(&blob_push(&repository, mounted.as_ref(), &content)))
 }
 
 /// What a registry answers that takes every blob.
@@ -158,7 +176,7 @@ fn a_failed_upload_begins_again_from_its_first_byte() {
     });
     let content = Counted(AtomicU32::new(0));
     let repository = repository(&registry, "team/app");
-    let pushed = wait(client().push_blob(&repository, &descriptor(), None, &content));
+    let pushed = wait(client().push_blob(&blob_push(&repository, None, &content)));
     assert_eq!(pushed.expect("pushed"), Pushed::Sent);
     let calls = registry.calls();
     let methods: Vec<&str> = calls.iter().map(|call| call.method.as_str()).collect();
@@ -195,7 +213,7 @@ fn push_as_bob(registry: &Registry) -> Result<Pushed, Error> {
     let repository = repository(registry, "team/app");
     let content = Bytes::from_static(BODY);
     let client = client_with(Some(&registry.host()));
-    wait(client.push_blob(&repository, &descriptor(), None, &content))
+    wait(client.push_blob(&blob_push(&repository, None, &content)))
 }
 
 #[test]
@@ -256,7 +274,7 @@ fn a_redirect_to_a_page_is_no_success() {
         assert!(error.ends_with("redirects without keeping what was sent"), "{error}");
         let raw = Verified::as_found(b"{}".to_vec());
         let repository = repository(&registry, "team/app");
-        let pushed = wait(client().push_manifest(&repository, Some("1"), "a/b", &raw));
+        let pushed = wait(client().push_manifest(&manifest_push(&repository, "1", "a/b", &raw)));
         pushed.expect_err("an error");
     }
     // Nor is a page without a length that answers the question whether the blob is there.
@@ -276,7 +294,10 @@ fn a_blob_without_bytes_is_pushed() {
     let text = json!({ "mediaType": "a/b", "digest": digest, "size": 0 });
     let blob: Descriptor = serde_json::from_value(text).expect("a descriptor");
     let repository = repository(&registry, "team/app");
-    let pushed = wait(client().push_blob(&repository, &blob, None, &Bytes::new()));
+    let pushed = wait(
+        client()
+            .push_blob(&BlobPush { blob: &blob, ..blob_push(&repository, None, &Bytes::new()) }),
+    );
     assert_eq!(pushed.expect("pushed"), Pushed::Sent);
     let put = registry.calls().pop().expect("a request");
     assert_eq!(put.header("content-length"), Some("0"));
@@ -315,11 +336,12 @@ fn what_can_not_be_pushed_is_said_before_anything_is_sent() {
     let repository = repository(&registry, "team/app");
     let raw = Verified::as_found(b"{}".to_vec());
     for (tag, media_type) in [("../../x", "a/b"), ("a?b", "a/b"), ("1", "a\nb")] {
-        let pushed = wait(client().push_manifest(&repository, Some(tag), media_type, &raw));
+        let pushed =
+            wait(client().push_manifest(&manifest_push(&repository, tag, media_type, &raw)));
         assert_eq!(pushed.expect_err("an error").kind(), Kind::Usage);
     }
     let other = Bytes::from_static(b"other");
-    let pushed = wait(client().push_blob(&repository, &descriptor(), None, &other));
+    let pushed = wait(client().push_blob(&blob_push(&repository, None, &other)));
     assert!(matches!(pushed, Err(Error::Content { .. })), "{pushed:?}");
     assert_eq!(registry.log(), Vec::<String>::new());
 }
@@ -373,7 +395,7 @@ fn content_that_breaks_off_is_this_machines_fault() {
         let registry = Registry::start();
         registry.hook(accept);
         let repository = repository(&registry, "team/app");
-        let pushed = wait(client().push_blob(&repository, &descriptor(), None, &content));
+        let pushed = wait(client().push_blob(&blob_push(&repository, None, &content)));
         let error = pushed.expect_err("an error");
         assert!(matches!(error, Error::Content { .. }), "{error:?}");
         assert!(n2c::error_chain(&error).contains(cause), "{}", n2c::error_chain(&error));
@@ -412,7 +434,8 @@ fn rule_81_a_manifest_is_sent_with_its_type_and_compared_with_what_was_stored() 
         });
         let raw = Verified::as_found(b"{}".to_vec());
         let repository = repository(&registry, "team/app");
-        let pushed = wait(client().push_manifest(&repository, Some("v1"), "a/manifest", &raw));
+        let pushed =
+            wait(client().push_manifest(&manifest_push(&repository, "v1", "a/manifest", &raw)));
         (pushed, registry.calls())
     };
     let (pushed, calls) = push(None);

@@ -13,7 +13,7 @@ use n2c::oci::location::Location;
 use n2c::oci::manifest::Descriptor;
 use n2c::oci::platform::Platform;
 use n2c::oci::reference::Repository;
-use n2c::registry::{BlobRequest, Client};
+use n2c::registry::{BlobPush, BlobRequest, Client};
 use n2c::resolve::{PendingImage, Resolution};
 use n2c::source::LockedImages;
 use n2c::store::StoreDirectory;
@@ -73,7 +73,8 @@ fn upkeep_is_send(
 
 #[allow(dead_code)]
 fn pushes_are_send(client: &Client, to: &Repository, blob: &Descriptor, content: &dyn Readable) {
-    is_send(client.push_blob(to, blob, None, content));
+    let (repository, mounted) = (to, None);
+    is_send(client.push_blob(&BlobPush { repository, blob, mounted, is_absent: false, content }));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use n2c::observer::Silent;
 use n2c::oci::digest::Verified;
 use n2c::oci::manifest::Descriptor;
 use n2c::oci::reference::Repository;
-use n2c::registry::{Client, ClientOptions, Pushed};
+use n2c::registry::{BlobPush, Client, ClientOptions, ManifestPush, Pushed};
 
 use crate::support::images::{Blob, Image};
 use crate::support::tools::{Distribution, skopeo};
@@ -26,7 +26,9 @@ async fn push_blob(
 ) -> Pushed {
     let descriptor: Descriptor = serde_json::from_value(blob.descriptor()).expect("a descriptor");
     let content = Bytes::from(blob.bytes.clone());
-    client.push_blob(repository, &descriptor, mounted, &content).await.expect("pushed")
+    let (blob, content) = (&descriptor, &content);
+    let push = BlobPush { repository, blob, mounted, is_absent: false, content };
+    client.push_blob(&push).await.expect("pushed")
 }
 
 #[test]
@@ -57,7 +59,14 @@ fn skopeo_reads_what_was_pushed_and_a_second_repository_mounts_it() {
                     assert_eq!(again, Pushed::Present);
                 }
                 let media_type = &image.manifest.media_type;
-                let put = client.push_manifest(repository, Some("v1"), media_type, &raw).await;
+                let put = client
+                    .push_manifest(&ManifestPush {
+                        repository,
+                        tag: Some("v1"),
+                        media_type,
+                        raw: &raw,
+                    })
+                    .await;
                 put.expect("pushed");
             }
         });

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use n2c::observer::Silent;
 use n2c::oci::manifest::Descriptor;
 use n2c::oci::reference::Repository;
-use n2c::registry::{Client, ClientOptions, Pushed};
+use n2c::registry::{BlobPush, Client, ClientOptions, Pushed};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -176,10 +176,13 @@ fn a_registry_with_signed_tokens() {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let push = client.push_blob(&mounted, &blob, Some(&from), &content).await;
-        assert_eq!(push.expect("pushed"), Pushed::Mounted);
-        let push = client.push_blob(&sent, &blob, None, &content).await;
-        assert_eq!(push.expect("pushed"), Pushed::Sent);
+        for (repository, mounted, expected) in
+            [(&mounted, Some(&from), Pushed::Mounted), (&sent, None, Pushed::Sent)]
+        {
+            let (blob, content) = (&blob, &content);
+            let push = BlobPush { repository, blob, mounted, is_absent: false, content };
+            assert_eq!(client.push_blob(&push).await.expect("pushed"), expected);
+        }
     });
     let scopes: Vec<String> = service.calls()[told + 1..]
         .iter()

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use n2c::build::{self, LayersOptions};
 use n2c::formats::layers;
+use n2c::stream::compress::{Algorithm, Compression};
 use n2c::{Diagnose, Kind};
 use serde::Deserialize;
 use serde_json::Value;
@@ -86,6 +87,8 @@ struct LayerWork {
     /// The layers.json of layers below these.
     parents: Vec<PathBuf>,
     reproducible: bool,
+    /// How the layers will be compressed, if what they compress to is recorded.
+    compress: Option<String>,
 }
 
 pub(crate) fn run(report: &Report) -> Result<(), Failure> {
@@ -108,7 +111,13 @@ fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<
     let nodes = build::without(nodes, &work.ignore)?;
     let parents = inputs::layers(&work.parents)?;
     fs::create_dir(out).map_err(|source| Error::Output { path: out.to_owned(), source })?;
+    let compression = match work.compress.as_deref() {
+        Some("gzip") => Some(Compression::new(Algorithm::Gzip)),
+        Some("zstd") => Some(Compression::new(Algorithm::Zstd)),
+        _ => None,
+    };
     let options = LayersOptions {
+        compression,
         ignore: String::new(),
         permissions: build::parse_permissions("perms", &text(&work.perms), report)?,
         rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites), report)?,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use n2c::build::{self, LayersOptions};
 use n2c::formats::layers::{self, History};
+use n2c::stream::compress::Compression;
 
+use super::copy::CompressionFormat;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::inputs;
 use crate::cli::report::Report;
@@ -43,6 +45,13 @@ pub(crate) struct Options {
     /// How many layers to make at most; 0 means one for each store path
     #[arg(long, value_name = "N", default_value = "1", value_parser = max_layers, allow_negative_numbers = true, overrides_with = "max_layers")]
     max_layers: usize,
+
+    /// Record what the layers compress to, so that an unchanged one is not compressed again
+    ///
+    /// The compressed layers are not kept. `n2c copy` makes them again if a
+    /// registry lacks them, with the same bytes.
+    #[arg(long, value_name = "ALGORITHM", overrides_with = "compress")]
+    compress: Option<CompressionFormat>,
 
     /// For scripts that pass it to nix2container
     #[arg(short = 'd', long = "debug", hide = true)]
@@ -125,6 +134,7 @@ fn run(options: &Options, tar_directory: Option<String>, report: &Report) -> Res
         history,
         max_layers: options.max_layers,
         parents,
+        compression: options.compress.map(|format| Compression::new(format.into())),
         tar_directory,
     };
     let layers = build::layers(&nodes, &made, report)?;

@@ -51,11 +51,13 @@ pub(super) enum Command {
     Blob(blob::Options),
     /// Fetch lockfiles' blobs into the Nix store as the current user, before a build needs them
     Prefetch(prefetch::Options),
-    /// Pull a whole image into a directory or an archive
-    Pull(copy::Options),
-    /// Copy an image that was built or locked, or that is in a registry, into a directory or an
-    /// archive
-    Copy(copy::Options),
+    /// Copy an image into a directory or an archive
+    Pull(Box<copy::Pull>),
+    /// Copy images to registries, directories and archives, sending only what isn't there
+    ///
+    /// Takes skopeo's options, before or behind the names. What was pushed is
+    /// printed as `NAME@DIGEST`.
+    Copy(Box<copy::Copy>),
     /// Print the arguments of Nix's `pullImage` without writing the image to disk
     Hash(hash::Options),
     /// Write nix2container's image.json from a config and layers
@@ -100,9 +102,8 @@ pub(super) fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure>
             signals::interruptible(report, image_from_dir::run(options, report))
         }
         Command::Hash(options) => signals::interruptible(report, hash::run(options, report)),
-        Command::Pull(options) | Command::Copy(options) => {
-            signals::interruptible(report, copy::run(options, report))
-        }
+        Command::Pull(options) => signals::interruptible(report, copy::pull(*options, report)),
+        Command::Copy(options) => signals::interruptible(report, copy::copy(*options, report)),
         Command::Derivation => derivation::run(report),
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anstyle::{AnsiColor, Style};
 use clap::ColorChoice;
 use indicatif::BinaryBytes;
-use n2c::observer::{Event, Observer};
+use n2c::observer::{Arrival, Event, Observer};
 use n2c::registry::Secrets;
 use n2c::text;
 use serde_json::Value;
@@ -66,8 +66,15 @@ impl Report {
         self.secrets.clone()
     }
 
-    /// Summarises a pull to `destination` in one line, if stderr is a terminal.
-    pub(crate) fn pulled(&self, destination: &str) {
+    /// Says what was pushed, and how much of it was sent.
+    pub(crate) fn pushed(&self, name: &str, sent: u64, total: u64, is_dry_run: bool) {
+        let (sent, total) = (BinaryBytes(sent), BinaryBytes(total));
+        let what = if is_dry_run { "would send" } else { "sent" };
+        self.note(&format!("{what} {sent} of {total} for `{name}`"));
+    }
+
+    /// Summarises a copy to `destination` in one line, if stderr is a terminal.
+    pub(crate) fn copied_to(&self, destination: &str) {
         let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         if self.quiet || !io::stderr().is_terminal() {
             return;
@@ -78,7 +85,7 @@ impl Report {
         };
         let (fetched, bytes) = (stored.fetched, BinaryBytes(stored.bytes));
         let blobs = if fetched == 1 { "blob" } else { "blobs" };
-        self.note(&format!("pulled to `{destination}`: {fetched} {blobs}, {bytes}{there}"));
+        self.note(&format!("copied to `{destination}`: {fetched} {blobs}, {bytes}{there}"));
     }
 
     /// Returns the text with all secrets hidden.
@@ -193,6 +200,15 @@ impl Observer for Report {
                     return;
                 }
                 let what = if *was_there { "kept" } else { "fetched" };
+                self.note(&format!("{what} `{}`, {}", digest.short(), BinaryBytes(*size)));
+            }
+            Event::BlobPushed { digest, size, arrival } => {
+                let what = match arrival {
+                    Arrival::Present => "there already:",
+                    Arrival::Mounted => "mounted",
+                    Arrival::Sent => "sent",
+                    Arrival::Foreign => "left where it is:",
+                };
                 self.note(&format!("{what} `{}`, {}", digest.short(), BinaryBytes(*size)));
             }
             Event::TransferStarted { subject, digest, done, total } => {

@@ -303,6 +303,7 @@ fn layers_of(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
             digest: layer.digest.clone(),
             size: layer.size,
             diff_id: diff_id.clone(),
+            compressed: Vec::new(),
             paths: Vec::new(),
             media_type: media_type.to_owned(),
             file: Some(path.display().to_string()),

@@ -138,6 +138,12 @@ struct RawEntry {
     annotations: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
+/// The document that a reference means, and its size in bytes if it is known.
+pub(crate) struct Chosen {
+    pub(crate) digest: Digest,
+    pub(crate) size: Option<u64>,
+}
+
 impl RawEntry {
     fn name(&self) -> Option<&str> {
         self.annotations.as_ref()?.get(REF_NAME)?.as_str()
@@ -165,13 +171,20 @@ impl OciLayout {
         file(MARKER).map_err(not_a_layout)?;
         let index = file(INDEX).map_err(not_a_layout)?;
         let index = Verified::as_found(index);
+        match self.choose(&index)? {
+            Some(found) => self.read(&found.digest, found.size, manifest::SIZE_LIMIT),
+            None => Ok(index),
+        }
+    }
+
+    /// Chooses the entry of an `index.json` that the reference means, or `None` for the
+    /// index itself.
+    pub(crate) fn choose(&self, index: &Verified) -> Result<Option<Chosen>, Error> {
         let raw: RawIndex = json::parse(index.bytes(), VALUE_LIMIT)
             .map_err(|source| Error::Shape { directory: self.directory().to_owned(), source })?;
         if let Some(digest) = self.reference.digest() {
-            if index.digest() == digest {
-                return Ok(index);
-            }
-            return self.read(digest, None, manifest::SIZE_LIMIT);
+            let is_other = index.digest() != digest;
+            return Ok(is_other.then(|| Chosen { digest: digest.clone(), size: None }));
         }
         let tags: Vec<&str> = raw.manifests.iter().filter_map(RawEntry::name).collect();
         let entry = match (self.reference.tag(), raw.manifests.as_slice()) {
@@ -184,7 +197,7 @@ impl OciLayout {
                 })?
             }
             (None, [only]) => only,
-            (None, _) if tags.is_empty() => return Ok(index),
+            (None, _) if tags.is_empty() => return Ok(None),
             (None, _) => {
                 return Err(Error::Several {
                     directory: self.directory().to_owned(),
@@ -192,7 +205,7 @@ impl OciLayout {
                 });
             }
         };
-        self.read(&entry.digest, Some(entry.size), manifest::SIZE_LIMIT)
+        Ok(Some(Chosen { digest: entry.digest.clone(), size: Some(entry.size) }))
     }
 
     /// Reads and verifies a manifest or index.

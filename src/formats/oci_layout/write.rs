@@ -1,6 +1,6 @@
 //! What goes into an OCI layout: its `index.json`, and which files there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -47,6 +47,12 @@ impl Images<'_> {
     /// Returns the configs, the layers, and the blobs of other documents.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.images.iter().flat_map(|image| image.manifest().blobs()).chain(self.other_blobs)
+    }
+
+    /// The digests of all blobs.
+    #[must_use]
+    pub fn blob_digests(&self) -> HashSet<Digest> {
+        self.blobs().map(|blob| blob.digest.clone()).collect()
     }
 
     /// Returns the layers, and the blobs of documents that are not images.

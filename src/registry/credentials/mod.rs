@@ -162,10 +162,23 @@ impl Credential {
     }
 }
 
+/// What a caller says of one registry, in place of what files say.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The registry. Nothing of this applies to another one.
+    pub host: String,
+    /// Whether files are searched for credentials if none is given here.
+    pub is_anonymous: bool,
+    /// The credential.
+    pub credential: Option<Credential>,
+    /// A directory of certificates, as in `certs.d` (containers-certs.d(5)).
+    pub certificates: Option<PathBuf>,
+}
+
 /// Where a credential was found. Contains nothing secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin {
-    /// The file.
+    /// The file; empty if it was given without one.
     pub file: PathBuf,
     /// The key in the file that matched.
     pub key: String,
@@ -175,6 +188,9 @@ pub struct Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file.as_os_str().is_empty() {
+            return write!(formatter, "what was given for `{}`", self.key);
+        }
         write!(formatter, "key `{}` in `{}`", self.key, self.file.display())?;
         match &self.helper {
             Some(helper) => write!(formatter, ", from `{helper}`"),
@@ -196,6 +212,8 @@ pub struct Match {
 pub struct CredentialStore {
     /// The file that the user named, used instead of all others.
     named: Option<AuthFile>,
+    /// What is used instead of all files for one registry.
+    given: Given,
     defaults: OnceCell<Vec<AuthFile>>,
     environment: Environment,
     observer: Arc<dyn Observer>,
@@ -212,12 +230,29 @@ impl CredentialStore {
         let environment = environment.clone();
         let variable = environment.path("REGISTRY_AUTH_FILE");
         let named = named.map(Path::to_owned).or(variable).map(|path| AuthFile::read(&path));
-        Ok(Self { named: named.transpose()?, defaults: OnceCell::new(), environment, observer })
+        let (named, defaults) = (named.transpose()?, OnceCell::new());
+        Ok(Self { named, given: Given::default(), defaults, environment, observer })
+    }
+
+    /// The same, except for what is given for one registry.
+    #[must_use]
+    pub fn with(self, given: Given) -> Self {
+        Self { given, ..self }
     }
 
     /// Returns the first credential for `repository`: files are searched in order, and
     /// within a file the longest key wins.
     pub async fn find(&self, repository: &Repository) -> Result<Option<Match>, Error> {
+        if repository.host() == self.given.host {
+            let (file, key, helper) = (PathBuf::new(), self.given.host.clone(), None);
+            let origin = Origin { file, key, helper };
+            if let Some(credential) = self.given.credential.clone() {
+                return Ok(Some(Match { credential, origin }));
+            }
+            if self.given.is_anonymous {
+                return Ok(None);
+            }
+        }
         if let Some(file) = &self.named {
             return file.find(repository).await;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use reqwest::Method;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use sync_wrapper::SyncWrapper;
 
 use crate::stream::readable::{ByteStream, Readable};
@@ -36,6 +36,10 @@ pub(in crate::registry) enum Body<'a> {
     Document(&'a str, &'a Bytes),
     /// The bytes of a blob.
     Blob(&'a dyn Readable),
+    /// A part of a blob, and the number of its first byte.
+    Piece(&'a Bytes, u64),
+    /// Bytes whose number isn't known before their end.
+    Stream(&'a (dyn Fn() -> io::Result<ByteStream> + Sync)),
 }
 
 impl Body<'_> {
@@ -44,7 +48,7 @@ impl Body<'_> {
         let is_empty = match self {
             Self::Empty => !matches!(*method, Method::GET | Method::HEAD),
             Self::Blob(blob) => blob.size() == 0,
-            Self::Form(_) | Self::Document(..) => false,
+            Self::Form(_) | Self::Document(..) | Self::Piece(..) | Self::Stream(_) => false,
         };
         if is_empty {
             // Some servers refuse a request without a length.
@@ -57,9 +61,17 @@ impl Body<'_> {
                 Ok(value) => value,
                 Err(_) => return,
             },
-            Self::Blob(_) => HeaderValue::from_static("application/octet-stream"),
+            Self::Blob(_) | Self::Piece(..) | Self::Stream(_) => {
+                HeaderValue::from_static("application/octet-stream")
+            }
         };
         headers.insert(CONTENT_TYPE, content_type);
+        if let Self::Piece(piece, first) = self {
+            // Without a unit or a total, unlike in HTTP (distribution-spec).
+            let last = first + (piece.len() as u64).saturating_sub(1);
+            let range = HeaderValue::try_from(format!("{first}-{last}"));
+            headers.extend(range.map(|range| (CONTENT_RANGE, range)));
+        }
     }
 
     /// The body to send, and what it says of its progress if it is a blob's.
@@ -70,18 +82,19 @@ impl Body<'_> {
             Self::Blob(blob) if blob.size() == 0 => None,
             Self::Form(form) => Some(((*form).to_owned().into(), None)),
             Self::Document(_, bytes) => Some(((*bytes).clone().into(), None)),
-            Self::Blob(blob) => {
-                let progress = Progress::default();
-                let upload = Upload {
-                    stream: SyncWrapper::new(blob.open(0)?),
-                    piece: Bytes::new(),
-                    left: blob.size(),
-                    progress: progress.clone(),
-                };
-                Some((reqwest::Body::wrap(upload), Some(progress)))
-            }
+            Self::Blob(blob) => Some(upload(blob.open(0)?, Some(blob.size()))),
+            Self::Piece(piece, _) => Some(upload(piece.open(0)?, Some(piece.size()))),
+            Self::Stream(open) => Some(upload(open()?, None)),
         })
     }
+}
+
+/// A body that can be stopped.
+fn upload(stream: ByteStream, left: Option<u64>) -> (reqwest::Body, Option<Progress>) {
+    let progress = Progress::default();
+    let (stream, piece) = (SyncWrapper::new(stream), Bytes::new());
+    let upload = Upload { stream, piece, left, progress: progress.clone() };
+    (reqwest::Body::wrap(upload), Some(progress))
 }
 
 /// How far an upload is.
@@ -157,7 +170,8 @@ struct Upload {
     stream: SyncWrapper<ByteStream>,
     /// What was read and not sent yet.
     piece: Bytes,
-    left: u64,
+    /// How many bytes are left to send, if that is known.
+    left: Option<u64>,
     progress: Progress,
 }
 
@@ -185,22 +199,21 @@ impl hyper::body::Body for Upload {
                 chunk
             })
         });
-        let left = match &chunk {
-            Some(Ok(chunk)) => self.left.checked_sub(chunk.len() as u64),
-            // Without its last byte, a body is not sent.
-            None => (self.left == 0).then_some(0),
-            Some(Err(_)) => Some(self.left),
-        };
-        let chunk = match (chunk.transpose(), left) {
-            (Ok(chunk), Some(left)) => {
-                self.left = left;
-                Ok(chunk)
-            }
-            (Ok(_), None) => Err(io::Error::other(OTHER_SIZE)),
-            (Err(error), _) => Err(error),
-        };
+        let is_end = chunk.is_none();
+        let chunk = chunk.transpose().and_then(|chunk| {
+            let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            let left = self.left.map(|left| left.checked_sub(length));
+            self.left = match left {
+                // Without its last byte, a body is not sent.
+                Some(Some(left)) if left == 0 || !is_end => Some(left),
+                Some(_) => return Err(io::Error::other(OTHER_SIZE)),
+                None => None,
+            };
+            Ok(chunk)
+        });
         let chunk = chunk.map_err(|error| self.progress.fail(error));
-        let timeout = if self.left == 0 { COMMIT_TIMEOUT } else { STALL_TIMEOUT };
+        let is_sent = self.left.map_or(is_end, |left| left == 0);
+        let timeout = if is_sent { COMMIT_TIMEOUT } else { STALL_TIMEOUT };
         self.progress.wait_at_most(Some(timeout));
         Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)).transpose())
     }
@@ -210,6 +223,6 @@ impl hyper::body::Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -87,6 +87,10 @@ impl Http {
         self.clients.secrets()
     }
 
+    pub(in crate::registry) fn shared_observer(&self) -> Arc<dyn Observer> {
+        self.observer.clone()
+    }
+
     pub(in crate::registry) fn observer(&self) -> &dyn Observer {
         &*self.observer
     }

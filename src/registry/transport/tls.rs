@@ -76,6 +76,8 @@ pub(in crate::registry) struct TlsOptions {
     pub(in crate::registry) insecure: bool,
     /// A file with additional authorities, which must be usable.
     pub(in crate::registry) authorities: Option<PathBuf>,
+    /// The directory with the certificates for one host.
+    pub(in crate::registry) own: Option<(String, PathBuf)>,
     /// Where certificates are, in variables.
     pub(in crate::registry) environment: Environment,
 }
@@ -83,6 +85,11 @@ pub(in crate::registry) struct TlsOptions {
 impl TlsOptions {
     /// Returns the certificate directory for `host`, if there is one (containers-certs.d(5)).
     pub(in crate::registry) fn own_certificates(&self, host: &str) -> Option<PathBuf> {
+        if let Some((given, directory)) = &self.own
+            && super::origin::dial_host(given) == host
+        {
+            return Some(directory.clone());
+        }
         // The host may come from a server's redirect: it must not lead out of these directories.
         if host.is_empty() || host.starts_with('.') {
             return None;

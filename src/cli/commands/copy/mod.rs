@@ -1,0 +1,258 @@
+//! `n2c copy` and `n2c pull`: copy whole images.
+
+mod files;
+mod options;
+mod registry;
+mod sources;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use n2c::copy::{Cache, Changes, Copier, Destination, Selection, Source};
+use n2c::oci::digest::Digest;
+use n2c::oci::location::Location;
+use n2c::oci::reference::Reference;
+use n2c::source::{Blobs, CompressedLayers, MergedSources};
+use n2c::stream::compress::Compression;
+
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failure, Usage};
+use crate::cli::report::Report;
+use options::{Clients, PushOptions, Request};
+pub(crate) use options::{CompressionFormat, Copy, Pull};
+use sources::{Loaded, Opened};
+
+pub(crate) async fn pull(options: Pull, report: &Arc<Report>) -> Result<(), Failure> {
+    let request = Request::from(options);
+    if request.destinations.iter().any(|name| name.starts_with("docker:")) {
+        let hint = "use `n2c copy`";
+        return Err(Usage::new("`n2c pull` doesn't copy into a registry", hint).into());
+    }
+    run(request, report).await
+}
+
+pub(crate) async fn copy(options: Copy, report: &Arc<Report>) -> Result<(), Failure> {
+    run(Request::try_from(options)?, report).await
+}
+
+async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> {
+    let sources: Vec<Source> =
+        request.sources.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let mut destinations = Vec::new();
+    for text in &request.destinations {
+        destinations.push(Named { text: text.clone(), place: text.parse()? });
+    }
+    let annotations = request.push.annotations()?;
+    check(&request, &destinations, &annotations)?;
+    let from = only_host(sources.iter().filter_map(|source| match source {
+        Source::Location(Location::Registry(reference)) => Some(reference),
+        _ => None,
+    }));
+    let to = only_host(destinations.iter().filter_map(|one| match &one.place {
+        Destination::Registry(reference) => Some(reference),
+        _ => None,
+    }));
+    let clients = request.clients(from.as_deref(), to.as_deref(), report)?;
+    for destination in &destinations {
+        destination.place.check()?;
+    }
+    if let ([Source::Location(location)], [Named { place: Destination::Directory(path), .. }]) =
+        (&sources[..], &destinations[..])
+        && files::is_simple(&request, &annotations)?
+    {
+        let client = clients.source();
+        if files::to_directory(location, path, &request.common, client, report).await? {
+            report.copied_to(&destinations[0].text);
+            return Ok(());
+        }
+    }
+    let mut opened = Vec::new();
+    for source in &sources {
+        opened.push(Opened::open(source, clients.source(), report).await?);
+    }
+    let needs_manifest =
+        destinations.iter().any(|one| !matches!(one.place, Destination::DockerArchive { .. }));
+    let mut loaded = Vec::new();
+    for one in &opened {
+        loaded.push(one.load(&request.common, needs_manifest, report).await?);
+    }
+    let mut blobs = MergedSources::default();
+    for Loaded { selection, blobs: own } in &loaded {
+        let digests = selection.contents().map(|contents| contents.blob_digests());
+        blobs.add(digests.unwrap_or_default(), &**own);
+    }
+    let selection = match &loaded[..] {
+        [only] => only.selection.clone(),
+        several => Selection::joined(several.iter().map(|one| one.selection.clone()).collect()),
+    };
+    let is_made = sources
+        .iter()
+        .all(|source| matches!(source, Source::ImageJson(_) | Source::DockerArchive { .. }));
+    let job = Job {
+        request: &request,
+        blobs: &blobs,
+        opened: &opened,
+        selection,
+        is_made,
+        annotations,
+        clients: &clients,
+        cache: Cache::new(cache_directory()),
+        report,
+    };
+    for destination in &destinations {
+        job.copy_to(destination).await?;
+    }
+    Ok(())
+}
+
+/// A destination, and what the user called it.
+struct Named {
+    text: String,
+    place: Destination,
+}
+
+/// Everything that is known of a copy.
+struct Job<'a> {
+    request: &'a Request,
+    blobs: &'a MergedSources<'a>,
+    opened: &'a [Opened<'a>],
+    selection: Selection,
+    /// Whether the image has no manifest before it is copied.
+    is_made: bool,
+    annotations: BTreeMap<String, String>,
+    clients: &'a Clients,
+    cache: Cache,
+    report: &'a Arc<Report>,
+}
+
+impl Job<'_> {
+    async fn copy_to(&self, destination: &Named) -> Result<(), Failure> {
+        if let Destination::Registry(reference) = &destination.place {
+            return self.copy_to_registry(reference).await;
+        }
+        let compression = match destination.place {
+            Destination::DockerArchive { .. } => None,
+            _ => self.request.push.compression(false)?,
+        };
+        let changed = match compression {
+            None => self.changed(None)?,
+            Some(compression) => {
+                let layers = CompressedLayers::new(self.blobs, compression);
+                let copier = self.copier(self.blobs);
+                let known = |layer: &_| self.recorded(layer, compression, &HashSet::new());
+                let images = self.selection.images();
+                copier.learn(images, &layers, &known, &self.cache, None).await?;
+                let changed = self.changed(Some(&layers))?;
+                let copier = self.copier(&layers);
+                return self.write(&copier, &changed, destination).await;
+            }
+        };
+        self.write(&self.copier(self.blobs), &changed, destination).await
+    }
+
+    async fn write(
+        &self,
+        copier: &Copier<'_>,
+        changed: &Selection,
+        destination: &Named,
+    ) -> Result<(), Failure> {
+        let tags = &self.request.common.additional_tags;
+        files::write(copier, changed, destination.place.clone(), tags).await?;
+        if let (Some(path), Some(contents)) = (&self.request.push.digestfile, changed.contents()) {
+            Report::result(Some(path), contents.root.digest().to_string().as_bytes())?;
+        }
+        self.report.copied_to(&destination.text);
+        Ok(())
+    }
+
+    fn copier<'b>(&'b self, blobs: &'b dyn Blobs) -> Copier<'b> {
+        Copier { blobs, jobs: self.request.common.jobs.get(), observer: &**self.report }
+    }
+
+    fn changed(&self, layers: Option<&CompressedLayers<'_>>) -> Result<Selection, Failure> {
+        let format = self.request.common.format.map(Into::into);
+        let changes = Changes { layers, format, annotations: &self.annotations };
+        let result = self.selection.clone().changed(&changes)?;
+        if self.request.push.preserve_digests && !self.is_made {
+            let root = |selection: &Selection| {
+                selection.contents().map(|contents| contents.root.digest().clone())
+            };
+            if root(&result) != root(&self.selection) {
+                let hint = "leave out `--preserve-digests`, or what changes the image";
+                return Err(Usage::new("the copy would have another digest", hint).into());
+            }
+        }
+        Ok(result)
+    }
+
+    /// What a plain layer compresses to, if that was recorded when it was built.
+    fn recorded(
+        &self,
+        layer: &n2c::oci::manifest::Descriptor,
+        compression: Compression,
+        wrong: &HashSet<Digest>,
+    ) -> Option<(Digest, u64)> {
+        if wrong.contains(&layer.digest) {
+            return None;
+        }
+        self.opened.iter().find_map(|one| one.recorded(&layer.digest, compression))
+    }
+}
+
+/// The registry of all references, if it is one.
+fn only_host<'a>(references: impl Iterator<Item = &'a Reference>) -> Option<String> {
+    let hosts: HashSet<&str> = references.map(|one| one.repository().host()).collect();
+    match hosts.into_iter().collect::<Vec<_>>()[..] {
+        [only] => Some(only.to_owned()),
+        _ => None,
+    }
+}
+
+/// Refuses what doesn't fit together.
+fn check(
+    request: &Request,
+    destinations: &[Named],
+    annotations: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    let is_archive = |one: &Named| matches!(one.place, Destination::DockerArchive { .. });
+    let is_registry = |one: &Named| matches!(one.place, Destination::Registry(_));
+    let PushOptions { dry_run, json, precompute, reuse_from, .. } = &request.push;
+    if destinations.iter().any(is_archive) {
+        let is_changed = request.common.format.is_some() || !annotations.is_empty();
+        if is_changed {
+            let hint = "it has its own format; leave out `--format` and `--annotation`";
+            let text = "a `docker-archive:` holds no manifest to convert";
+            return Err(Usage::new(text, hint).into());
+        }
+    }
+    let has_tags = !request.common.additional_tags.is_empty();
+    if has_tags && !destinations.iter().all(|one| is_archive(one) || is_registry(one)) {
+        let hint = "only a registry and a `docker-archive:` can hold several names for an image";
+        return Err(Usage::new("`--additional-tag` does not apply to the destination", hint).into());
+    }
+    if !destinations.iter().all(is_registry) {
+        let only = [
+            ("--dry-run", *dry_run),
+            ("--json", *json),
+            ("--precompute", *precompute),
+            ("--reuse-from", reuse_from.is_some()),
+        ];
+        if let Some((name, _)) = only.iter().find(|(_, is_given)| *is_given) {
+            let hint = "it is for copies into registries";
+            return Err(
+                Usage::new(format!("`{name}` does not apply to the destination"), hint).into()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where what was found out is remembered. In a build sandbox there is no such place.
+fn cache_directory() -> Option<std::path::PathBuf> {
+    let environment = environment();
+    if environment.get("NIX_BUILD_TOP").is_some() {
+        return None;
+    }
+    let home = || environment.path("HOME").map(|home| home.join(".cache"));
+    Some(environment.path("XDG_CACHE_HOME").or_else(home)?.join("n2c"))
+}

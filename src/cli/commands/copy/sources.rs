@@ -1,0 +1,175 @@
+//! Opens the sources of a copy, and chooses the images in them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use n2c::copy::{Selection, Source};
+use n2c::formats::lockfile::Lockfile;
+use n2c::oci::digest::Digest;
+use n2c::oci::location::Location;
+use n2c::oci::manifest::{self, Document};
+use n2c::oci::platform::Platform;
+use n2c::oci::reference::Repository;
+use n2c::registry::Client;
+use n2c::resolve::Resolution;
+use n2c::source::{Blobs, BuiltImage, ImageFiles, LockedImages};
+use n2c::store::StoreDirectory;
+use n2c::stream::compress::Compression;
+
+use super::options::Common;
+use crate::cli::environment::environment;
+use crate::cli::failure::{Failure, Usage};
+use crate::cli::inputs;
+use crate::cli::lockfiles;
+use crate::cli::platforms;
+use crate::cli::report::Report;
+
+/// A source that was opened.
+pub(super) enum Opened<'a> {
+    Resolved(Box<Resolution<'a>>),
+    Locked(Box<Lockfile>, &'a Client),
+    Built(Box<BuiltImage>),
+}
+
+/// What to copy from a source.
+pub(super) struct Loaded<'a> {
+    pub(super) selection: Selection,
+    pub(super) blobs: Box<dyn Blobs + 'a>,
+}
+
+impl<'a> Opened<'a> {
+    pub(super) async fn open(
+        source: &Source,
+        client: &'a Client,
+        report: &'a Arc<Report>,
+    ) -> Result<Self, Failure> {
+        let resolution = match source {
+            Source::ImageJson(file) => {
+                let name = file.display().to_string();
+                return Ok(Self::Built(Box::new(BuiltImage::new(&name, inputs::image(file)?)?)));
+            }
+            Source::Lockfile(file) => {
+                return Ok(Self::Locked(Box::new(lockfiles::read(file)?), client));
+            }
+            Source::Location(location) => Resolution::open(location, client, &**report).await?,
+            Source::Directory(path) => {
+                Resolution::of_files(ImageFiles::directory(path)?, &**report)?
+            }
+            Source::OciArchive(reference) => {
+                Resolution::of_files(ImageFiles::oci_archive(reference)?, &**report)?
+            }
+            Source::DockerArchive { file, name } => {
+                let files = ImageFiles::docker_archive(file, name.as_ref())?;
+                Resolution::of_files(files, &**report)?
+            }
+        };
+        Ok(Self::Resolved(Box::new(resolution)))
+    }
+
+    /// Chooses the images to copy. `needs_manifest` says whether the manifest of a locked
+    /// image is written anywhere.
+    pub(super) async fn load<'b>(
+        &'b self,
+        common: &Common,
+        needs_manifest: bool,
+        report: &Report,
+    ) -> Result<Loaded<'b>, Failure> {
+        let named = common.platforms.named(report)?;
+        let is_all = common.all.all_platforms;
+        match self {
+            Self::Resolved(resolution) => {
+                let selection = match platforms::as_it_is(&named, resolution).filter(|_| !is_all) {
+                    Some(only) => Selection::one(only.image().await?),
+                    None if is_all => find(resolution, None, report).await?,
+                    None => {
+                        let named = platforms::or_host(named, report);
+                        find(resolution, Some(named), report).await?
+                    }
+                };
+                Ok(Loaded { selection, blobs: Box::new(&**resolution) })
+            }
+            Self::Locked(lockfile, client) => {
+                let text = "a lockfile can only be copied for one platform at a time";
+                if is_all && lockfile.entries().len() > 1 {
+                    return Err(Usage::new(text, "name one `--platform`").into());
+                }
+                let entry = lockfiles::one_entry(lockfile, named, text, report)?;
+                let store = StoreDirectory::of(environment())?;
+                let locked = LockedImages::new(lockfile, store, client);
+                let image = if needs_manifest {
+                    locked.served_image(entry).await?
+                } else {
+                    locked.image(entry).await?
+                };
+                Ok(Loaded { selection: Selection::one(image), blobs: Box::new(locked) })
+            }
+            Self::Built(built) => {
+                check_platform(built, &named)?;
+                let selection = Selection::one(built.image().clone());
+                Ok(Loaded { selection, blobs: Box::new(&**built) })
+            }
+        }
+    }
+
+    /// What a plain layer compresses to, if that was recorded when it was built.
+    pub(super) fn recorded(&self, layer: &Digest, how: Compression) -> Option<(Digest, u64)> {
+        match self {
+            Self::Built(built) => built.compressed(layer, how),
+            Self::Resolved(_) | Self::Locked(..) => None,
+        }
+    }
+
+    /// The repository that the image comes from.
+    pub(super) fn origin(&self) -> Option<&Repository> {
+        let location = match self {
+            Self::Resolved(resolution) => Some(resolution.location()),
+            Self::Locked(lockfile, _) => lockfile.location(),
+            Self::Built(_) => None,
+        };
+        location.and_then(Location::reference).map(n2c::oci::reference::Reference::repository)
+    }
+}
+
+fn check_platform(built: &BuiltImage, named: &[Platform]) -> Result<(), Failure> {
+    let own = built.image().config().platform();
+    let Some(other) = named.iter().find(|platform| Some(*platform) != own) else { return Ok(()) };
+    let own = own.map_or_else(|| "no platform".to_owned(), |own| format!("`{own}`"));
+    let text = format!("the image is for {own}, not for `{other}`");
+    Err(Usage::new(text, "an image.json holds one image; leave out `--platform`").into())
+}
+
+/// Finds the images for the named platforms, or for all platforms if `named` is `None`.
+async fn find(
+    resolution: &Resolution<'_>,
+    named: Option<Vec<Platform>>,
+    report: &Report,
+) -> Result<Selection, Failure> {
+    let is_all = named.is_none();
+    let platforms = match named {
+        Some(platforms) => platforms,
+        None => resolution.platforms().await?,
+    };
+    let (mut images, mut seen) = (Vec::new(), HashSet::new());
+    for image in resolution.images(&platforms).await? {
+        // Two platforms may share an image.
+        if seen.insert(image.manifest().raw().digest().clone()) {
+            images.push(image);
+        }
+    }
+    let root = resolution.root();
+    let lists = matches!(root, Document::Index(_)) && (is_all || images.len() > 1);
+    if !lists {
+        return Ok(Selection::of(images, None));
+    }
+    let mut others = resolution.nested_indexes().await?.to_vec();
+    let mut other_blobs = Vec::new();
+    if is_all {
+        let attachments = resolution.attachments().await?;
+        other_blobs = attachments.iter().flat_map(manifest::blobs_of_any).collect();
+        others.extend(attachments);
+    } else {
+        let text = "the index is kept as it is, so it also lists platforms that are not copied";
+        report.note(text);
+    }
+    Ok(Selection::of(images, Some(root.clone())).with(others, other_blobs))
+}
