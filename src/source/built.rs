@@ -93,7 +93,7 @@ fn first_paths(records: &[PathRecord]) -> String {
 /// store, where all files have the time 1.
 fn newest_file(records: &[PathRecord]) -> Option<String> {
     let mut waiting: Vec<PathBuf> = records.iter().map(|record| (&record.path).into()).collect();
-    let mut newest: Option<(i64, PathBuf)> = None;
+    let mut newest: Option<((i64, i64), PathBuf)> = None;
     while let Some(path) = waiting.pop() {
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         if found.is_dir()
@@ -101,9 +101,9 @@ fn newest_file(records: &[PathRecord]) -> Option<String> {
         {
             waiting.extend(entries.flatten().map(|entry| entry.path()));
         }
-        let time = found.mtime();
+        let time = (found.mtime(), found.mtime_nsec());
         let is_newer = newest.as_ref().is_none_or(|(newest, _)| time > *newest);
-        if time > STORE_TIME && is_newer {
+        if time.0 > STORE_TIME && is_newer {
             newest = Some((time, path));
         }
     }

@@ -12,6 +12,7 @@ mod bad_input;
 mod blob;
 mod build;
 mod copy;
+mod copy_registry;
 mod demo;
 mod docs;
 mod golden;

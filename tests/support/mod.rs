@@ -7,5 +7,6 @@
 pub mod functions;
 pub mod images;
 pub mod program;
+pub mod pushable;
 pub mod registry;
 pub mod tools;

@@ -98,6 +98,9 @@ impl Copier<'_> {
             self.push_children(images, push, &plan.documents).await?;
         }
         for blob in &summary.blobs {
+            if !push.is_dry_run && blob.action != Action::Foreign {
+                push.cache.remember_repository(&blob.digest, push.repository, self.observer);
+            }
             self.observer.observe(&Event::BlobPushed {
                 digest: &blob.digest,
                 size: blob.size,
@@ -131,7 +134,6 @@ impl Copier<'_> {
             let work: BoxFuture<'_, Result<(), Error>> = Box::pin(async move {
                 let pushed = self.push_one(descriptor, config, push, blob).await?;
                 blob.action = pushed.into();
-                push.cache.remember_repository(&blob.digest, push.repository, self.observer);
                 Ok(())
             });
             queue.push(work);

@@ -142,7 +142,8 @@ impl Progress {
 
     fn fail(&self, error: io::Error) -> io::Error {
         let kind = error.kind();
-        self.state().failure = Some(error);
+        // Whoever asks again after the first one learns less.
+        self.state().failure.get_or_insert(error);
         kind.into()
     }
 
