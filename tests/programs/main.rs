@@ -7,6 +7,7 @@ mod support;
 
 mod build;
 mod build_image;
+mod copy_registry;
 mod doctor;
 mod end_to_end;
 mod nix;

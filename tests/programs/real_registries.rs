@@ -76,6 +76,26 @@ fn assert_closed_but_for_bob(registry: &Distribution, image: &Image) {
     assert_eq!(std::fs::read(path.join("layer")).expect("the layer"), image.layers[1].bytes);
 }
 
+/// Checks that bob can copy an image within the registry, which mounts its blobs, and that
+/// nobody else can.
+fn assert_copied_by_bob_alone(registry: &Distribution) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let name = |name: &str| format!("docker://{}", registry.reference(name));
+    let (from, to) = (name("private/app:1"), name("private/copy:2"));
+    let copy = |options: &[&str]| {
+        let arguments = ["copy", &from, &to, "--arch", "amd64"];
+        n2c_in(directory.path(), &[&arguments, options].concat())
+    };
+    let (right, wrong) = (format!("bob:{PASSWORD}"), "bob:wrong-password");
+    let source = ["--src-creds", &right];
+    assert!(copy(&[&source[..], &["--dest-creds", wrong]].concat()).error(5).contains("denied"));
+    let denied = copy(&[&source[..], &["--dest-no-creds"]].concat());
+    assert!(denied.error(5).contains("(no credentials)"), "{}", denied.stderr);
+    let run = copy(&[&source[..], &["--dest-creds", &right]].concat());
+    assert!(run.text().starts_with(&registry.reference("private/copy@sha256:")), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("note: mounted").count(), 3, "{}", run.stderr);
+}
+
 #[test]
 #[ignore = "needs docker-registry, skopeo and htpasswd; run `tests/run`"]
 fn a_registry_with_htpasswd() {
@@ -86,6 +106,7 @@ fn a_registry_with_htpasswd() {
     let registry = Distribution::start_with("", &auth);
     let image = push(&registry, &["--dest-creds", &format!("bob:{PASSWORD}")]);
     assert_closed_but_for_bob(&registry, &image);
+    assert_copied_by_bob_alone(&registry);
 }
 
 /// A token service that knows bob, and signs its tokens as distribution requires
@@ -140,6 +161,7 @@ fn a_registry_with_signed_tokens() {
     let registry = Distribution::start_with("", &auth);
     let image = push(&registry, &["--dest-creds", &format!("bob:{PASSWORD}")]);
     assert_closed_but_for_bob(&registry, &image);
+    assert_copied_by_bob_alone(&registry);
 
     // "with a bearer token, 5" requests, for an index. This image has no index, so 4; and
     // 3 for a blob.
@@ -304,6 +326,10 @@ fn rule_72_a_registry_with_a_private_certificate_authority() {
     std::fs::create_dir_all(&own).expect("a folder");
     std::fs::copy(ca, own.join("ca.crt")).expect("copied");
     assert_eq!(lock(&[], &[]).text(), lock_text);
+    // as for pulls, so for pushes
+    let name = |name: &str| format!("docker://{}", registry.reference(name));
+    let (from, to) = (name("private/app:1"), name("private/copy:1"));
+    n2c_in(path, &["copy", &from, &to, "--arch", "amd64", "--cacert", ca]).text();
     // a name that the certificate does not have
     let run = lock_with(&registry, "localhost", path, &["--cacert", ca], &[]);
     assert!(run.error(7).contains("certificate not valid for name"), "{}", run.stderr);
@@ -318,6 +344,15 @@ fn rule_71_a_registry_that_requires_a_client_certificate() {
     let certificates = authority.directory.path().to_str().expect("a path");
     push(&registry, &["--dest-cert-dir", certificates]);
     let directory = tempfile::tempdir().expect("a directory");
+    let name = |name: &str| format!("docker://{}", registry.reference(name));
+    let (from, to) = (name("private/app:1"), name("private/copy:1"));
+    let from = ["copy", &from, "--arch", "amd64", "--src-cert-dir", certificates];
+    let copied = n2c_in(directory.path(), &[&from, &["dir:copy"][..]].concat());
+    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    let to = ["copy", "dir:copy", &to, "--arch", "amd64"];
+    n2c_in(directory.path(), &to).error(7);
+    let to = [&to[..], &["--dest-cert-dir", certificates]].concat();
+    n2c_in(directory.path(), &to).text();
     let own = directory.path().join(".config/containers/certs.d").join(registry.host());
     std::fs::create_dir_all(&own).expect("a folder");
     let lock = || lock_with(&registry, "127.0.0.1", directory.path(), &[], &[]);

@@ -56,11 +56,27 @@ impl Distribution {
     /// Starts a registry with more settings: `http` for its `http` section, and `more` for
     /// the top level.
     pub fn start_with(http: &str, more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::start_on(tempfile::tempdir().expect("a directory"), "", http, more)
+    }
+
+    /// Starts a registry that serves what this one has, and takes nothing.
+    pub fn into_read_only(mut self) -> Self {
+        self.stop();
+        let empty = tempfile::tempdir().expect("a directory");
+        let directory = std::mem::replace(&mut self.directory, empty);
+        Self::start_on(directory, ", maintenance: {readonly: {enabled: true}}", "", "")
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn start_on(directory: TempDir, storage: &str, http: &str, more: &str) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let config = format!(
             "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: false}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}{storage}}}\n\
              http:\n  addr: {address}\n{http}{more}",
             directory.path().join("data").display()
         );
@@ -170,6 +186,46 @@ impl Drop for Distribution {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// podman with a store of its own. It runs containers as root, without a network.
+pub struct Podman {
+    directory: TempDir,
+}
+
+impl Podman {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        let mut command = Command::new("podman");
+        command
+            .args(["--root", &path("root"), "--runroot", &path("run")])
+            .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"])
+            .args(["--events-backend", "file", "--runtime", "/usr/sbin/runc"])
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs podman, and returns what it prints.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output();
+        let output =
+            output.unwrap_or_else(|error| panic!("`podman`: {error}; `tests/run` installs it"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "podman {arguments:?}: {stderr}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Runs a container, and returns what it prints.
+    pub fn run_container(&self, image: &str, arguments: &[&str]) -> String {
+        let options = ["run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024"];
+        let more = ["--ulimit", "nproc=1000:1000", image];
+        self.run(&[&options[..], &more, arguments].concat())
     }
 }
 
