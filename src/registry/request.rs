@@ -27,6 +27,8 @@ pub(super) enum Resource {
     Blob(Digest),
     /// A page of the list of tags, by its query string.
     Tags(String),
+    /// What refers to a manifest.
+    Referrers(Digest),
     /// The beginning of an upload, by its query.
     Uploads(String),
     /// An upload under way, at the URL that the registry gave for it.
@@ -39,6 +41,7 @@ impl fmt::Display for Resource {
             Self::Manifest(target) => write!(formatter, "manifests/{target}"),
             Self::Blob(digest) => write!(formatter, "blobs/{digest}"),
             Self::Tags(query) => write!(formatter, "tags/list?{query}"),
+            Self::Referrers(digest) => write!(formatter, "referrers/{digest}"),
             Self::Uploads(query) if query.is_empty() => formatter.write_str("blobs/uploads/"),
             Self::Uploads(query) => write!(formatter, "blobs/uploads/?{query}"),
             // Its URL may be signed.
@@ -92,7 +95,9 @@ impl<'a> Request<'a> {
     /// Returns the headers.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if matches!(self.resource, Resource::Manifest(_)) && self.method != Method::PUT {
+        if matches!(self.resource, Resource::Manifest(_) | Resource::Referrers(_))
+            && self.method != Method::PUT
+        {
             let accept = ACCEPTED_MANIFESTS.join(", ");
             headers.extend(HeaderValue::try_from(accept).map(|value| (header::ACCEPT, value)));
         }

@@ -8,6 +8,7 @@ mod files;
 mod image_source;
 mod locked;
 mod merged;
+mod registry;
 
 use futures_util::future::{self, BoxFuture};
 
@@ -25,6 +26,7 @@ pub use files::ImageFiles;
 pub(crate) use image_source::ImageSource;
 pub use locked::LockedImages;
 pub use merged::MergedSources;
+pub use registry::RegistryBlobs;
 
 /// A source of an image's blobs.
 pub trait Blobs: Sync {

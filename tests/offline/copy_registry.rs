@@ -596,6 +596,64 @@ fn a_registry_gets_what_another_one_has_and_mounts_what_it_has_itself() {
     assert!(!registry.contents().tags.keys().any(|(name, _)| name == "damaged"));
 }
 
+// protocol rule 82
+#[test]
+fn rule_82_what_refers_to_an_image_is_copied_with_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = Image::new("linux/amd64", &["base"]);
+    let content = images::Blob::new("text/x", "a signature");
+    let config = images::Blob::new("application/vnd.oci.empty.v1+json", "{}");
+    let signature = images::Blob::json(
+        n2c::oci::media_type::OCI_MANIFEST,
+        &json!({
+            "schemaVersion": 2,
+            "mediaType": n2c::oci::media_type::OCI_MANIFEST,
+            "artifactType": "example/signature",
+            "config": config.descriptor(),
+            "layers": [content.descriptor()],
+            "subject": image.manifest.descriptor(),
+            "annotations": { "a": "b" },
+        }),
+    );
+    let index = images::index(&[image.manifest.entry("linux/amd64")]);
+    let list = images::index(&[signature.descriptor()]);
+    let tag = n2c::registry::referrers_tag(&image.manifest.digest());
+    // With a list of its own, and with a tag in its place.
+    for has_list in [true, false] {
+        let source = Registry::start();
+        source.put_image("app", "other", &image);
+        source.put_manifest("app", "1", &index);
+        source.put_manifest("app", "signature", &signature);
+        source.put_blob(&content);
+        source.put_blob(&config);
+        if has_list {
+            let (list, digest) = (list.bytes.clone(), image.manifest.digest().to_string());
+            source.hook(move |call| {
+                let is_it = call.target.ends_with(&format!("/referrers/{digest}"));
+                is_it.then(|| Reply::new(200, list.clone()))
+            });
+        } else {
+            source.put_manifest("app", &tag, &list);
+        }
+        let registry = Pushable::start();
+        let from = format!("docker://{}", source.reference("app:1"));
+        let to = format!("docker://{}", registry.reference("app:1"));
+        let run = copy(directory.path(), &[&from, &to, "--all"]);
+        run.text();
+        assert!(run.stderr.contains("copied 1 manifests that refer"), "{}", run.stderr);
+        // The registry keeps no track of it, so the index has to.
+        let kept = registry.manifest("app", &tag);
+        let entry = &kept["manifests"][0];
+        assert_eq!(entry["digest"], signature.digest().to_string());
+        assert_eq!(entry["artifactType"], "example/signature");
+        assert_eq!(entry["annotations"], json!({ "a": "b" }));
+        registry.blob("app", &json!(content.digest().to_string()));
+        // Once is enough.
+        copy(directory.path(), &[&from, &to, "--all"]).text();
+        assert_eq!(registry.manifest("app", &tag), kept);
+    }
+}
+
 #[test]
 fn credentials_go_to_their_side_alone() {
     let directory = built(&[]);

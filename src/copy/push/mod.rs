@@ -5,6 +5,7 @@
 //! that may be missing is asked for, mounted or sent, then manifests are, and then tags.
 
 mod plan;
+mod referrers;
 mod relay;
 
 use std::collections::{BTreeMap, HashSet};
@@ -298,7 +299,11 @@ async fn push_document(
     raw: &Verified,
 ) -> Result<(), Error> {
     let repository = push.repository;
-    push.client.push_manifest(&ManifestPush { repository, tag, media_type, raw }).await?;
+    let is_tracked =
+        push.client.push_manifest(&ManifestPush { repository, tag, media_type, raw }).await?;
+    if !is_tracked {
+        referrers::note_referrer(push, media_type, raw).await?;
+    }
     Ok(())
 }
 

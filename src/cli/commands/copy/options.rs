@@ -119,7 +119,7 @@ pub(super) struct PushOptions {
     #[arg(long, visible_alias = "compress", value_name = "ALGORITHM")]
     dest_compress_format: Option<CompressionFormat>,
 
-    /// The level of the compression: 1 to 9 for gzip, 1 to 19 for zstd [default: 6, 3]
+    /// The level of the compression: 1 to 9 for gzip, 1 to 19 for zstd [default: 3, 2]
     #[arg(long, value_name = "LEVEL")]
     dest_compress_level: Option<u8>,
 

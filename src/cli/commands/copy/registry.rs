@@ -35,10 +35,33 @@ impl Job<'_> {
             None => self.push_as_is(&push).await?,
             Some(compression) => self.push_compressed(&push, compression).await?,
         };
+        if self.request.common.all.all_platforms && !push.is_dry_run {
+            self.copy_referrers(&push, summary.as_ref()).await?;
+        }
         match summary {
             Some(summary) => self.tell(reference, &summary),
             None => Ok(()),
         }
+    }
+
+    /// Copies what refers to the image, if it stayed the same.
+    async fn copy_referrers(
+        &self,
+        push: &RegistryPush<'_>,
+        summary: Option<&PushSummary>,
+    ) -> Result<(), Failure> {
+        let (Some(origin), Some(images)) = (push.origin, self.selection.contents()) else {
+            return Ok(());
+        };
+        if summary.is_none_or(|summary| summary.digest != *images.root.digest()) {
+            return Ok(());
+        }
+        let from = (self.clients.source(), origin);
+        let count = self.copier(self.blobs).copy_referrers(&images, from, push).await?;
+        if count > 0 {
+            self.report.note(&format!("copied {count} manifests that refer to the image"));
+        }
+        Ok(())
     }
 
     /// The tags that the image gets.

@@ -1,0 +1,103 @@
+//! Copies what refers to an image: signatures, SBOMs and attestations.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use serde_json::{Map, Value, json};
+
+use super::relay::relay;
+use super::{RegistryPush, push_document};
+use crate::copy::{Copier, Error};
+use crate::formats::oci_layout::Images;
+use crate::json::{self, VALUE_LIMIT};
+use crate::oci::digest::{Digest, Verified};
+use crate::oci::manifest;
+use crate::oci::media_type;
+use crate::oci::reference::Repository;
+use crate::registry::{BlobPush, Client, ManifestPush, referrers_tag};
+use crate::source::RegistryBlobs;
+
+/// How many manifests that refer to an image are copied.
+const REFERRER_LIMIT: usize = 1000;
+
+impl Copier<'_> {
+    /// Copies what refers to `images`, or to something that does, from the repository that they
+    /// come from. Returns how many manifests that were.
+    pub async fn copy_referrers(
+        &self,
+        images: &Images<'_>,
+        (client, origin): (&Client, &Repository),
+        push: &RegistryPush<'_>,
+    ) -> Result<usize, Error> {
+        let blobs = RegistryBlobs::new(client, origin.clone());
+        let mut seen: BTreeSet<Digest> = images.documents().into_keys().cloned().collect();
+        let mut subjects: VecDeque<Digest> = seen.iter().cloned().collect();
+        let mut count = 0;
+        while let Some(subject) = subjects.pop_front() {
+            for referrer in client.referrers(origin, &subject).await? {
+                if count >= REFERRER_LIMIT || !seen.insert(referrer.digest.clone()) {
+                    continue;
+                }
+                let size = Some(referrer.size);
+                let raw = client.manifest_bytes(origin, &referrer.digest, size).await?;
+                for blob in manifest::blobs_of_any(&raw) {
+                    let repository = push.repository;
+                    let nothing = bytes::Bytes::new();
+                    let request = BlobPush {
+                        repository,
+                        blob: &blob,
+                        mounted: Some(origin),
+                        is_absent: false,
+                        content: &nothing,
+                    };
+                    relay(push.client, &blobs, request).await??;
+                }
+                push_document(push, None, &referrer.media_type, &raw).await?;
+                subjects.push_back(referrer.digest);
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Adds a manifest to the index of what refers to its subject, on a registry that doesn't keep
+/// track of that itself (distribution-spec, "Pushing Manifests with Subject").
+pub(super) async fn note_referrer(
+    push: &RegistryPush<'_>,
+    media_type: &str,
+    raw: &Verified,
+) -> Result<(), Error> {
+    let object: Map<String, Value> = json::parse(raw.bytes(), VALUE_LIMIT).unwrap_or_default();
+    let subject = object.get("subject").and_then(|subject| subject["digest"].as_str());
+    let Some(subject) = subject.and_then(|digest| digest.parse::<Digest>().ok()) else {
+        return Ok(());
+    };
+    let tag = referrers_tag(&subject);
+    let current = push.client.pushed_manifest(push.repository, &tag).await?;
+    let current: Map<String, Value> =
+        current.and_then(|raw| json::parse(raw.bytes(), VALUE_LIMIT).ok()).unwrap_or_default();
+    let listed = current.get("manifests").and_then(Value::as_array).into_iter().flatten();
+    let digest = raw.digest().to_string();
+    let mut manifests: Vec<Value> = listed.cloned().collect();
+    if manifests.iter().any(|entry| entry["digest"] == digest) {
+        return Ok(());
+    }
+    let mut entry = json!({ "mediaType": media_type, "digest": digest, "size": raw.bytes().len() });
+    let config = object.get("config").and_then(|config| config.get("mediaType"));
+    let artifact = object.get("artifactType").filter(|kind| kind.as_str() != Some("")).or(config);
+    if let Some(artifact) = artifact {
+        entry["artifactType"] = artifact.clone();
+    }
+    if let Some(annotations) = object.get("annotations") {
+        entry["annotations"] = annotations.clone();
+    }
+    manifests.push(entry);
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests,
+    });
+    let raw = Verified::as_found(index.to_string().into_bytes());
+    let (repository, media_type) = (push.repository, media_type::OCI_INDEX);
+    let push_index = ManifestPush { repository, tag: Some(&tag), media_type, raw: &raw };
+    push.client.push_manifest(&push_index).await?;
+    Ok(())
+}
