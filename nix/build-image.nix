@@ -6,6 +6,7 @@
   lib,
   platforms,
   layering,
+  copyScripts,
 }:
 {
   # The image's name, such as "acme/hello" or "registry.example/acme/hello".
@@ -123,6 +124,7 @@ else if !builtins.isAttrs config then
   throw "n2c: `config` of buildImage must be a set, not ${builtins.typeOf config}."
 else
   image
+  // copyScripts { inherit image imageName imageTag; }
   // {
     inherit
       imageName

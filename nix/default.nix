@@ -68,6 +68,7 @@ let
     inherit (fetch) impureEnvVars;
   };
   layering = import ./build-layer.nix { inherit n2c system lib; };
+  copyScripts = import ./copy-scripts.nix { inherit n2c system lib; };
   buildImage = import ./build-image.nix {
     inherit
       n2c
@@ -75,6 +76,7 @@ let
       lib
       platforms
       layering
+      copyScripts
       ;
   };
   inherit (layering) buildLayer;

@@ -10,7 +10,7 @@ use crate::support::functions::{
 use crate::support::images::Image;
 use crate::support::program::n2c_in;
 use crate::support::registry::Registry;
-use crate::support::tools::Nix;
+use crate::support::tools::{Distribution, Nix, skopeo};
 
 /// Nix, with the tree of golden case 90 beside n2c.
 fn nix_with_greeting() -> Nix {
@@ -143,6 +143,40 @@ fn images_have_upstreams_attributes() {
 }
 
 #[test]
+#[ignore = "needs nix-bin, docker-registry, skopeo and root; run `tests/run`"]
+fn scripts_copy_an_image_that_was_built() {
+    let nix = nix_with_greeting();
+    let registry = Distribution::start();
+    let image = format!(
+        "n2c.buildImage {{ name = \"{}\"; tag = \"1\"; compress = \"gzip\"; \
+         layers = [ {{ deps = [ greeting ]; }} ]; config.Entrypoint = [ \"${{app}}\" ]; }}",
+        registry.reference("acme/hello")
+    );
+    let script = |name: &str, program: &str| {
+        let path = build(&nix, &with_paths(&nix, &format!("({image}).{name}")));
+        format!("{path}/bin/{program}")
+    };
+    let to_registry = script("copyToRegistry", "copy-to-registry");
+    let digest = nix.run(&to_registry, &["--dest-tls-verify=false", "--dest-creds", "a:b c$d'e"]);
+    let asked = registry.requests_of_n2c().len();
+    // What it compresses to was recorded, so another machine needs to ask no more.
+    fs::remove_dir_all(nix.directory().join(".cache")).expect("removed");
+    assert_eq!(nix.run(&to_registry, &[]), digest);
+    assert_eq!(registry.requests_of_n2c().len() - asked, 2);
+    let other = registry.reference("acme/other:2");
+    nix.run(&script("copyTo", "copy-to"), &[&format!("docker://{other}"), "--quiet"]);
+    let archive = script("copyToOciArchive", "copy-to-oci-archive");
+    nix.run(&archive, &["image.tar"]);
+    let (success, _, stderr) = nix.try_run(&archive, &[]);
+    assert!(!success && stderr.contains("name the archive"), "{stderr}");
+    let archive = format!("oci-archive:{}", nix.directory().join("image.tar").display());
+    let config = |image: &str| skopeo(&["inspect", "--tls-verify=false", "--config", image]);
+    let expected = config(&format!("docker://{}", registry.reference("acme/hello:1")));
+    assert_eq!(config(&format!("docker://{other}")), expected);
+    assert_eq!(config(&archive), expected);
+}
+
+#[test]
 #[ignore = "needs nix-bin and root; run `tests/run`"]
 fn mistakes_are_named() {
     let nix = nix_with_greeting();
@@ -162,6 +196,7 @@ fn mistakes_are_named() {
         ("n2c.buildImage { name = \"a b\"; }", "invalid `name` `a b`"),
         ("n2c.buildLayer { perms = { }; }", "`perms` must be a list"),
         ("n2c.buildLayer { maxLayers = [ ]; }", "`maxLayers` must be a number"),
+        ("n2c.buildLayer { compress = \"xz\"; }", "`compress` must be"),
         ("n2c.buildImage { name = \"x\"; inheritConfig = \"some\"; }", "`inheritConfig` must be"),
         ("n2c.buildImage { name = \"x\"; config = [ ]; }", "`config` of buildImage must be a set"),
         (

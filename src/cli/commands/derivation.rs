@@ -2,8 +2,9 @@
 //! their attributes to a file, with the closure that they ask for (`__structuredAttrs`,
 //! `exportReferencesGraph`).
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use n2c::build::{self, LayersOptions};
@@ -72,6 +73,8 @@ struct Outputs {
 enum Work {
     /// A file with this text.
     Text { text: String },
+    /// A directory with this program in `bin`.
+    Script { name: String, text: String },
     /// A directory with a layers.json and, if they are not reproducible, the layers.
     Layer(Box<LayerWork>),
 }
@@ -100,8 +103,18 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
     let out = attributes.outputs.out;
     match attributes.n2c {
         Work::Text { text } => output::write_in_place(Path::new(&out), text.as_bytes()),
+        Work::Script { name, text } => script(Path::new(&out), &name, &text),
         Work::Layer(work) => layer(&out, &attributes.graph, &work, report),
     }
+}
+
+fn script(out: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let directory = out.join("bin");
+    let path = directory.join(name);
+    let failed = |source| Error::Output { path: path.display().to_string(), source };
+    fs::create_dir_all(&directory).map_err(failed)?;
+    fs::write(&path, text).map_err(failed)?;
+    Ok(fs::set_permissions(&path, Permissions::from_mode(0o555)).map_err(failed)?)
 }
 
 fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<(), Failure> {

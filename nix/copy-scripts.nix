@@ -1,0 +1,49 @@
+# The scripts that copy an image: `nix run .#image.copyToRegistry -- --dest-creds …`. What
+# follows `--` is passed on to `n2c copy` as it is, and printed nowhere.
+{
+  n2c,
+  system,
+  lib,
+}:
+{
+  image,
+  imageName,
+  imageTag,
+}:
+let
+  script =
+    name: arguments:
+    derivation {
+      inherit name system;
+      builder = "${n2c}/bin/n2c";
+      args = [ "derivation" ];
+      __structuredAttrs = true;
+      n2c = {
+        kind = "script";
+        inherit name;
+        text = ''
+          #!/bin/sh
+          ${arguments}
+        '';
+      };
+      preferLocalBuild = true;
+      allowSubstitutes = false;
+    }
+    // {
+      meta.mainProgram = name;
+    };
+  copy = "exec ${n2c}/bin/n2c copy nix:${image}";
+  # A copy to a place with the image's name and tag.
+  copyTo =
+    name: transport: script name ''${copy} ${lib.quote "${transport}${imageName}:${imageTag}"} "$@"'';
+in
+{
+  # To the destination behind `--`, in skopeo's syntax.
+  copyTo = script "copy-to" ''${copy} "$@"'';
+  copyToRegistry = copyTo "copy-to-registry" "docker://";
+  # To the file behind `--`.
+  copyToOciArchive = script "copy-to-oci-archive" ''
+    file=''${1:?name the archive to write}
+    shift
+    ${copy} "oci-archive:$file":${lib.quote "${imageName}:${imageTag}"} "$@"'';
+}
