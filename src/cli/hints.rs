@@ -3,6 +3,7 @@
 
 use std::io;
 
+use n2c::copy::engines;
 use n2c::formats::{blob_map, convert, docker_archive, image_json, layers, lockfile, oci_layout};
 use n2c::oci::reference::Reason;
 use n2c::oci::{digest, image, manifest, platform, reference};
@@ -406,6 +407,7 @@ impl Hint for copy::Error {
                 .to_owned(),
             Self::OtherDigest { .. } => "name a tag, or leave out the digest".to_owned(),
             Self::Registry(error) => return error.hint(),
+            Self::Engine(error) => return error.hint(),
             Self::Convert(error) => return error.hint(),
             Self::NotOurs { .. } => "use a new directory, or empty this one".to_owned(),
             Self::Exists { .. } => "choose another file name, or remove this file".to_owned(),
@@ -420,6 +422,24 @@ impl Hint for copy::Error {
             Self::DockerArchive(error) => return error.hint(),
             Self::Fs(error) => return error.hint(),
             Self::Prepare { .. } | Self::Write { .. } | Self::Hash(_) => return None,
+        })
+    }
+}
+
+impl Hint for engines::Error {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Start { program, .. } => format!("install `{program}`, or add it to `PATH`"),
+            Self::Unreachable { .. } => {
+                "start docker, or say where it is with `DOCKER_HOST`".to_owned()
+            }
+            Self::Host { .. } => {
+                "forward its socket: `ssh -L /tmp/docker.sock:/var/run/docker.sock HOST`, and \
+                 `DOCKER_HOST=unix:///tmp/docker.sock`"
+                    .to_owned()
+            }
+            Self::Context { .. } => "choose another one with `docker context use`".to_owned(),
+            Self::Refused { .. } | Self::Failed { .. } | Self::Tls(_) => return None,
         })
     }
 }

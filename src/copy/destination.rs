@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Error;
+use super::engines::Engine;
 use crate::formats::docker_archive::Name;
 use crate::oci::reference::Reference;
 
@@ -12,6 +13,14 @@ use crate::oci::reference::Reference;
 pub enum Destination {
     /// `docker://REFERENCE`: a registry.
     Registry(Reference),
+    /// `docker-daemon:NAME[:TAG]`, `containers-storage:NAME[:TAG]` (or `podman:`) and
+    /// `containerd:[NAMESPACE/]NAME[:TAG]`: an engine.
+    Engine {
+        /// The engine.
+        engine: Engine,
+        /// The image's name in it.
+        name: Name,
+    },
     /// `dir:PATH`: a directory in skopeo's layout. Everything after the first colon is
     /// the path.
     Directory(PathBuf),
@@ -55,6 +64,10 @@ impl FromStr for Destination {
         if transport == "docker" {
             return Ok(Self::Registry(text.parse()?));
         }
+        if let Some((engine, name)) = engine(transport, rest) {
+            let name = name.parse::<Reference>()?.try_into()?;
+            return Ok(Self::Engine { engine, name });
+        }
         let path = PathBuf::from(path);
         Ok(match transport {
             "dir" => Self::Directory(path),
@@ -67,6 +80,29 @@ impl FromStr for Destination {
             _ => return Err(invalid()),
         })
     }
+}
+
+/// Returns the engine that a transport means, and the image's name.
+fn engine<'a>(transport: &str, rest: &'a str) -> Option<(Engine, &'a str)> {
+    match transport {
+        "docker-daemon" => Some((Engine::Docker, rest)),
+        "containers-storage" | "podman" => Some((Engine::Podman, rest)),
+        "containerd" => {
+            let (namespace, name) = split_namespace(rest);
+            Some((Engine::Containerd { namespace: namespace.map(str::to_owned) }, name))
+        }
+        _ => None,
+    }
+}
+
+/// Splits `NAMESPACE/NAME`. Names have slashes too, so the first part is a namespace only if
+/// it is one that everybody has, or if a registry follows.
+fn split_namespace(text: &str) -> (Option<&str>, &str) {
+    let Some((first, name)) = text.split_once('/') else { return (None, text) };
+    let next = name.split_once('/').map(|(next, _)| next);
+    let has_registry = next.is_some_and(|next| next.contains(['.', ':']) || next == "localhost");
+    let is_usual = matches!(first, "default" | "k8s.io" | "moby");
+    if is_usual || has_registry { (Some(first), name) } else { (None, text) }
 }
 
 #[cfg(test)]
@@ -83,6 +119,13 @@ mod tests {
         for (text, expected) in [
             ("dir:/a:b", Destination::Directory("/a:b".into())),
             ("docker://a:1", Destination::Registry("a:1".parse().expect("a reference"))),
+            (
+                "podman:alpine",
+                Destination::Engine {
+                    engine: Engine::Podman,
+                    name: name("alpine:latest").expect("x"),
+                },
+            ),
             ("oci:a", Destination::OciLayout { directory: "a".into(), name: None }),
             (
                 "oci:a:host.io/x:1",
@@ -103,10 +146,29 @@ mod tests {
         ] {
             assert_eq!(parse(text).expect(text), expected);
         }
+        for (text, namespace, expected) in [
+            ("containerd:app:1", None, "docker.io/library/app:1"),
+            ("containerd:team/app:1", None, "docker.io/team/app:1"),
+            ("containerd:k8s.io/app:1", Some("k8s.io"), "docker.io/library/app:1"),
+            ("containerd:mine/ghcr.io/a/b", Some("mine"), "ghcr.io/a/b:latest"),
+            ("containerd:ghcr.io/a/b", None, "ghcr.io/a/b:latest"),
+        ] {
+            let engine = Engine::Containerd { namespace: namespace.map(str::to_owned) };
+            let name = name(expected).expect("a name");
+            assert_eq!(parse(text).expect(text), Destination::Engine { engine, name });
+        }
         let digest = format!("docker-archive:a.tar:x@sha256:{}", "0".repeat(64));
-        for text in
-            ["", "a", "dir:", "oci::x", "oci:a:", "docker://", "containers-storage:x", &digest]
-        {
+        for text in [
+            "",
+            "a",
+            "dir:",
+            "oci::x",
+            "oci:a:",
+            "docker://",
+            "podman:",
+            "docker-daemon:X",
+            &digest,
+        ] {
             assert!(parse(text).is_err(), "`{text}` is taken");
         }
     }

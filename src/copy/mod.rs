@@ -9,6 +9,7 @@ mod cache;
 mod destination;
 mod directory;
 mod docker;
+pub mod engines;
 mod hash;
 mod oci;
 mod push;
@@ -150,6 +151,9 @@ pub enum Error {
     /// The image can't be converted.
     #[error(transparent)]
     Convert(#[from] convert::Error),
+    /// An engine can't take the image.
+    #[error(transparent)]
+    Engine(#[from] engines::Error),
     /// A hash can't be computed.
     #[error("failed to hash an image")]
     Hash(#[source] io::Error),
@@ -178,6 +182,7 @@ impl Diagnose for Error {
             | Self::Index { .. } => Kind::Verification,
             Self::Reference(error) => error.kind(),
             Self::Registry(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
             Self::Convert(error) => error.kind(),
             Self::Resolve(error) => error.kind(),
             Self::Source(error) => error.kind(),
@@ -373,7 +378,7 @@ impl Destination {
     /// Refuses a destination that contains something else, before anything is fetched.
     pub fn check(&self) -> Result<(), Error> {
         match self {
-            Self::Registry(_) => Ok(()),
+            Self::Registry(_) | Self::Engine { .. } => Ok(()),
             Self::Directory(path) => directory::check(path),
             Self::OciLayout { directory, .. } => oci::check(directory),
             Self::OciArchive { file, .. } | Self::DockerArchive { file, .. } => check_archive(file),

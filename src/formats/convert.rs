@@ -165,6 +165,20 @@ fn annotate(object: &mut Map<String, Value>, annotations: &BTreeMap<String, Stri
     }
 }
 
+/// Puts an image with a Docker manifest under an OCI manifest. Unlike in [`to_oci`], the
+/// config stays as it is.
+pub fn with_oci_manifest(subject: &str, image: &Image) -> Result<Image, Error> {
+    let manifest = image.manifest();
+    if manifest.media_type() == media_type::OCI_MANIFEST {
+        return Ok(image.clone());
+    }
+    let oci = |layer: &Descriptor| {
+        let media_type = media_type::oci_layer(&layer.media_type).unwrap_or_default();
+        descriptor(media_type, &layer.digest, layer.size)
+    };
+    assemble(subject, image.config().raw(), manifest.layers().iter().map(oci).collect())
+}
+
 /// Converts an image to Docker's manifest, version 2 schema 2. The config stays as it is.
 pub fn to_docker(subject: &str, image: &Image) -> Result<Image, Error> {
     let manifest = image.manifest();

@@ -6,7 +6,7 @@
 //! first. Everything after them depends only on the config and the tags.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -75,7 +75,26 @@ impl TryFrom<Reference> for Name {
     }
 }
 
+impl fmt::Display for Name {
+    /// With the registry and the tag: `docker.io/library/alpine:3.19`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.repository, self.tag)
+    }
+}
+
 impl Name {
+    /// The repository.
+    #[must_use]
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The tag.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
     /// Whether this is the name that an archive writes as `tag`, with or without docker's
     /// defaults.
     pub(crate) fn is(&self, tag: &str) -> bool {

@@ -35,6 +35,7 @@ pub use secrets::Secrets;
 pub use transport::cause::Cause;
 pub use transport::retry::RetryPolicy;
 pub use transport::tls::Error as TlsError;
+pub(crate) use transport::tls::docker_tls;
 
 use crate::environment::Environment;
 use crate::error::{Diagnose as _, Kind};

@@ -83,7 +83,10 @@ fn file(path: &Path, descriptor: &Descriptor) -> Result<VerifiedFile, Error> {
 }
 
 /// A blob on this machine. One that has to be fetched is put into a file that has no name.
-async fn local(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Box<dyn Readable>, Error> {
+pub(crate) async fn local(
+    blobs: &dyn Blobs,
+    descriptor: &Descriptor,
+) -> Result<Box<dyn Readable>, Error> {
     if let Some(content) = blobs.readable(descriptor)? {
         return Ok(content);
     }

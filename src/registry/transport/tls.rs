@@ -131,6 +131,26 @@ impl TlsOptions {
     }
 }
 
+/// Returns the configuration for docker's API, whose directory of certificates holds `ca.pem`,
+/// `cert.pem` and `key.pem`. Without one, nothing is encrypted.
+pub(crate) fn docker_tls(directory: Option<&Path>) -> Result<ClientConfig, Error> {
+    let Some(directory) = directory else { return unused() };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(&directory.join("ca.pem"))?);
+    let builder = builder()?.with_root_certificates(roots);
+    let (path, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    if !path.exists() {
+        return Ok(builder.with_no_client_auth());
+    }
+    Ok(builder.with_client_auth_cert(certificates(&path)?, private_key(&key)?)?)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let text = fs::read(path, SIZE_LIMIT)?;
+    let error = |source| Error::Certificates { path: path.to_owned(), source };
+    PrivateKeyDer::from_pem_slice(&text).map_err(error)
+}
+
 /// Returns a configuration that trusts no server, for plain HTTP.
 pub(in crate::registry) fn unused() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
@@ -218,10 +238,7 @@ impl OwnCertificates {
                 Some("crt") => own.authorities.extend(certificates(path)?),
                 Some("cert") => {
                     let key = beside("key")?;
-                    let text = fs::read(&key, SIZE_LIMIT)?;
-                    let key = PrivateKeyDer::from_pem_slice(&text)
-                        .map_err(|source| Error::Certificates { path: key, source })?;
-                    own.client = Some((certificates(path)?, key));
+                    own.client = Some((certificates(path)?, private_key(&key)?));
                 }
                 Some("key") => {
                     beside("cert")?;

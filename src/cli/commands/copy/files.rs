@@ -65,8 +65,8 @@ pub(super) async fn write(
         images => Err(copy::Error::Several { path: path.clone(), count: images.len() }),
     };
     match destination {
-        // Registries have their own function.
-        Destination::Registry(_) => {}
+        // Registries and engines have their own functions.
+        Destination::Registry(_) | Destination::Engine { .. } => {}
         Destination::Directory(path) => {
             let image = PendingImage::ready(only(&path)?.clone());
             copier.to_directory(image, &path).await?;

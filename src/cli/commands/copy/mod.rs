@@ -8,7 +8,9 @@ mod sources;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use n2c::copy::engines::Engine;
 use n2c::copy::{Cache, Changes, Copier, Destination, Selection, Source};
+use n2c::formats::docker_archive::Name;
 use n2c::oci::digest::Digest;
 use n2c::oci::location::Location;
 use n2c::oci::reference::Reference;
@@ -130,6 +132,9 @@ impl Job<'_> {
         if let Destination::Registry(reference) = &destination.place {
             return self.copy_to_registry(reference).await;
         }
+        if let Destination::Engine { engine, name } = &destination.place {
+            return self.copy_to_engine(engine, name, &destination.text).await;
+        }
         let compression = match destination.place {
             Destination::DockerArchive { .. } => None,
             _ => self.request.push.compression(false)?,
@@ -148,6 +153,29 @@ impl Job<'_> {
             }
         };
         self.write(&self.copier(self.blobs), &changed, destination).await
+    }
+
+    /// Copies the image into an engine. Layers stay as they are.
+    async fn copy_to_engine(
+        &self,
+        engine: &Engine,
+        name: &Name,
+        destination: &str,
+    ) -> Result<(), Failure> {
+        let [image] = self.selection.images() else {
+            let text = format!("`{destination}` holds one image for one platform");
+            return Err(Usage::new(text, "name one `--platform`").into());
+        };
+        let mut names = vec![name.clone()];
+        names.extend(files::names_of(&self.request.common.additional_tags)?);
+        let copier = self.copier(self.blobs);
+        let summary = copier.to_engine(image, &names, engine, environment()).await?;
+        self.report.pushed(destination, summary.sent, summary.total, false);
+        if let Some(path) = &self.request.push.digestfile {
+            let digest = image.manifest().raw().digest();
+            Report::result(Some(path), digest.to_string().as_bytes())?;
+        }
+        Ok(())
     }
 
     async fn write(
@@ -226,8 +254,10 @@ fn check(
         }
     }
     let has_tags = !request.common.additional_tags.is_empty();
-    if has_tags && !destinations.iter().all(|one| is_archive(one) || is_registry(one)) {
-        let hint = "only a registry and a `docker-archive:` can hold several names for an image";
+    let is_engine = |one: &Named| matches!(one.place, Destination::Engine { .. });
+    let has_names = |one: &Named| is_archive(one) || is_registry(one) || is_engine(one);
+    if has_tags && !destinations.iter().all(has_names) {
+        let hint = "only registries, engines and a `docker-archive:` know several names";
         return Err(Usage::new("`--additional-tag` does not apply to the destination", hint).into());
     }
     if !destinations.iter().all(is_registry) {

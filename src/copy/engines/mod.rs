@@ -1,0 +1,175 @@
+//! Copies into container engines on this machine or elsewhere: docker, podman and containerd.
+//!
+//! Each gets an archive without the layers that it has. What it has is asked first; if that
+//! was wrong, the engine says so, and gets all of them.
+
+mod archive;
+mod containerd;
+mod docker;
+mod docker_host;
+mod error;
+mod podman;
+mod program;
+
+use std::collections::HashSet;
+
+use super::{Copier, Error as CopyError};
+use crate::environment::Environment;
+use crate::formats::convert;
+use crate::formats::docker_archive::Name;
+use crate::observer::{Arrival, Event};
+use crate::oci::digest::Digest;
+use crate::oci::image::Image;
+use archive::PartialArchive;
+use containerd::Containerd;
+use docker::Docker;
+pub use error::Error;
+use podman::Podman;
+
+/// An engine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Engine {
+    /// docker, at the place that `DOCKER_HOST` or docker's context names.
+    Docker,
+    /// podman, and everything else that uses its storage.
+    Podman,
+    /// containerd, and the namespace in it, if one was named.
+    Containerd {
+        /// The namespace.
+        namespace: Option<String>,
+    },
+}
+
+/// What a copy into an engine came to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct EngineSummary {
+    /// How many bytes of layers were sent.
+    pub sent: u64,
+    /// How many bytes the layers have.
+    pub total: u64,
+}
+
+/// What all engines can do.
+enum Connected {
+    Docker(Docker),
+    Podman(Podman),
+    Containerd(Containerd),
+}
+
+impl Copier<'_> {
+    /// Copies an image into an engine, under these names, of which there is at least one.
+    pub async fn to_engine(
+        &self,
+        image: &Image,
+        names: &[Name],
+        engine: &Engine,
+        environment: &Environment,
+    ) -> Result<EngineSummary, CopyError> {
+        let subject = format!("`{}`", image.manifest().raw().digest());
+        // In an archive like this, not all engines can read Docker's manifests.
+        let image = &convert::with_oci_manifest(&subject, image)?;
+        let engine = match engine {
+            Engine::Docker => Connected::Docker(Docker::connect(environment).await?),
+            Engine::Podman => Connected::Podman(Podman),
+            Engine::Containerd { namespace } => {
+                Connected::Containerd(Containerd::new(namespace.clone(), environment))
+            }
+        };
+        let total = image.manifest().layers().iter().map(|layer| layer.size).sum();
+        if engine.has_image(image).await? {
+            engine.name(image, names).await?;
+            self.tell_layers(image, &HashSet::new());
+            return Ok(EngineSummary { sent: 0, total });
+        }
+        let there = engine.layers_of(image).await?;
+        let sent = match self.load(&engine, image, names, &there).await {
+            Err(CopyError::Engine(Error::Refused { .. })) if !there.is_empty() => {
+                let text = "the engine lacks layers that it seemed to have; sending all of them";
+                self.observer.observe(&Event::Note(text));
+                engine.undo(names).await;
+                self.load(&engine, image, names, &HashSet::new()).await?
+            }
+            result => result?,
+        };
+        engine.name(image, names).await?;
+        self.tell_layers(image, &sent);
+        let layers = image.manifest().layers().iter();
+        let mut counted = HashSet::new();
+        let sizes = layers
+            .filter(|layer| sent.contains(&layer.digest) && counted.insert(&layer.digest))
+            .map(|layer| layer.size);
+        Ok(EngineSummary { sent: sizes.sum(), total })
+    }
+
+    /// Sends an image without the layers in `there`, and returns those that were sent.
+    async fn load(
+        &self,
+        engine: &Connected,
+        image: &Image,
+        names: &[Name],
+        there: &HashSet<Digest>,
+    ) -> Result<HashSet<Digest>, CopyError> {
+        let archive = PartialArchive::new(self.blobs, image, names, there).await?;
+        let (sent, failure) = (archive.layers(), archive.failure());
+        let loaded = engine.load(archive).await;
+        // If a layer can't be read, the engine only sees that the archive ends too early.
+        if let Some((digest, source)) = failure.take() {
+            return Err(crate::source::Error::of_content(&digest, source).into());
+        }
+        loaded?;
+        Ok(sent)
+    }
+
+    fn tell_layers(&self, image: &Image, sent: &HashSet<Digest>) {
+        for layer in image.manifest().layers() {
+            let (digest, size) = (&layer.digest, layer.size);
+            let arrival = if sent.contains(digest) { Arrival::Sent } else { Arrival::Present };
+            self.observer.observe(&Event::BlobPushed { digest, size, arrival });
+        }
+    }
+}
+
+impl Connected {
+    /// Whether the engine has this very image.
+    async fn has_image(&self, image: &Image) -> Result<bool, Error> {
+        match self {
+            Self::Docker(docker) => docker.has_image(image).await,
+            Self::Podman(podman) => podman.has_image(image).await,
+            // A name is all that containerd keeps.
+            Self::Containerd(_) => Ok(false),
+        }
+    }
+
+    /// The layers of an image that the engine probably has.
+    async fn layers_of(&self, image: &Image) -> Result<HashSet<Digest>, Error> {
+        match self {
+            Self::Docker(docker) => docker.layers_of(image).await,
+            Self::Podman(podman) => podman.layers_of(image).await,
+            Self::Containerd(containerd) => containerd.layers_of(image).await,
+        }
+    }
+
+    async fn load(&self, archive: PartialArchive) -> Result<(), Error> {
+        match self {
+            Self::Docker(docker) => docker.load(archive).await,
+            Self::Podman(podman) => podman.load(archive).await,
+            Self::Containerd(containerd) => containerd.load(archive).await,
+        }
+    }
+
+    /// Gives an image that is there its names.
+    async fn name(&self, image: &Image, names: &[Name]) -> Result<(), Error> {
+        match self {
+            Self::Docker(docker) => docker.name(image, names).await,
+            Self::Podman(podman) => podman.name(image, names).await,
+            Self::Containerd(containerd) => containerd.name(names).await,
+        }
+    }
+
+    /// Removes what a load left behind that failed.
+    async fn undo(&self, names: &[Name]) {
+        if let Self::Containerd(containerd) = self {
+            containerd.remove(names).await;
+        }
+    }
+}
