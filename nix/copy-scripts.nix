@@ -41,6 +41,10 @@ in
   # To the destination behind `--`, in skopeo's syntax.
   copyTo = script "copy-to" ''${copy} "$@"'';
   copyToRegistry = copyTo "copy-to-registry" "docker://";
+  copyToDockerDaemon = copyTo "copy-to-docker-daemon" "docker-daemon:";
+  copyToPodman = copyTo "copy-to-podman" "containers-storage:";
+  # To the namespace in $CONTAINERD_NAMESPACE.
+  copyToContainerd = copyTo "copy-to-containerd" "containerd:";
   # To the file behind `--`.
   copyToOciArchive = script "copy-to-oci-archive" ''
     file=''${1:?name the archive to write}

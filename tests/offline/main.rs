@@ -15,6 +15,7 @@ mod copy;
 mod copy_registry;
 mod demo;
 mod docs;
+mod engines;
 mod golden;
 mod hostile;
 mod lock;

@@ -171,6 +171,18 @@ fn scripts_copy_an_image_that_was_built() {
     assert!(!success && stderr.contains("name the archive"), "{stderr}");
     let archive = format!("oci-archive:{}", nix.directory().join("image.tar").display());
     let config = |image: &str| skopeo(&["inspect", "--tls-verify=false", "--config", image]);
+    // Those for engines run their programs, which this test doesn't start.
+    for (name, program, error) in [
+        ("copyToDockerDaemon", "copy-to-docker-daemon", "failed to reach docker"),
+        ("copyToPodman", "copy-to-podman", "failed to run `podman`"),
+        ("copyToContainerd", "copy-to-containerd", "failed to run `ctr`"),
+    ] {
+        let script = script(name, program);
+        let variables = ["PATH=/nowhere", "DOCKER_HOST=unix:///nowhere"];
+        let (success, _, stderr) =
+            nix.try_run("env", &[&variables[..], &["/bin/sh", &script]].concat());
+        assert!(!success && stderr.contains(error), "{stderr}");
+    }
     let expected = config(&format!("docker://{}", registry.reference("acme/hello:1")));
     assert_eq!(config(&format!("docker://{other}")), expected);
     assert_eq!(config(&archive), expected);

@@ -10,6 +10,7 @@ mod build_image;
 mod copy_registry;
 mod doctor;
 mod end_to_end;
+mod engines;
 mod nix;
 mod prefetch;
 mod push;
