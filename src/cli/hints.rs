@@ -447,7 +447,10 @@ impl Hint for engines::Error {
 /// What to do about a refusal.
 fn denied(denial: &Denial) -> String {
     match denial.user {
-        Some(_) if denial.task == Task::Push => "check that this user may push to it".to_owned(),
+        Some(_) if denial.task == Task::Push => {
+            "check that this user may push to it: a token must allow `pull,push` in that repository"
+                .to_owned()
+        }
         Some(_) => "check that this user may pull it; with expired credentials, even public \
                         images are denied"
             .to_owned(),

@@ -144,7 +144,7 @@ fn what_is_not_recorded_is_remembered() {
     let other = registry.reference("app:1");
     push(&directory, &registry, &["--reuse-from", &other]).text();
     let log = registry.log_since(first);
-    assert!(!log.iter().any(|line| line.starts_with("P")), "{log:?}");
+    assert!(!log.iter().any(|line| line.starts_with('P')), "{log:?}");
     // Another repository gets the blobs from the first.
     push(&directory, &registry, &["--precompute"]).text();
     let first = registry.registry.calls().len();

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::support::images::{self, Image};
 use crate::support::program::{binary, n2c};
+use crate::support::pushable::Pushable;
 use crate::support::registry::Registry;
 
 const COMMANDS: [&str; 23] = [
@@ -94,7 +95,7 @@ fn links_in_the_documents_are_not_broken() {
 }
 
 /// Commands that other tests run: with Nix, or because they are how tests are run.
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 10] = [
     "cargo ",
     "tests/run",
     // programs/nix.rs
@@ -105,16 +106,23 @@ const ELSEWHERE: [&str; 6] = [
     "n2c doctor",
     // Needs a docker daemon. programs/whole_images.rs reads such an archive with skopeo.
     "n2c pull alpine:3.19 docker-archive:/dev/stdout:alpine:3.19 | docker load",
+    // programs/engines.rs
+    "n2c copy nix:image.json docker-daemon:",
+    "n2c copy nix:image.json containers-storage:",
+    "n2c copy nix:image.json containerd:",
+    // programs/build_image.rs
+    "nix run .#image.copyTo",
 ];
 
 /// The commands in the console blocks of the README and of docs/, in their order.
 fn commands() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let names =
-        ["README", "docs/lockfiles", "docs/nix", "docs/registries", "docs/images", "docs/building"];
+    let names = ["README", "lockfiles", "nix", "registries", "images", "building", "copying"];
     let mut commands = Vec::new();
     for name in names {
-        let text = std::fs::read_to_string(root.join(name).with_extension("md")).expect("text");
+        let folder = if name == "README" { "" } else { "docs" };
+        let path = root.join(folder).join(name).with_extension("md");
+        let text = std::fs::read_to_string(path).expect("text");
         commands.extend(text.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned));
     }
     commands
@@ -153,6 +161,10 @@ fn project(directory: &Path, registry: &Registry) {
     let path = directory.join("store/app").display().to_string();
     write("graph.json", &json!([{ "path": path, "references": [] }]).to_string());
     write("config.json", &json!({ "Entrypoint": [path] }).to_string());
+    for (name, architecture) in [("amd64.json", "amd64"), ("arm64.json", "arm64")] {
+        let image = json!({ "version": 1, "image-config": {}, "layers": [], "arch": architecture });
+        write(name, &image.to_string());
+    }
     write("old.json", &json!({ "version": 1, "image-config": {}, "layers": [] }).to_string());
     let prepare = "mkdir lockfiles && n2c lock alpine:3.19 --arch amd64 -o lockfiles/alpine.json \
                    && cp lockfiles/alpine.json . && git init -q && git add . \
@@ -183,6 +195,8 @@ fn every_command_in_the_documents_runs() {
     let (directory, registry) = (tempfile::tempdir().expect("a directory"), Registry::start());
     project(directory.path(), &registry);
     let layer = images::layer("base").0.digest();
+    // Which is at `localhost:5000` in the documents.
+    let pushed = Pushable::start();
     let mut checked = 0;
     for line in commands() {
         if ELSEWHERE.iter().any(|start| line.starts_with(start)) {
@@ -191,6 +205,7 @@ fn every_command_in_the_documents_runs() {
         assert!(line.contains("n2c "), "no test runs `{line}`");
         // A digest that is cut short in the text.
         let line = line.replace("sha256:31e35…", &layer.to_string());
+        let line = line.replace("localhost:5000", &pushed.registry.host());
         let (code, output) = shell(directory.path(), &line);
         assert_eq!(code, Some(0), "{line}\n{output}");
         checked += 1;
