@@ -140,7 +140,7 @@
 
       templates.default = {
         path = ./examples/template;
-        description = "A nix2container image on a base image locked by n2c";
+        description = "An image on a base image locked by n2c";
       };
 
       apps = perSystem (

@@ -55,6 +55,7 @@
             [
               "cargo"
               "clippy"
+              "hello"
               "installShellFiles"
               "rustc"
               "rustfmt"

@@ -13,6 +13,7 @@
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 mod built;
+mod copied;
 mod distance;
 mod images;
 mod measure;

@@ -12,7 +12,7 @@ use crate::store::{self, Store};
 use crate::support::images::{Blob, Image, index, write_layout};
 use crate::support::program::n2c_in;
 use crate::support::tools::Distribution;
-use crate::{Contender, Work, built, distance, images};
+use crate::{Contender, Work, built, copied, distance, images};
 
 const N2C: &str = env!("CARGO_BIN_EXE_n2c");
 const ROUND_TRIP: Duration = Duration::from_millis(50);
@@ -29,6 +29,8 @@ pub(crate) struct Place {
     directory: TempDir,
     /// What layers are made of.
     built: TempDir,
+    /// What is copied into a registry.
+    copied: TempDir,
     large: Image,
     huge: Image,
     four: Image,
@@ -119,6 +121,7 @@ impl Place {
             store: Store::start(),
             directory,
             built: built::prepare(),
+            copied: copied::prepare(),
             large,
             huge,
             four,
@@ -168,7 +171,7 @@ impl Place {
         let (near, far) = (self.registry.host().to_owned(), self.far.to_string());
         let encrypted = self.far_encrypted.to_string();
         let work = |name, contenders| Work { name, contenders };
-        vec![
+        let mut works = vec![
             work("lock, 50 ms away", self.lock(&far)),
             work("lock, on loopback", self.lock(&near)),
             work("one layer of 400 MB", self.layer(&near)),
@@ -202,7 +205,9 @@ impl Place {
                 "20,000 store paths in 100 layers",
                 self.layers("graph", "--max-layers 100", "tar -c graph | openssl sha256 > sum"),
             ),
-        ]
+        ];
+        works.extend(copied::works(self.copied.path(), &near));
+        works
     }
 
     /// Layers of the store paths in a graph, hashed: `floor` only reads and hashes them.

@@ -1,10 +1,8 @@
 {
-  description = "A nix2container image on a base image locked by n2c";
+  description = "An image on a base image locked by n2c";
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
-    nix2container.url = "github:nlewo/nix2container";
-    nix2container.inputs.nixpkgs.follows = "nixpkgs";
     # This looks up n2c in your flake registry. To add it there:
     # nix registry add n2c <where you got n2c from>
     n2c.url = "flake:n2c";
@@ -12,12 +10,7 @@
   };
 
   outputs =
-    {
-      nixpkgs,
-      nix2container,
-      n2c,
-      ...
-    }:
+    { nixpkgs, n2c, ... }:
     let
       systems = [
         "x86_64-linux"
@@ -37,19 +30,24 @@
         system:
         let
           pkgs = nixpkgs.legacyPackages.${system};
+          functions = n2c.legacyPackages.${system};
           # nix run n2c -- lock alpine:3.19 --platform x86_64-linux \
           #   --platform aarch64-linux -o lockfiles/alpine.json
-          fromImage = n2c.legacyPackages.${system}.fromLock ./lockfiles/alpine.json;
+          fromImage = functions.fromLock ./lockfiles/alpine.json;
         in
         {
           inherit fromImage;
-          default = nix2container.packages.${system}.nix2container.buildImage {
+          # nix run .#default.copyToPodman, or
+          # nix run .#default.copyTo -- docker://registry.example/acme/hello:1
+          default = functions.buildImage {
             name = "hello";
             inherit fromImage;
-            config = {
-              entrypoint = [ "${pkgs.hello}/bin/hello" ];
-              env = fromImage.config.Env or [ ];
-            };
+            # The base's PATH and other variables.
+            inheritConfig = "env";
+            config.Entrypoint = [ "${pkgs.hello}/bin/hello" ];
+            # What the layers compress to is recorded, so that copying an unchanged image
+            # to a registry sends nothing, on any machine.
+            compress = "gzip";
           };
         }
       );

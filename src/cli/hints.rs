@@ -308,7 +308,14 @@ impl Hint for store::AddError {
     }
 }
 
-impl Hint for serve::Error {}
+impl Hint for serve::Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
 
 impl Hint for source::Error {
     fn hint(&self) -> Option<String> {

@@ -27,7 +27,7 @@ pub(super) fn interruptible(
 ) -> Result<(), Failure> {
     let runtime = runtime()?;
     let (sender, interrupted) = oneshot::channel();
-    watch(report.clone(), sender)?;
+    watch(report.clone(), sender, Some(GRACE))?;
     let result = runtime.block_on(async {
         tokio::select! {
             result = command => result,
@@ -40,8 +40,28 @@ pub(super) fn interruptible(
     result
 }
 
+/// Runs a command that ends by itself after the first signal, which it is handed. A second
+/// signal ends the program at once.
+pub(super) fn until_stopped<F: Future<Output = Result<(), Failure>>>(
+    report: &Arc<Report>,
+    command: impl FnOnce(oneshot::Receiver<SignalKind>) -> F,
+) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let (sender, stopped) = oneshot::channel();
+    watch(report.clone(), sender, None)?;
+    let result = runtime.block_on(command(stopped));
+    runtime.shutdown_background();
+    n2c::clean_up();
+    result
+}
+
 /// Waits for signals on a dedicated thread. Sends the first one to `first`.
-fn watch(report: Arc<Report>, first: oneshot::Sender<SignalKind>) -> Result<(), Failure> {
+/// After it, a command has `grace` to end, or until the second one.
+fn watch(
+    report: Arc<Report>,
+    first: oneshot::Sender<SignalKind>,
+    grace: Option<Duration>,
+) -> Result<(), Failure> {
     let runtime = runtime()?;
     // From here on, signals no longer end the program by default.
     let guard = runtime.enter();
@@ -59,7 +79,13 @@ fn watch(report: Arc<Report>, first: oneshot::Sender<SignalKind>) -> Result<(), 
             let signal = next().await;
             // Fails if the command is done; the program is then about to exit anyway.
             let _ = first.send(signal);
-            if tokio::time::timeout(GRACE, next()).await.is_err() {
+            let was_repeated = if let Some(grace) = grace {
+                tokio::time::timeout(grace, next()).await.is_ok()
+            } else {
+                next().await;
+                true
+            };
+            if !was_repeated {
                 let words = thread::spawn(move || report.failure(&Interrupted(signal).into()));
                 let ended = tokio::time::timeout(LAST_WORDS, async {
                     while !words.is_finished() {

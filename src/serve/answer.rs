@@ -1,10 +1,11 @@
 //! Answers requests from a catalog alone.
 
+use std::future;
 use std::io;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
@@ -18,7 +19,7 @@ use url::form_urlencoded;
 
 use super::catalog::{Catalog, Repository, TypedDocument};
 use crate::oci::digest::Digest;
-use crate::stream::readable;
+use crate::stream::readable::{self, Readable as _};
 
 /// How many tags a page has, unless the client asks for fewer.
 const TAGS: usize = 1000;
@@ -50,7 +51,7 @@ impl Catalog {
             let query = request.uri().query().unwrap_or_default();
             let range = request.headers().get(RANGE).filter(|_| !is_head);
             let range = range.and_then(|range| range.to_str().ok());
-            content(self, request.uri().path(), query, range)
+            content(self, request.uri().path(), query, (range, is_head))
         } else {
             let status = StatusCode::METHOD_NOT_ALLOWED;
             let mut refusal = error(status, "UNSUPPORTED", "this is read-only");
@@ -63,7 +64,12 @@ impl Catalog {
     }
 }
 
-fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> Answer {
+fn content(
+    catalog: &Catalog,
+    path: &str,
+    query: &str,
+    (range, is_head): (Option<&str>, bool),
+) -> Answer {
     let Some(asked) = parse(path) else {
         return error(StatusCode::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path");
     };
@@ -79,7 +85,7 @@ fn content(catalog: &Catalog, path: &str, query: &str, range: Option<&str>) -> A
     };
     match resource {
         Resource::Manifest(target) => manifest(repository, target),
-        Resource::Blob(digest) => blob(repository, digest, range),
+        Resource::Blob(digest) => blob(catalog, repository, digest, (range, is_head)),
         Resource::Tags => tags(repository, name, query),
     }
 }
@@ -117,7 +123,12 @@ fn manifest(repository: &Repository, target: &str) -> Answer {
     }
 }
 
-fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
+fn blob(
+    catalog: &Catalog,
+    repository: &Repository,
+    text: &str,
+    (range, is_head): (Option<&str>, bool),
+) -> Answer {
     let Ok(digest) = text.parse::<Digest>() else {
         return error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "this is not a digest");
     };
@@ -137,10 +148,15 @@ fn blob(repository: &Repository, text: &str, range: Option<&str>) -> Answer {
         Some(part) => (StatusCode::PARTIAL_CONTENT, *part.start(), part.end() - part.start() + 1),
         None => (StatusCode::OK, 0, size),
     };
-    let Ok(stream) = content.open(first) else {
+    // Nobody makes a layer to say how large it is.
+    let stream = if is_head { Bytes::new().open(0) } else { content.open(first) };
+    let Ok(stream) = stream else {
         return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "the blob is gone");
     };
+    let transfer = catalog.transfers.clone();
+    // The share ends with the stream.
     let frames = readable::take(stream, length).map_ok(Frame::data);
+    let frames = frames.scan(transfer, |_, frame| future::ready(Some(frame)));
     let bytes = BoxBody::new(StreamBody::new(SyncStream::new(frames)));
     let mut response = typed(with_length(status, length, bytes), "application/octet-stream");
     response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

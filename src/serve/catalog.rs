@@ -5,13 +5,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::Transfers;
 use crate::error::{Diagnose, Kind};
-use crate::formats::oci_layout::{self, OciLayout};
+use crate::formats::oci_layout::{self, Images, OciLayout};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::location::LayoutReference;
 use crate::oci::manifest::{self, Descriptor, Document};
 use crate::oci::media_type;
 use crate::oci::reference::{self, Repository as Name};
+use crate::source::{self, Blobs};
 use crate::stream::readable::{Readable, ReadableFile};
 
 /// Why something can't be served.
@@ -20,6 +24,9 @@ pub enum Error {
     /// The name is not a valid repository name.
     #[error(transparent)]
     Name(#[from] reference::Error),
+    /// A blob can't be had.
+    #[error(transparent)]
+    Source(#[from] source::Error),
     /// The layout can't be read.
     #[error(transparent)]
     OciLayout(#[from] oci_layout::Error),
@@ -41,6 +48,7 @@ impl Diagnose for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Name(error) => error.kind(),
+            Self::Source(error) => error.kind(),
             Self::OciLayout(error) => error.kind(),
             Self::Manifest(error) => error.kind(),
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
@@ -68,6 +76,8 @@ pub(super) struct Repository {
 #[derive(Clone, Default)]
 pub struct Catalog {
     repositories: BTreeMap<String, Repository>,
+    /// Counts what is being sent.
+    pub(super) transfers: Transfers,
 }
 
 impl Catalog {
@@ -75,6 +85,10 @@ impl Catalog {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub(super) fn count_with(&mut self, transfers: &Transfers) {
+        self.transfers = transfers.clone();
     }
 
     pub(super) fn repository(&self, name: &str) -> Option<&Repository> {
@@ -113,6 +127,39 @@ impl Catalog {
     ) -> Result<(), Error> {
         self.repository_mut(repository)?.blobs.insert(digest, content);
         Ok(())
+    }
+
+    /// Serves images, with everything that belongs to them, under a name and a tag. Layers
+    /// that are made from store paths are made whenever they are read; what has to be fetched
+    /// is fetched now.
+    pub async fn add_images(
+        &mut self,
+        repository: &str,
+        tag: &str,
+        images: &Images<'_>,
+        blobs: &dyn Blobs,
+    ) -> Result<(), Error> {
+        for image in images.images {
+            let config = image.config().raw();
+            let content = Arc::new(Bytes::copy_from_slice(config.bytes()));
+            self.add_blob(repository, config.digest().clone(), content)?;
+            let manifest = image.manifest();
+            let raw = manifest.raw().clone();
+            self.add_document(repository, None, manifest.media_type(), raw)?;
+        }
+        for layer in images.layers() {
+            let is_there = |known: &Repository| known.blobs.contains_key(&layer.digest);
+            if !self.repository(repository).is_some_and(is_there) {
+                let content = source::local(blobs, layer).await?.into();
+                self.add_blob(repository, layer.digest.clone(), content)?;
+            }
+        }
+        for raw in images.others {
+            let media_type = Document::parse("", raw.clone(), None)
+                .map_or(media_type::OCI_MANIFEST.to_owned(), |one| one.media_type().to_owned());
+            self.add_document(repository, None, &media_type, raw.clone())?;
+        }
+        self.add_document(repository, Some(tag), images.media_type, images.root.clone())
     }
 
     /// Serves the document that a reference to an OCI layout points to, and everything

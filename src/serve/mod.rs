@@ -1,5 +1,5 @@
-//! A registry in this process. It is read-only, listens on loopback, and serves only
-//! what it was given (OCI distribution-spec, "Pull" and "Content discovery").
+//! A registry in this process. It is read-only, listens on loopback unless it is told
+//! otherwise, and serves only what it was given (OCI distribution-spec, "Pull" and "Content discovery").
 //!
 //! A request never becomes a file path: names and digests are looked up in a [`Catalog`].
 
@@ -9,6 +9,7 @@ mod catalog;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,8 +19,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::observer::{Event, Observer};
 pub use answer::Answer;
@@ -30,31 +33,80 @@ const CONNECTIONS: usize = 256;
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A running registry, on a loopback port that the system chose. It stops when it is dropped.
+/// A running registry. It stops when it is dropped.
 pub struct Registry {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Stop>>,
     thread: Option<JoinHandle<()>>,
+    transfers: Transfers,
+}
+
+/// How a registry stops.
+enum Stop {
+    /// At once.
+    Now,
+    /// When the transfers that run are done.
+    Gracefully,
+}
+
+/// Counts the blobs that are being sent: each holds a share.
+#[derive(Clone, Default)]
+pub(crate) struct Transfers(Arc<()>);
+
+impl Transfers {
+    fn count(&self) -> usize {
+        // One share is the registry's own, and one its catalog's.
+        Arc::strong_count(&self.0).saturating_sub(2)
+    }
 }
 
 impl Registry {
-    /// Serves `catalog` on its own thread, and reports each request to `observer`.
+    /// Serves `catalog` on a loopback port that the system chooses, on its own thread, and
+    /// reports each request to `observer`.
     pub fn start(catalog: Catalog, observer: Arc<dyn Observer>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into(), catalog, observer)
+    }
+
+    /// The same at another address. There is no authentication.
+    pub fn listen(
+        address: SocketAddr,
+        mut catalog: Catalog,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let transfers = Transfers::default();
+        catalog.count_with(&transfers);
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serve(listener, Arc::new(catalog), observer) => {}
-                    _ = stopped => {}
-                }
-            });
+            runtime.block_on(serve(listener, Arc::new(catalog), observer, stopped));
             runtime.shutdown_background();
         });
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, stop: Some(stop), thread: Some(thread), transfers })
+    }
+
+    /// How many blobs are being sent.
+    #[must_use]
+    pub fn transfers(&self) -> usize {
+        self.transfers.count()
+    }
+
+    /// Stops taking requests, and waits until the transfers that run are done.
+    pub fn finish(mut self) {
+        self.end(Stop::Gracefully);
+    }
+
+    fn end(&mut self, how: Stop) {
+        if let Some(stop) = self.stop.take() {
+            // If nobody listens, it has ended.
+            let _ = stop.send(how);
+        }
+        if let Some(thread) = self.thread.take() {
+            // The thread has no result that could be lost.
+            let _ = thread.join();
+        }
     }
 
     /// The address that it listens on: `127.0.0.1:PORT`.
@@ -66,44 +118,76 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // The thread has no result that could be lost.
-            let _ = thread.join();
-        }
+        self.end(Stop::Now);
     }
 }
 
-async fn serve(listener: TcpListener, catalog: Arc<Catalog>, observer: Arc<dyn Observer>) {
+async fn serve(
+    listener: TcpListener,
+    catalog: Arc<Catalog>,
+    observer: Arc<dyn Observer>,
+    stopped: oneshot::Receiver<Stop>,
+) {
     // This can't fail: the listener already works.
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(permit) = connections.clone().acquire_owned().await else { return };
-        let Ok((connection, _)) = listener.accept().await else {
-            // Usually there are too many open files, and other connections will close some.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let (catalog, observer) = (catalog.clone(), observer.clone());
-        tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let response = catalog.answer(&request);
-                observer.observe(&Event::Served {
-                    method: request.method().as_str(),
-                    target: &request.uri().to_string(),
-                    status: response.status().as_u16(),
-                });
-                std::future::ready(Ok::<_, Infallible>(response))
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let (finish, finishing) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let taking = async {
+        loop {
+            // The semaphore is never closed.
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let Ok((connection, _)) = listener.accept().await else {
+                // Usually there are too many open files, and other connections will close some.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let talk = talk(connection, catalog.clone(), observer.clone(), finishing.clone());
+            connections.spawn(async move {
+                talk.await;
+                drop(permit);
             });
-            // A client may hang up at any time.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(connection), service)
-                .await;
-            drop(permit);
-        });
+            // Those that are done need not be remembered.
+            while connections.try_join_next().is_some() {}
+        }
+    };
+    let how = tokio::select! {
+        () = taking => Stop::Now,
+        how = stopped => how.unwrap_or(Stop::Now),
+    };
+    if let Stop::Gracefully = how {
+        drop(listener);
+        drop(finish);
+        while connections.join_next().await.is_some() {}
     }
+}
+
+/// Answers the requests of one connection, until it or the registry ends.
+async fn talk(
+    connection: TcpStream,
+    catalog: Arc<Catalog>,
+    observer: Arc<dyn Observer>,
+    mut finishing: watch::Receiver<()>,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = catalog.answer(&request);
+        observer.observe(&Event::Served {
+            method: request.method().as_str(),
+            target: &request.uri().to_string(),
+            status: response.status().as_u16(),
+        });
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let talking = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(connection), service);
+    let mut talking = pin!(talking);
+    tokio::select! {
+        // A client may hang up at any time.
+        _ = talking.as_mut() => return,
+        _ = finishing.changed() => {}
+    }
+    talking.as_mut().graceful_shutdown();
+    let _ = talking.await;
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
@@ -22,7 +22,7 @@ use crate::oci::digest::{self, Digest};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
 use crate::stream::compress::Compression;
-use crate::stream::readable::{ByteStream, Readable};
+use crate::stream::readable::{ByteStream, Readable, skip};
 use crate::stream::sink::{self, Sink};
 
 /// The time of all files in the Nix store, in seconds since 1970.
@@ -167,19 +167,11 @@ impl Readable for BuiltLayer {
 
     fn open(&self, first: u64) -> io::Result<ByteStream> {
         let pieces = self.start().map_err(io::Error::other)?;
-        let state = (pieces, first);
-        let stream = stream::try_unfold(state, |(mut pieces, mut skipped)| async move {
-            while let Some(mut piece) = pieces.next().await.map_err(io::Error::other)? {
-                let left_out = skipped.min(piece.len() as u64);
-                skipped -= left_out;
-                piece.advance(usize::try_from(left_out).unwrap_or(usize::MAX));
-                if !piece.is_empty() {
-                    return Ok(Some((piece, (pieces, skipped))));
-                }
-            }
-            Ok(None)
+        let stream = stream::try_unfold(pieces, |mut pieces| async move {
+            let piece = pieces.next().await.map_err(io::Error::other)?;
+            Ok(piece.map(|piece| (piece, pieces)))
         });
-        Ok(stream.boxed())
+        Ok(skip(stream.boxed(), first))
     }
 }
 

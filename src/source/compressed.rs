@@ -17,7 +17,7 @@ use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
 use crate::oci::media_type;
 use crate::stream::compress::{self, Compression, Outcome};
-use crate::stream::readable::{ByteStream, Producible, Readable, guard};
+use crate::stream::readable::{ByteStream, Producible, Readable, guard, skip};
 use crate::stream::sink::Sink;
 
 /// What a plain layer is once it is compressed.
@@ -169,11 +169,8 @@ impl Readable for KnownLayer {
         self.size
     }
 
-    /// Starts at the first byte: a part of it can't be made without what is before.
+    /// Makes what is before too: a part of it can't be made alone.
     fn open(&self, first: u64) -> io::Result<ByteStream> {
-        if first > 0 {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
         let outcome = Outcome::default();
         let pieces = compress::compress(self.content.open(0)?, self.compression, outcome.clone())?;
         let (digest, size, mut total) = (self.digest.clone(), self.size, 0);
@@ -191,7 +188,7 @@ impl Readable for KnownLayer {
             digest::check(&SUBJECT, actual, *total, &digest, Some(size))
                 .map_err(|source| not_as_recorded(&digest, source))
         };
-        Ok(guard(bounded.boxed(), check))
+        Ok(skip(guard(bounded.boxed(), check), first))
     }
 }
 

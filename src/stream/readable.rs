@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
@@ -183,6 +183,27 @@ where
         }
         check.take().map_or(Ok(()), |check| check())?;
         Ok(held.take().map(|last| (last, (stream, held, check))))
+    });
+    pieces.boxed()
+}
+
+/// Leaves out the first `count` bytes of a stream.
+#[must_use]
+pub fn skip(stream: ByteStream, count: u64) -> ByteStream {
+    if count == 0 {
+        return stream;
+    }
+    let pieces = stream::try_unfold((stream, count), |(mut stream, mut left)| async move {
+        while let Some(piece) = stream.next().await {
+            let mut piece = piece?;
+            let left_out = left.min(piece.len() as u64);
+            left -= left_out;
+            piece.advance(usize::try_from(left_out).unwrap_or(usize::MAX));
+            if !piece.is_empty() {
+                return Ok(Some((piece, (stream, left))));
+            }
+        }
+        Ok(None)
     });
     pieces.boxed()
 }

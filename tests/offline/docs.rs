@@ -12,7 +12,7 @@ use crate::support::program::{binary, n2c};
 use crate::support::pushable::Pushable;
 use crate::support::registry::Registry;
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "lock",
     "update",
     "refresh",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 23] = [
     "prefetch",
     "pull",
     "copy",
+    "serve",
     "hash",
     "image",
     "layers-from-reproducible-storepaths",
@@ -95,7 +96,7 @@ fn links_in_the_documents_are_not_broken() {
 }
 
 /// Commands that other tests run: with Nix, or because they are how tests are run.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 11] = [
     "cargo ",
     "tests/run",
     // programs/nix.rs
@@ -110,6 +111,8 @@ const ELSEWHERE: [&str; 10] = [
     "n2c copy nix:image.json docker-daemon:",
     "n2c copy nix:image.json containers-storage:",
     "n2c copy nix:image.json containerd:",
+    // offline/serve_command.rs
+    "n2c serve",
     // programs/build_image.rs
     "nix run .#image.copyTo",
 ];

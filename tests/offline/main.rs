@@ -26,4 +26,5 @@ mod push;
 mod regressions;
 mod send;
 mod serve;
+mod serve_command;
 mod update;

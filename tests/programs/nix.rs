@@ -668,9 +668,6 @@ fn the_template_builds_once_there_is_a_lockfile() {
     registry.put_image("app", "1", &Image::new("linux/amd64", &["base"]));
     let nix = Nix::new();
     let [project, option, name, nixpkgs] = flake(&nix);
-    let upstream = nix.directory().join("nix2container");
-    std::fs::create_dir(&upstream).expect("a folder");
-    std::fs::write(upstream.join("flake.nix"), "{ outputs = _: { }; }").expect("written");
     let copy = format!("{}/examples/template", project.trim_start_matches("path:"));
     let (template, lockfile) =
         (nix.directory().join("mine"), nix.directory().join("mine/lockfiles/alpine.json"));
@@ -679,15 +676,21 @@ fn the_template_builds_once_there_is_a_lockfile() {
     let reference = registry.reference("app:1");
     let arguments = ["lock", &reference, "--platform", "x86_64-linux", "-o"];
     n2c_in(nix.directory(), &[&arguments[..], &[lockfile.to_str().expect("a path")]].concat());
-    let target = format!("path:{}#fromImage", template.display());
-    let upstream = format!("path:{}", upstream.display());
-    let inputs = ["--override-input", "n2c", &project, "--override-input", "nix2container"];
-    let options = [&[option.as_str(), &name, &nixpkgs][..], &inputs, &[upstream.as_str()]].concat();
-    let arguments = ["build", "--no-link", "--json", "--no-write-lock-file", &target];
-    let text = nix.run("nix", &[&arguments[..], &options].concat());
-    let built: Value = serde_json::from_str(&text).expect("JSON");
-    let image = read(&nix.file(built[0]["outputs"]["out"].as_str().expect("a path")));
-    assert_eq!(image["layers"].as_array().map(Vec::len), Some(1));
+    let inputs = ["--override-input", "n2c", &project];
+    let options = [&[option.as_str(), &name, &nixpkgs][..], &inputs].concat();
+    for (output, layers) in [("fromImage", 1), ("default", 2)] {
+        let target = format!("path:{}#{output}", template.display());
+        let arguments = ["build", "--no-link", "--json", "--no-write-lock-file", &target];
+        let text = nix.run("nix", &[&arguments[..], &options].concat());
+        let built: Value = serde_json::from_str(&text).expect("JSON");
+        let image = read(&nix.file(built[0]["outputs"]["out"].as_str().expect("a path")));
+        assert_eq!(image["layers"].as_array().map(Vec::len), Some(layers));
+    }
+    // And one command copies it.
+    let target = format!("path:{}#default.copyToOciArchive", template.display());
+    let arguments = ["run", "--no-write-lock-file", &target];
+    nix.run("nix", &[&arguments[..], &options, &["--", "hello.tar"]].concat());
+    assert!(nix.directory().join("hello.tar").exists());
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod inspect;
 mod layers;
 mod lock;
 mod prefetch;
+mod serve;
 mod update;
 mod verify;
 
@@ -58,6 +59,11 @@ pub(super) enum Command {
     /// Takes skopeo's options, before or behind the names. What was pushed is
     /// printed as `NAME@DIGEST`.
     Copy(Box<copy::Copy>),
+    /// Serve images from this machine as a read-only registry, until it is interrupted
+    ///
+    /// Prints its address on stdout when it is ready. Layers of images that were
+    /// built are made from their store paths while they are read.
+    Serve(Box<serve::Options>),
     /// Print the arguments of Nix's `pullImage` without writing the image to disk
     Hash(hash::Options),
     /// Write nix2container's image.json from a config and layers
@@ -104,6 +110,9 @@ pub(super) fn run(command: Command, report: &Arc<Report>) -> Result<(), Failure>
         Command::Hash(options) => signals::interruptible(report, hash::run(options, report)),
         Command::Pull(options) => signals::interruptible(report, copy::pull(*options, report)),
         Command::Copy(options) => signals::interruptible(report, copy::copy(*options, report)),
+        Command::Serve(options) => {
+            signals::until_stopped(report, |stopped| serve::run(*options, stopped, report))
+        }
         Command::Derivation => derivation::run(report),
         Command::Completions(options) => generate::completions(&options),
         Command::Man => generate::man(),

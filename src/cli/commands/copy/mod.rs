@@ -3,7 +3,7 @@
 mod files;
 mod options;
 mod registry;
-mod sources;
+pub(super) mod sources;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -76,7 +76,15 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
         destinations.iter().any(|one| !matches!(one.place, Destination::DockerArchive { .. }));
     let mut loaded = Vec::new();
     for one in &opened {
-        loaded.push(one.load(&request.common, needs_manifest, report).await?);
+        loaded.push(
+            one.load(
+                &request.common.platforms,
+                request.common.all.all_platforms,
+                needs_manifest,
+                report,
+            )
+            .await?,
+        );
     }
     let mut blobs = MergedSources::default();
     for Loaded { selection, blobs: own } in &loaded {
@@ -278,7 +286,7 @@ fn check(
 }
 
 /// Where what was found out is remembered. In a build sandbox there is no such place.
-fn cache_directory() -> Option<std::path::PathBuf> {
+pub(super) fn cache_directory() -> Option<std::path::PathBuf> {
     let environment = environment();
     if environment.get("NIX_BUILD_TOP").is_some() {
         return None;

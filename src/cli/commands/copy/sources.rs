@@ -16,29 +16,28 @@ use n2c::source::{Blobs, BuiltImage, ImageFiles, LockedImages};
 use n2c::store::StoreDirectory;
 use n2c::stream::compress::Compression;
 
-use super::options::Common;
 use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::inputs;
 use crate::cli::lockfiles;
-use crate::cli::platforms;
+use crate::cli::platforms::{self, PlatformOptions};
 use crate::cli::report::Report;
 
 /// A source that was opened.
-pub(super) enum Opened<'a> {
+pub(crate) enum Opened<'a> {
     Resolved(Box<Resolution<'a>>),
     Locked(Box<Lockfile>, &'a Client),
     Built(Box<BuiltImage>),
 }
 
 /// What to copy from a source.
-pub(super) struct Loaded<'a> {
-    pub(super) selection: Selection,
-    pub(super) blobs: Box<dyn Blobs + 'a>,
+pub(crate) struct Loaded<'a> {
+    pub(crate) selection: Selection,
+    pub(crate) blobs: Box<dyn Blobs + 'a>,
 }
 
 impl<'a> Opened<'a> {
-    pub(super) async fn open(
+    pub(crate) async fn open(
         source: &Source,
         client: &'a Client,
         report: &'a Arc<Report>,
@@ -68,14 +67,14 @@ impl<'a> Opened<'a> {
 
     /// Chooses the images to copy. `needs_manifest` says whether the manifest of a locked
     /// image is written anywhere.
-    pub(super) async fn load<'b>(
+    pub(crate) async fn load<'b>(
         &'b self,
-        common: &Common,
+        platforms: &PlatformOptions,
+        is_all: bool,
         needs_manifest: bool,
         report: &Report,
     ) -> Result<Loaded<'b>, Failure> {
-        let named = common.platforms.named(report)?;
-        let is_all = common.all.all_platforms;
+        let named = platforms.named(report)?;
         match self {
             Self::Resolved(resolution) => {
                 let selection = match platforms::as_it_is(&named, resolution).filter(|_| !is_all) {
@@ -112,7 +111,7 @@ impl<'a> Opened<'a> {
     }
 
     /// What a plain layer compresses to, if that was recorded when it was built.
-    pub(super) fn recorded(&self, layer: &Digest, how: Compression) -> Option<(Digest, u64)> {
+    pub(crate) fn recorded(&self, layer: &Digest, how: Compression) -> Option<(Digest, u64)> {
         match self {
             Self::Built(built) => built.compressed(layer, how),
             Self::Resolved(_) | Self::Locked(..) => None,
@@ -120,7 +119,7 @@ impl<'a> Opened<'a> {
     }
 
     /// The repository that the image comes from.
-    pub(super) fn origin(&self) -> Option<&Repository> {
+    pub(crate) fn origin(&self) -> Option<&Repository> {
         let location = match self {
             Self::Resolved(resolution) => Some(resolution.location()),
             Self::Locked(lockfile, _) => lockfile.location(),
