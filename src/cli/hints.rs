@@ -415,6 +415,7 @@ impl Hint for copy::Error {
             Self::OtherDigest { .. } => "name a tag, or leave out the digest".to_owned(),
             Self::Registry(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::Serve(error) => return error.hint(),
             Self::Convert(error) => return error.hint(),
             Self::NotOurs { .. } => "use a new directory, or empty this one".to_owned(),
             Self::Exists { .. } => "choose another file name, or remove this file".to_owned(),

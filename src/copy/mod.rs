@@ -151,6 +151,9 @@ pub enum Error {
     /// The image can't be converted.
     #[error(transparent)]
     Convert(#[from] convert::Error),
+    /// The image can't be served to an engine.
+    #[error(transparent)]
+    Serve(#[from] crate::serve::Error),
     /// An engine can't take the image.
     #[error(transparent)]
     Engine(#[from] engines::Error),
@@ -183,6 +186,7 @@ impl Diagnose for Error {
             Self::Reference(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Engine(error) => error.kind(),
+            Self::Serve(error) => error.kind(),
             Self::Convert(error) => error.kind(),
             Self::Resolve(error) => error.kind(),
             Self::Source(error) => error.kind(),

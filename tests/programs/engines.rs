@@ -270,7 +270,8 @@ fn containerd_gets_the_layers_that_changed() {
     assert_eq!(sent(&built.copy(&["containerd:acme/app:1"], &variables)), 0);
     built.build("good evening");
     let arguments = ["containerd:acme/app:1", "--additional-tag", "acme/app:2"];
-    assert_eq!(sent(&built.copy(&arguments, &variables)), 1);
+    let run = built.copy(&arguments, &variables);
+    assert_eq!(sent(&run), 1, "{}", run.stderr);
     for name in ["docker.io/acme/app:1", "docker.io/acme/app:2"] {
         assert_eq!(container(name), "good evening");
     }

@@ -28,6 +28,22 @@ impl Containerd {
         [&["--namespace", self.namespace.as_str()], more].concat()
     }
 
+    /// Whether an image is there under its first name, with all that it needs.
+    pub(super) async fn has_image(&self, image: &Image, names: &[Name]) -> Result<bool, Error> {
+        let Some(name) = names.first() else { return Ok(false) };
+        let filter = format!("name=={name}");
+        let arguments = self.arguments(&["images", "check", &filter]);
+        let checked = ask(PROGRAM, "look for the image", &arguments).await?;
+        let digest = image.manifest().raw().digest().to_string();
+        // REF TYPE DIGEST STATUS SIZE UNPACKED
+        let is_it = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is_whole = words.contains(&"complete") && words.last() == Some(&"true");
+            words.contains(&digest.as_str()) && is_whole
+        };
+        Ok(checked.lines().any(is_it))
+    }
+
     /// containerd needs no layer that is in its content store.
     pub(super) async fn layers_of(&self, image: &Image) -> Result<HashSet<Digest>, Error> {
         let arguments = self.arguments(&["content", "ls", "--quiet"]);

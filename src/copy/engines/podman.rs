@@ -1,10 +1,12 @@
 //! podman, by its program: it knows where its storage is, and whose user namespace it is in.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use super::archive::PartialArchive;
 use super::error::Error;
 use super::program::{ask, load, run};
+use crate::environment::Environment;
 use crate::formats::docker_archive::Name;
 use crate::oci::digest::Digest;
 use crate::oci::image::Image;
@@ -20,7 +22,38 @@ fn id(image: &Image) -> &str {
     image.config().raw().digest().hex()
 }
 
+/// What an image is called while podman pulls it.
+pub(super) const REPOSITORY: &str = "n2c/copy";
+pub(super) const TAG: &str = "1";
+
+/// Whether podman runs on this machine, and can reach a port of it.
+pub(super) fn is_here(environment: &Environment) -> bool {
+    let is_remote = ["CONTAINER_HOST", "CONTAINER_CONNECTION"]
+        .iter()
+        .any(|variable| environment.get(variable).is_some());
+    cfg!(target_os = "linux") && !is_remote
+}
+
 impl Podman {
+    /// Pulls an image from a registry of this program. Returns `false` if that fails, for
+    /// whatever reason: the image can still be sent.
+    pub(super) async fn pull(
+        &self,
+        address: SocketAddr,
+        image: &Image,
+        names: &[Name],
+    ) -> Result<bool, Error> {
+        let name = format!("{address}/{REPOSITORY}:{TAG}");
+        let pull = ["pull", "--quiet", "--tls-verify=false", &name];
+        if !run(PROGRAM, &pull, None).await?.success {
+            return Ok(false);
+        }
+        self.name(image, names).await?;
+        // With its name: without one, podman would remove all names of the image.
+        ask(PROGRAM, "remove a name", &["untag", id(image), &name]).await?;
+        Ok(true)
+    }
+
     pub(super) async fn has_image(&self, image: &Image) -> Result<bool, Error> {
         Ok(run(PROGRAM, &["image", "exists", id(image)], None).await?.success)
     }
