@@ -72,7 +72,7 @@ impl Copier<'_> {
         let image = &convert::with_oci_manifest(&subject, image)?;
         let engine = match engine {
             Engine::Docker => Connected::Docker(Docker::connect(environment).await?),
-            Engine::Podman => Connected::Podman(Podman),
+            Engine::Podman => Connected::Podman(Podman::default()),
             Engine::Containerd { namespace } => {
                 Connected::Containerd(Containerd::new(namespace.clone(), environment))
             }
@@ -104,7 +104,12 @@ impl Copier<'_> {
             }
             result => result?,
         };
-        engine.name(image, names).await?;
+        // podman gave it the name in the archive; docker is asked again, to see that it has it.
+        let more = match &engine {
+            Connected::Podman(_) => names.get(1..).unwrap_or_default(),
+            Connected::Docker(_) | Connected::Containerd(_) => names,
+        };
+        engine.name(image, more).await?;
         self.tell_layers(image, &sent);
         let layers = image.manifest().layers().iter();
         let mut counted = HashSet::new();

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use tokio::sync::OnceCell;
+
 use super::archive::PartialArchive;
 use super::error::Error;
 use super::program::{ask, load, run};
@@ -15,7 +17,9 @@ const PROGRAM: &str = "podman";
 /// How many images are asked for their layers: command lines have an end.
 const IMAGES: usize = 500;
 
-pub(super) struct Podman;
+/// podman, and the IDs of its images once they were listed: each question is a process.
+#[derive(Default)]
+pub(super) struct Podman(OnceCell<HashSet<String>>);
 
 /// An image's ID is the digest of its config.
 fn id(image: &Image) -> &str {
@@ -55,19 +59,27 @@ impl Podman {
     }
 
     pub(super) async fn has_image(&self, image: &Image) -> Result<bool, Error> {
-        Ok(run(PROGRAM, &["image", "exists", id(image)], None).await?.success)
+        Ok(self.ids().await?.contains(id(image)))
+    }
+
+    async fn ids(&self) -> Result<&HashSet<String>, Error> {
+        let list = async || {
+            let task = "list its images";
+            let listed = ask(PROGRAM, task, &["images", "--quiet", "--no-trunc"]).await?;
+            let ids = listed.lines().map(|line| line.trim_start_matches("sha256:").to_owned());
+            Ok(ids.collect())
+        };
+        self.0.get_or_try_init(list).await
     }
 
     /// podman needs no layer that it has, wherever it got it from.
     pub(super) async fn layers_of(&self, image: &Image) -> Result<HashSet<Digest>, Error> {
-        let task = "list its images";
-        let listed = ask(PROGRAM, task, &["images", "--quiet", "--no-trunc"]).await?;
-        let distinct: HashSet<&str> = listed.lines().collect();
-        if distinct.is_empty() {
+        let ids = self.ids().await?;
+        if ids.is_empty() {
             return Ok(HashSet::new());
         }
         let format = ["image", "inspect", "--format", "{{json .RootFS.Layers}}"];
-        let ids: Vec<&str> = distinct.into_iter().take(IMAGES).collect();
+        let ids: Vec<&str> = ids.iter().take(IMAGES).map(String::as_str).collect();
         // An image may be removed in the meantime.
         let found = run(PROGRAM, &[&format[..], &ids].concat(), None).await?;
         let known: HashSet<Digest> = found
@@ -86,6 +98,9 @@ impl Podman {
     }
 
     pub(super) async fn name(&self, image: &Image, names: &[Name]) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let task = "tag the image";
