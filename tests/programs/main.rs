@@ -11,6 +11,7 @@ mod copy_registry;
 mod doctor;
 mod end_to_end;
 mod engines;
+mod examples;
 mod nix;
 mod prefetch;
 mod push;

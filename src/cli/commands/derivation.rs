@@ -95,8 +95,9 @@ struct LayerWork {
 }
 
 pub(crate) fn run(report: &Report) -> Result<(), Failure> {
-    let path = environment().path("NIX_ATTRS_JSON_FILE");
-    let path = path.unwrap_or_else(|| PathBuf::from(".attrs.json"));
+    // In a sandbox, Nix 2.8 names the place that the file has outside of it.
+    let named = environment().path("NIX_ATTRS_JSON_FILE").filter(|path| path.exists());
+    let path = named.unwrap_or_else(|| PathBuf::from(".attrs.json"));
     let text = inputs::read(&path)?;
     let attributes: Attributes =
         serde_json::from_slice(&text).map_err(|source| Error::Attributes { path, source })?;

@@ -1,0 +1,87 @@
+//! The examples in `examples/images.nix`, built by real Nix and run by podman: what
+//! nix2container's own tests assert about each.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::functions::{ROOT, SANDBOX, nix_with_n2c};
+use crate::support::images::Image;
+use crate::support::program::n2c_in;
+use crate::support::registry::Registry;
+use crate::support::tools::{Nix, Podman};
+
+/// Nix with busybox in a folder, and the lockfile of a base image.
+fn prepare(registry: &Registry) -> Nix {
+    let nix = nix_with_n2c();
+    fs::create_dir_all(nix.directory().join("programs/bin")).expect("made");
+    fs::copy("/bin/busybox", nix.directory().join("programs/bin/busybox")).expect("copied");
+    registry.put_image("base", "1", &Image::new("linux/amd64", &["the base says hello"]));
+    let reference = registry.reference("base:1");
+    let arguments = ["lock", &reference, "--platform", "x86_64-linux", "-o", "base.json"];
+    n2c_in(nix.directory(), &arguments).text();
+    nix.configure(SANDBOX);
+    nix
+}
+
+/// Builds an example, and returns the path of its image.json.
+fn build(nix: &Nix, name: &str) -> String {
+    let here = nix.directory().display();
+    let expression = format!(
+        "(import {ROOT}/examples/images.nix {{ n2c = {here}/n2c; lock = {here}/base.json; \
+         programs = builtins.path {{ path = {here}/programs; name = \"programs\"; }}; \
+         system = \"x86_64-linux\"; }}).{name}"
+    );
+    nix.run("nix-build", &["--no-out-link", "-E", &expression])
+}
+
+#[test]
+#[ignore = "needs nix-bin, podman, runc and root; run `tests/run`"]
+fn each_does_what_it_says() {
+    let registry = Registry::start();
+    let nix = prepare(&registry);
+    let podman = Podman::new();
+    for (name, image, output) in [
+        ("hello", "hello", "I am not dying\n"),
+        ("basic", "basic", "Hello, world\n"),
+        ("shell", "shell", "bin\n"),
+        ("openbar", "openbar", "777\n"),
+        ("fromImage", "from-image", "the base says hello"),
+        ("layered", "layered", "in one of three layers"),
+        ("nonReproducible", "non-reproducible", "made once\n"),
+        ("nested", "nested", "from below"),
+        ("duplicated", "duplicated", "once\n"),
+        ("ownership", "ownership", "1001:1001 744\n"),
+        ("merged", "merged", "/etc/1 600\n/etc/2 444\n/etc/3 444\n"),
+        ("created", "created", "not in 1970\n"),
+        ("metadata", "metadata", "with a history\n"),
+    ] {
+        let built = build(&nix, name);
+        let source = format!("nix:{built}");
+        let archive = nix.directory().join(format!("{name}.tar")).display().to_string();
+        let destination = format!("docker-archive:{archive}:{image}:1");
+        let program = nix.directory().join("n2c/bin/n2c").display().to_string();
+        nix.run(&program, &["copy", "--quiet", &source, &destination]);
+        podman.run(&["load", "--quiet", "--input", &archive]);
+        let printed = podman.run_container(&format!("docker.io/library/{image}:1"), &[]);
+        if name == "shell" {
+            assert!(printed.lines().any(|line| line == "bin"), "{name}: {printed}");
+        } else {
+            assert_eq!(printed, output, "{name}");
+        }
+    }
+    let inspect = |image: &str| -> Value {
+        let text = podman.run(&["image", "inspect", &format!("docker.io/library/{image}:1")]);
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let layers = |image: &str| inspect(image)[0]["RootFS"]["Layers"].as_array().map(Vec::len);
+    assert_eq!(layers("layered"), Some(3));
+    // The shared layer, the one above it, and what the image adds, which is nothing.
+    assert_eq!(layers("duplicated"), Some(2));
+    let created = inspect("created")[0]["Created"].clone();
+    assert_eq!(created, json!("2024-05-13T09:31:10Z"));
+    let history = inspect("metadata")[0]["History"][0].clone();
+    let expected = ("somebody", "somebody else", "a comment");
+    let text = |key: &str| history[key].as_str().expect("text").to_owned();
+    assert_eq!((&*text("created_by"), &*text("author"), &*text("comment")), expected);
+}
