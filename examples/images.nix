@@ -269,4 +269,21 @@ in
       "with a history"
     ];
   };
+
+  # An image in which Nix knows what is there, and a user may add to it.
+  nixDatabase = buildImage {
+    name = "nix-database";
+    copyToRoot = applets;
+    layers = [ { deps = [ (builtins.toFile "below" "${programs} is needed") ]; } ];
+    initializeNixDatabase = true;
+    nixUid = 1000;
+    nixGid = 1000;
+    config.Cmd = [
+      "/bin/stat"
+      "-c"
+      "%u:%g %a %n"
+      "/nix/store"
+      "/nix/var/nix/db/db.sqlite"
+    ];
+  };
 }

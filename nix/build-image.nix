@@ -7,6 +7,7 @@
   platforms,
   layering,
   copyScripts,
+  nixDatabase,
 }:
 {
   # The image's name, such as "acme/hello" or "registry.example/acme/hello".
@@ -32,6 +33,11 @@
   perms ? [ ],
   # How many layers to make of what is in no other layer.
   maxLayers ? 1,
+  # Whether the image gets a database of its Nix store, so that Nix can be used in it.
+  initializeNixDatabase ? false,
+  # The owner of that store.
+  nixUid ? 0,
+  nixGid ? 0,
   # "gzip" or "zstd": see buildLayer. Layers from sets of arguments follow it too.
   compress ? null,
   # When the image was made.
@@ -61,13 +67,33 @@ let
         if builtins.isAttrs layer && !(layer ? drvPath) then { inherit compress; } // layer else layer
       ) layers
   );
+  root = layering.rootOf "buildImage" copyToRoot contents;
+  database = nixDatabase {
+    roots = [ configFile ] ++ root;
+    layers = layering.uniqueLayers (builtins.concatMap (layer: layer.nestedLayers) given ++ given);
+  };
   # What is in no other layer, and what the config refers to.
   custom = layering.buildLayer {
-    copyToRoot = layering.rootOf "buildImage" copyToRoot contents;
+    copyToRoot = root ++ (if initializeNixDatabase then [ database ] else [ ]);
     deps = [ configFile ];
     ignore = configFile;
     layers = given;
-    inherit perms maxLayers compress;
+    # As nix2container does it, also for the database itself.
+    perms =
+      if initializeNixDatabase then
+        perms
+        ++ [
+          {
+            path = database;
+            regex = ".*";
+            mode = "0755";
+            uid = nixUid;
+            gid = nixGid;
+          }
+        ]
+      else
+        perms;
+    inherit maxLayers compress;
   };
   all = custom.nestedLayers ++ [ custom ];
   # The base's image.json has as much of its config as is inherited, if it can say.
@@ -120,6 +146,8 @@ else if tag != null && !(builtins.isString tag && lib.isTag tag) then
   throw "n2c: invalid `tag` `${lib.show tag}` of buildImage: a tag is 1 to 128 letters, digits, `_`, `.` and `-`."
 else if !builtins.elem inheritConfig [ "none" "env" "all" ] then
   throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${lib.show inheritConfig}`."
+else if !builtins.isInt nixUid || !builtins.isInt nixGid then
+  throw "n2c: `nixUid` and `nixGid` of buildImage must be numbers."
 else if !builtins.isAttrs config then
   throw "n2c: `config` of buildImage must be a set, not ${builtins.typeOf config}."
 else

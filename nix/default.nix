@@ -68,6 +68,7 @@ let
     inherit (fetch) impureEnvVars;
   };
   layering = import ./build-layer.nix { inherit n2c system lib; };
+  nixDatabase = import ./nix-database.nix { inherit n2c system; };
   copyScripts = import ./copy-scripts.nix { inherit n2c system lib; };
   buildImage = import ./build-image.nix {
     inherit
@@ -77,6 +78,7 @@ let
       platforms
       layering
       copyScripts
+      nixDatabase
       ;
   };
   inherit (layering) buildLayer;

@@ -55,6 +55,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A store's database can't be written.
+    #[error("failed to write the database of a store in `{}`", path.display())]
+    Database {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
     /// No layer can hold such a file.
     #[error("`{}` is {kind}, which a layer can't hold", path.display())]
     Special {
@@ -144,6 +153,7 @@ impl Diagnose for Error {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
             Self::Pattern { .. } | Self::Mode { .. } | Self::Ignored { .. } => Kind::Usage,
             Self::Read { .. }
+            | Self::Database { .. }
             | Self::Write(_)
             | Self::Special { .. }
             | Self::NotARoot { .. }

@@ -7,6 +7,7 @@ mod error;
 mod image;
 mod layer;
 mod layers;
+mod nix_database;
 mod pattern;
 mod rules;
 mod stream;
@@ -17,6 +18,7 @@ pub use difference::{ImageDifference, LayerSize, PathChange, PathSize, PathsDiff
 pub use error::Error;
 pub use image::{ImageOptions, image};
 pub use layers::{LayersOptions, layers};
+pub use nix_database::{StoreNode, parse_store_graph, store_paths, write_store_database};
 pub use pattern::Error as PatternError;
 pub(crate) use stream::LayerStream;
 

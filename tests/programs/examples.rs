@@ -9,7 +9,7 @@ use crate::support::functions::{ROOT, SANDBOX, nix_with_n2c};
 use crate::support::images::Image;
 use crate::support::program::n2c_in;
 use crate::support::registry::Registry;
-use crate::support::tools::{Nix, Podman};
+use crate::support::tools::{Nix, Podman, run};
 
 /// Nix with busybox in a folder, and the lockfile of a base image.
 fn prepare(registry: &Registry) -> Nix {
@@ -36,6 +36,48 @@ fn build(nix: &Nix, name: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs nix-bin, umoci and root; run `tests/run`"]
+fn nix_agrees_with_the_database_of_an_image() {
+    let registry = Registry::start();
+    let nix = prepare(&registry);
+    let built = build(&nix, "nixDatabase");
+    let program = nix.directory().join("n2c/bin/n2c").display().to_string();
+    let layout = format!("oci:{}:1", nix.directory().join("layout").display());
+    nix.run(&program, &["copy", "--quiet", &format!("nix:{built}"), &layout]);
+    let bundle = nix.directory().join("bundle").display().to_string();
+    run("umoci", &["unpack", "--image", layout.trim_start_matches("oci:"), &bundle]);
+    // As in a container: its own store is the only one.
+    let inside = |program: &str| {
+        let script = format!(
+            "mount --bind {bundle}/rootfs/nix /nix && export NIX_REMOTE=local NIX_CONF_DIR=/nowhere \
+             HOME=/nowhere && {program} 2>&1"
+        );
+        String::from_utf8(run("unshare", &["-m", "sh", "-c", &script])).expect("text")
+    };
+    let verified = inside("nix-store --verify --check-contents");
+    assert!(!verified.contains("error") && !verified.contains("modified"), "{verified}");
+    let listed = inside("nix-store --query --requisites /nix/var/nix/gcroots/docker/*");
+    let paths: Vec<&str> = listed.lines().filter(|line| line.starts_with("/nix/store/")).collect();
+    let on_disk = std::path::Path::new(&bundle).join("rootfs/nix/store");
+    let mut expected: Vec<String> = fs::read_dir(on_disk)
+        .expect("a store")
+        .map(|entry| format!("/nix/store/{}", entry.expect("an entry").file_name().display()))
+        .filter(|path| !path.ends_with("/.links"))
+        .collect();
+    expected.sort();
+    let mut found: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+    found.sort();
+    found.dedup();
+    assert_eq!(found, expected);
+    assert_eq!(found.len(), 2, "{found:?}");
+    // It is built to the same bytes once more.
+    let drv = nix.run("nix-store", &["--query", "--deriver", &built]);
+    let inputs = nix.run("nix-store", &["--query", "--requisites", &drv]);
+    let database = inputs.lines().find(|line| line.ends_with("-nix-database.drv"));
+    nix.run("nix-store", &["--realise", "--check", database.expect("a derivation")]);
+}
+
+#[test]
 #[ignore = "needs nix-bin, podman, runc and root; run `tests/run`"]
 fn each_does_what_it_says() {
     let registry = Registry::start();
@@ -55,6 +97,11 @@ fn each_does_what_it_says() {
         ("merged", "merged", "/etc/1 600\n/etc/2 444\n/etc/3 444\n"),
         ("created", "created", "not in 1970\n"),
         ("metadata", "metadata", "with a history\n"),
+        (
+            "nixDatabase",
+            "nix-database",
+            "1000:1000 755 /nix/store\n1000:1000 755 /nix/var/nix/db/db.sqlite\n",
+        ),
     ] {
         let built = build(&nix, name);
         let source = format!("nix:{built}");

@@ -59,6 +59,8 @@ struct Attributes {
     outputs: Outputs,
     #[serde(default)]
     graph: Value,
+    #[serde(default)]
+    own: Value,
     n2c: Work,
 }
 
@@ -73,6 +75,13 @@ struct Outputs {
 enum Work {
     /// A file with this text.
     Text { text: String },
+    /// The database of the store in an image.
+    Database {
+        /// Store paths that are not in that store.
+        roots: Vec<String>,
+        /// The layers.json of the layers below.
+        layers: Vec<PathBuf>,
+    },
     /// A directory with this program in `bin`.
     Script { name: String, text: String },
     /// A directory with a layers.json and, if they are not reproducible, the layers.
@@ -104,6 +113,14 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
     let out = attributes.outputs.out;
     match attributes.n2c {
         Work::Text { text } => output::write_in_place(Path::new(&out), text.as_bytes()),
+        Work::Database { roots, layers } => {
+            let graph = attributes.graph.to_string();
+            let graph = build::parse_store_graph("the closure", graph.as_bytes())?;
+            let own = attributes.own.to_string();
+            let own = build::parse_store_graph("the closure", own.as_bytes())?;
+            let paths = build::store_paths(&own, &roots, &inputs::layers(&layers)?);
+            Ok(build::write_store_database(&graph, &paths, Path::new(&out))?)
+        }
         Work::Script { name, text } => script(Path::new(&out), &name, &text),
         Work::Layer(work) => layer(&out, &attributes.graph, &work, report),
     }
