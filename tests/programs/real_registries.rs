@@ -444,6 +444,16 @@ fn rule_73_a_proxy_that_requires_a_password() {
         assert_eq!(run.code, 0, "{name}: {}", run.stderr);
     }
     assert!(proxy.log().contains("CONNECT registry.test"), "{}", proxy.log());
+    // What is pushed goes there too.
+    let (from, to) = (
+        format!("docker://{}", encrypted.reference("private/app:1")),
+        format!("docker://{}", encrypted.reference("private/proxied:1")),
+    );
+    let to = to.replace("127.0.0.1", "registry.test");
+    let arguments = ["copy", &from, &to, "--arch", "amd64", ca[0], ca[1]];
+    let pushed = command(path, &arguments).env("https_proxy", &with_password).output();
+    let pushed = pushed.expect("a run");
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
     // requests over plain HTTP go to the proxy itself
     let variables = [("http_proxy", with_password.as_str()), ("https_proxy", "")];
     let run = lock_with(&plain, "registry.test", path, &["--tls-verify=false"], &variables);
