@@ -412,6 +412,7 @@ impl Hint for copy::Error {
                                         `oci-archive:FILE[:TAG]` or \
                                         `docker-archive:FILE[:NAME[:TAG]]`"
                 .to_owned(),
+            Self::Incomplete { .. } => "copy all of it with `--all`, or one `--platform`".to_owned(),
             Self::OtherDigest { .. } => "name a tag, or leave out the digest".to_owned(),
             Self::Registry(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),

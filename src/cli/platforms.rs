@@ -81,6 +81,15 @@ pub(crate) fn as_it_is<'r>(
     if named.is_empty() { resolution.only() } else { None }
 }
 
+/// Returns the image if the location is a single manifest and no platform was named. As
+/// skopeo, a copy takes such an image as it is.
+pub(crate) fn sole<'r>(
+    named: &[Platform],
+    resolution: &'r Resolution<'_>,
+) -> Option<PendingImage<'r>> {
+    if named.is_empty() { resolution.sole() } else { None }
+}
+
 fn say_default(platform: &Platform, report: &Report) {
     report.note(&format!("using `{platform}` for this machine; choose another with `--platform`"));
 }

@@ -1,10 +1,10 @@
 //! What earlier copies found out: what layers compress to, and which repositories have a blob.
 //!
 //! Each fact is a small file, which is written whole or not at all, so that any number of
-//! runs may share the directory. Nothing in it is relied on: a registry is always asked, and
-//! a layer is always checked.
+//! runs may share the directory. A registry is always asked whether it has a blob, and what is
+//! sent is always checked; that a blob which is there holds a layer is believed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirEntry};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,10 @@ pub struct Cache {
     directory: Option<PathBuf>,
     /// The repositories that got a blob in this run.
     seen: Mutex<HashMap<Digest, Vec<Repository>>>,
+    /// Repositories that may have a blob, for this run.
+    suggested: Mutex<HashMap<Digest, Repository>>,
+    /// Plain layers of which what was remembered is wrong, even if it can't be removed.
+    forgotten: Mutex<HashSet<Digest>>,
     warned: OnceLock<()>,
 }
 
@@ -65,6 +69,9 @@ impl Cache {
     /// What a plain layer compresses to: its digest and its size in bytes.
     #[must_use]
     pub fn compressed(&self, plain: &Digest, compression: Compression) -> Option<(Digest, u64)> {
+        if self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).contains(plain) {
+            return None;
+        }
         let fact: CompressedFact = read(&self.compressed_file(plain, compression)?)?;
         let is_same = fact.by == compression.compressor();
         is_same.then_some((fact.digest.parse().ok()?, fact.size))
@@ -86,10 +93,17 @@ impl Cache {
 
     /// Forgets what a plain layer compresses to: it was wrong.
     pub fn forget_compressed(&self, plain: &Digest, compression: Compression) {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(plain.clone());
         if let Some(path) = self.compressed_file(plain, compression) {
-            // If it can't be removed, it is found to be wrong again.
+            // If it can't be removed, the next run finds out that it is wrong.
             let _ = fs::remove_file(path);
         }
+    }
+
+    /// Takes note of a repository that may have a blob, for this run.
+    pub fn suggest_repository(&self, digest: &Digest, repository: &Repository) {
+        let mut suggested = self.suggested.lock().unwrap_or_else(PoisonError::into_inner);
+        suggested.insert(digest.clone(), repository.clone());
     }
 
     /// The repositories that were seen to have a blob, the latest first.
@@ -99,6 +113,10 @@ impl Cache {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.get(digest).cloned().unwrap_or_default()
         };
+        {
+            let suggested = self.suggested.lock().unwrap_or_else(PoisonError::into_inner);
+            found.extend(suggested.get(digest).filter(|one| !found.contains(one)).cloned());
+        }
         let names: Option<Vec<String>> =
             self.repositories_file(digest).and_then(|path| read(&path));
         for name in names.unwrap_or_default() {

@@ -61,7 +61,7 @@ impl FromStr for Destination {
         if path.is_empty() || name.is_some_and(str::is_empty) {
             return Err(invalid());
         }
-        if transport == "docker" {
+        if transport == "docker" && rest.starts_with("//") {
             return Ok(Self::Registry(text.parse()?));
         }
         if let Some((engine, name)) = engine(transport, rest) {
@@ -99,10 +99,11 @@ fn engine<'a>(transport: &str, rest: &'a str) -> Option<(Engine, &'a str)> {
 /// it is one that everybody has, or if a registry follows.
 fn split_namespace(text: &str) -> (Option<&str>, &str) {
     let Some((first, name)) = text.split_once('/') else { return (None, text) };
+    let is_registry = |part: &str| part.contains(['.', ':']) || part == "localhost";
     let next = name.split_once('/').map(|(next, _)| next);
-    let has_registry = next.is_some_and(|next| next.contains(['.', ':']) || next == "localhost");
     let is_usual = matches!(first, "default" | "k8s.io" | "moby");
-    if is_usual || has_registry { (Some(first), name) } else { (None, text) }
+    let is_namespace = is_usual || !is_registry(first) && next.is_some_and(is_registry);
+    if is_namespace { (Some(first), name) } else { (None, text) }
 }
 
 #[cfg(test)]
@@ -152,6 +153,7 @@ mod tests {
             ("containerd:k8s.io/app:1", Some("k8s.io"), "docker.io/library/app:1"),
             ("containerd:mine/ghcr.io/a/b", Some("mine"), "ghcr.io/a/b:latest"),
             ("containerd:ghcr.io/a/b", None, "ghcr.io/a/b:latest"),
+            ("containerd:gitlab.io/my.group/b", None, "gitlab.io/my.group/b:latest"),
         ] {
             let engine = Engine::Containerd { namespace: namespace.map(str::to_owned) };
             let name = name(expected).expect("a name");
@@ -165,6 +167,7 @@ mod tests {
             "oci::x",
             "oci:a:",
             "docker://",
+            "docker:a",
             "podman:",
             "docker-daemon:X",
             &digest,

@@ -145,6 +145,14 @@ pub enum Error {
         /// The image's.
         actual: Digest,
     },
+    /// An index would be copied without everything that it lists.
+    #[error("index `{index}` lists `{missing}`, which is not copied")]
+    Incomplete {
+        /// The index.
+        index: Digest,
+        /// What it lists.
+        missing: Digest,
+    },
     /// The registry refused something.
     #[error(transparent)]
     Registry(#[from] registry::Error),
@@ -176,9 +184,10 @@ impl Diagnose for Error {
             | Self::Exists { .. }
             | Self::Write { .. }
             | Self::Hash(_) => Kind::Other,
-            Self::Destination { .. } | Self::NotASource { .. } | Self::Several { .. } => {
-                Kind::Usage
-            }
+            Self::Incomplete { .. }
+            | Self::Destination { .. }
+            | Self::NotASource { .. }
+            | Self::Several { .. } => Kind::Usage,
             Self::OtherDigest { .. }
             | Self::Decompress { .. }
             | Self::DiffId { .. }

@@ -155,6 +155,8 @@ impl Connection {
                 .await?
                 .or(authorization);
             if authorization.is_some() {
+                // With it goes the rest of what was being sent.
+                drop(response);
                 response = self.ask(request, authorization.as_ref()).await?;
             }
         }

@@ -202,6 +202,25 @@ impl<'a> Resolution<'a> {
             .await
     }
 
+    /// Fetches all images, in index order, also those that are for the same platform.
+    pub async fn all_images(&self) -> Result<Vec<Image>, Error> {
+        let search = self.search().await?;
+        // Ignoring a missing entry would silently drop an image.
+        search.complete(&self.subject)?;
+        let mut distinct: Vec<&Candidate> = Vec::new();
+        for candidate in &search.candidates {
+            let digest = &candidate.descriptor.digest;
+            if distinct.iter().all(|known| known.descriptor.digest != *digest) {
+                distinct.push(candidate);
+            }
+        }
+        stream::iter(distinct)
+            .map(|candidate| self.fetch_once(candidate.clone()))
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
     /// Fetches the image for `wanted`.
     pub async fn image(&self, wanted: &Platform) -> Result<Image, Error> {
         let chosen = self.choose(wanted).await?;

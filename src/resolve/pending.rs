@@ -49,12 +49,18 @@ impl Resolution<'_> {
     /// its platform, it is the image that was meant.
     #[must_use]
     pub fn only(&self) -> Option<PendingImage<'_>> {
+        if self.by_digest { self.sole() } else { None }
+    }
+
+    /// Returns the image if the location is a single manifest, whatever its platform.
+    #[must_use]
+    pub fn sole(&self) -> Option<PendingImage<'_>> {
         match &self.root {
-            Document::Manifest(manifest) if self.by_digest => {
+            Document::Manifest(manifest) => {
                 let image = self.with_config(&self.subject, manifest.clone());
                 Some(PendingImage::new(manifest.clone(), image))
             }
-            _ => None,
+            Document::Index(_) => None,
         }
     }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -49,14 +50,26 @@ enum Stop {
     Gracefully,
 }
 
-/// Counts the blobs that are being sent: each holds a share.
+/// How long a client may take nothing before the end doesn't wait for it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Counts the blobs that are being sent, each of which holds a share, and their pieces.
 #[derive(Clone, Default)]
-pub(crate) struct Transfers(Arc<()>);
+pub(crate) struct Transfers(Arc<AtomicU64>);
 
 impl Transfers {
+    /// Takes note of a piece that a client took.
+    pub(crate) fn advance(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn pieces(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn count(&self) -> usize {
-        // One share is the registry's own, and one its catalog's.
-        Arc::strong_count(&self.0).saturating_sub(2)
+        // The registry has one share, its catalog another, and its thread a third.
+        Arc::strong_count(&self.0).saturating_sub(3)
     }
 }
 
@@ -87,10 +100,10 @@ impl Registry {
         Ok(Self { address, stop: Some(stop), thread: Some(thread), transfers })
     }
 
-    /// How many blobs are being sent.
+    /// How many blobs are being sent, and how many pieces clients have taken so far.
     #[must_use]
-    pub fn transfers(&self) -> usize {
-        self.transfers.count()
+    pub fn transfers(&self) -> (usize, u64) {
+        (self.transfers.count(), self.transfers.pieces())
     }
 
     /// Stops taking requests, and waits until the transfers that run are done.
@@ -132,6 +145,7 @@ async fn serve(
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let (finish, finishing) = watch::channel(());
+    let transfers = catalog.transfers.clone();
     let mut connections = JoinSet::new();
     let taking = async {
         loop {
@@ -158,7 +172,15 @@ async fn serve(
     if let Stop::Gracefully = how {
         drop(listener);
         drop(finish);
-        while connections.join_next().await.is_some() {}
+        let mut taken = transfers.pieces();
+        while !connections.is_empty() {
+            match tokio::time::timeout(STALL_TIMEOUT, connections.join_next()).await {
+                Ok(_) => {}
+                // Whoever takes nothing isn't waited for.
+                Err(_) if transfers.pieces() == taken => return,
+                Err(_) => taken = transfers.pieces(),
+            }
+        }
     }
 }
 

@@ -640,7 +640,7 @@ fn rule_82_what_refers_to_an_image_is_copied_with_it() {
         let to = format!("docker://{}", registry.reference("app:1"));
         let run = copy(directory.path(), &[&from, &to, "--all"]);
         run.text();
-        assert!(run.stderr.contains("copied 1 manifests that refer"), "{}", run.stderr);
+        assert!(run.stderr.contains("copied 1 manifest that refers"), "{}", run.stderr);
         // The registry keeps no track of it, so the index has to.
         let kept = registry.manifest("app", &tag);
         let entry = &kept["manifests"][0];
@@ -652,6 +652,135 @@ fn rule_82_what_refers_to_an_image_is_copied_with_it() {
         copy(directory.path(), &[&from, &to, "--all"]).text();
         assert_eq!(registry.manifest("app", &tag), kept);
     }
+}
+
+#[test]
+fn all_images_of_an_index_are_copied_or_none() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Two for the same platform, as for two versions of Windows.
+    let all = ["one", "two"].map(|text| Image::new("linux/amd64", &[text]));
+    let arm = Image::new("linux/arm64", &["arm"]);
+    let mut entries = all.each_ref().map(|image| image.manifest.entry("linux/amd64")).to_vec();
+    entries.push(arm.manifest.entry("linux/arm64"));
+    let source = Registry::start();
+    for image in all.iter().chain([&arm]) {
+        source.put_image("app", "other", image);
+    }
+    source.put_manifest("app", "1", &images::index(&entries));
+    source.put_manifest("app", "arm", &arm.manifest);
+    source.put_manifest("app", "amd", &all[0].manifest);
+    let registry = Pushable::start();
+    let from = format!("docker://{}", source.reference("app:1"));
+    let to = |name: &str| format!("docker://{}", registry.reference(name));
+    copy(directory.path(), &[&from, &to("app:1"), "--all"]).text();
+    assert_eq!(registry.contents().manifests.len(), 4);
+    let both = ["--platform=linux/amd64", "--platform=linux/arm64"];
+    let run = copy(directory.path(), &[&[&*from, &to("part:1")], &both[..]].concat());
+    assert!(run.error(2).contains("which is not copied"), "{}", run.stderr);
+    assert!(!registry.contents().tags.keys().any(|(name, _)| name == "part"));
+    // An image that is in no index is what was meant, whatever machine this is.
+    let arm = format!("docker://{}", source.reference("app:arm"));
+    copy(directory.path(), &[&arm, &to("arm:1")]).text();
+    let amd = format!("docker://{}", source.reference("app:amd"));
+    copy(directory.path(), &[&arm, &amd, &to("joined:1")]).text();
+    assert_eq!(registry.manifest("joined", "1")["manifests"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn built_layers_are_compressed_beside_others() {
+    let directory = built(&[]);
+    let source = Registry::start();
+    source.put_image("app", "1", &Image::new("linux/arm64", &["base"]));
+    let registry = Pushable::start();
+    let (from, to) = (source.reference("app:1"), registry.reference("app:1"));
+    let to = format!("docker://{to}");
+    copy(directory.path(), &["image.json", &from, &to]).text();
+    let index = registry.manifest("app", "1");
+    let digest = index["manifests"][0]["digest"].as_str().expect("a digest").to_owned();
+    let contents = registry.contents();
+    let (_, bytes) = &contents.manifests[&("app".to_owned(), digest)];
+    let manifest: Value = serde_json::from_slice(bytes).expect("JSON");
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+}
+
+#[test]
+fn a_memory_that_is_wrong_and_stays_is_no_endless_loop() {
+    let directory = built(&[]);
+    push(&directory, &Pushable::start(), &[]).text();
+    let facts = directory.path().join(".cache/n2c/compressed");
+    for entry in fs::read_dir(&facts).expect("facts") {
+        let path = entry.expect("an entry").path();
+        let mut fact = read(&path);
+        fact["digest"] = Digest::sha256(b"other").to_string().into();
+        // In the place of a file that can't be removed: one that can't be replaced.
+        fs::remove_file(&path).expect("removed");
+        let kept = directory.path().join(path.file_name().expect("a name"));
+        fs::write(&kept, fact.to_string()).expect("written");
+        std::os::unix::fs::symlink(&kept, &path).expect("linked");
+    }
+    let registry = Pushable::start();
+    let run = push(&directory, &registry, &["--reuse-from", &registry.reference("none:1")]);
+    run.text();
+    // The image to learn from isn't there yet, which is no error.
+    assert!(run.stderr.contains("warning: "), "{}", run.stderr);
+    check(&registry, "app", "1");
+}
+
+#[test]
+fn a_source_that_can_not_continue_is_read_into_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+    let layer = images::Blob::new("application/vnd.oci.image.layer.v1.tar+gzip", bytes);
+    let config = json!({
+        "os": "linux", "architecture": "amd64",
+        "rootfs": { "type": "layers", "diff_ids": [Digest::sha256(b"x").to_string()] },
+    });
+    let image = Image::from_parts(&config, vec![layer.clone()]);
+    let (source, registry) = (Registry::start(), Pushable::start());
+    source.put_image("app", "1", &image);
+    let failed = std::sync::atomic::AtomicBool::new(false);
+    source.hook(move |call| {
+        let is_it = call.method == "GET" && call.target.contains(&layer.digest().to_string());
+        // The first answer breaks off, and later ones are whole whatever was asked for.
+        let is_first = is_it && !failed.swap(true, std::sync::atomic::Ordering::Relaxed);
+        let whole = || Reply::new(200, layer.bytes.clone());
+        let broken = || Reply::broken(200, layer.bytes[..2_000_000].to_vec(), layer.bytes.len());
+        if is_first { Some(broken()) } else { is_it.then(whole) }
+    });
+    let from = format!("docker://{}", source.reference("app:1"));
+    let to = format!("docker://{}", registry.reference("app:1"));
+    let run = copy(directory.path(), &[&from, &to]);
+    run.text();
+    let manifest = registry.manifest("app", "1");
+    let copied = registry.blob("app", &manifest["layers"][0]["digest"]);
+    assert!(copied == image.layers[0].bytes);
+}
+
+#[test]
+fn who_wants_no_credentials_gets_none_anywhere() {
+    let directory = built(&[]);
+    let wants = |call: &Call, _: usize| {
+        let challenge = "Basic realm=\"registry\"";
+        let refusal = || Reply::new(401, "").with("www-authenticate", challenge);
+        call.header("authorization").is_none().then(refusal)
+    };
+    let (one, two) = (Pushable::with(wants), Pushable::with(wants));
+    let auth = json!({ "auth": "Ym9iOnRv" });
+    let hosts = json!({ one.registry.host(): auth, two.registry.host(): auth });
+    let file = json!({ "auths": hosts });
+    fs::write(directory.path().join("auth.json"), file.to_string()).expect("written");
+    let to = |registry: &Pushable| format!("--to=docker://{}", registry.reference("app:1"));
+    let (first, second) = (to(&one), to(&two));
+    let all = ["image.json", &*first, &second, "--authfile", "auth.json"];
+    let run = copy(directory.path(), &[&all[..], &["--dest-no-creds"]].concat());
+    run.error(5);
+    for call in one.registry.calls().iter().chain(&two.registry.calls()) {
+        assert_eq!(call.header("authorization"), None);
+    }
+    // One password for two registries is a mistake.
+    let run = copy(directory.path(), &[&all[..], &["--dest-creds=bob:secret-word"]].concat());
+    assert!(!run.error(2).contains("secret-word"), "{}", run.stderr);
+    copy(directory.path(), &all).text();
 }
 
 #[test]

@@ -145,6 +145,11 @@ fn engines_that_are_not_there_are_named() {
         assert!(run.error(1).contains(&format!("failed to run `{program}`")), "{}", run.stderr);
         assert!(run.stderr.contains(&format!("hint: install `{program}`")), "{}", run.stderr);
     }
+    // An engine gets the image as it is.
+    for flag in ["--format=oci", "--annotation=a=b", "--compress=gzip"] {
+        let run = self::copy(directory.path(), &["podman:app", flag], &missing);
+        assert!(run.error(2).contains("gets the image as it is"), "{}", run.stderr);
+    }
     for name in ["docker-daemon:", "docker-daemon:App", "podman:a@sha256:0", "containerd:-x"] {
         assert_eq!(copy(name, &missing).code, 2, "{name}");
     }

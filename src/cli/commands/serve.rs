@@ -28,6 +28,8 @@ use crate::cli::report::Report;
 
 /// How long nobody may ask for anything before `--once` ends the registry.
 const QUIET: Duration = Duration::from_secs(2);
+/// How long a client may take nothing of a blob.
+const STALLED: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -143,12 +145,18 @@ pub(crate) async fn run(
 
 /// Returns once an image was read, and nobody has asked for anything for a while.
 async fn quiet(watcher: &Watcher, registry: &Registry) {
-    let mut last = Instant::now();
+    let (mut last, mut taken) = (Instant::now(), 0);
     loop {
         tokio::time::sleep(LOOK).await;
-        let is_busy = watcher.was_asked.swap(false, Ordering::Relaxed) || registry.transfers() > 0;
-        if is_busy {
-            last = Instant::now();
+        let (running, pieces) = registry.transfers();
+        let was_asked = watcher.was_asked.swap(false, Ordering::Relaxed);
+        // A client that takes nothing for long has stalled.
+        let waits = running > 0 && last.elapsed() < STALLED;
+        if was_asked || pieces != taken {
+            (last, taken) = (Instant::now(), pieces);
+        }
+        if waits {
+            continue;
         }
         if watcher.was_read.load(Ordering::Relaxed) && last.elapsed() >= QUIET {
             return;

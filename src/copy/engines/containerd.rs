@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::archive::PartialArchive;
 use super::error::Error;
-use super::program::{ask, load, run};
+use super::program::{ask, load};
 use crate::environment::Environment;
 use crate::formats::docker_archive::Name;
 use crate::oci::digest::Digest;
@@ -65,13 +65,5 @@ impl Containerd {
             ask(PROGRAM, "tag the image", &arguments).await?;
         }
         Ok(())
-    }
-
-    /// Removes an image that was stored although layers are missing.
-    pub(super) async fn remove(&self, names: &[Name]) {
-        if let Some(name) = names.first().map(ToString::to_string) {
-            // If it isn't there, there is nothing to remove.
-            let _ = run(PROGRAM, &self.arguments(&["images", "rm", &name]), None).await;
-        }
     }
 }

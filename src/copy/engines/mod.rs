@@ -43,8 +43,10 @@ pub enum Engine {
 }
 
 /// What a copy into an engine came to.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EngineSummary {
+    /// The digest of the image's manifest in the engine.
+    pub digest: Digest,
     /// How many bytes of layers were sent.
     pub sent: u64,
     /// How many bytes the layers have.
@@ -77,11 +79,12 @@ impl Copier<'_> {
                 Connected::Containerd(Containerd::new(namespace.clone(), environment))
             }
         };
+        let digest = image.manifest().raw().digest().clone();
         let total = image.manifest().layers().iter().map(|layer| layer.size).sum();
         if engine.has_image(image, names).await? {
             engine.name(image, names).await?;
             self.tell_layers(image, &HashSet::new());
-            return Ok(EngineSummary { sent: 0, total });
+            return Ok(EngineSummary { digest, sent: 0, total });
         }
         let there = engine.layers_of(image).await?;
         if let Connected::Podman(podman) = &engine
@@ -93,13 +96,12 @@ impl Copier<'_> {
                 image,
                 &image.manifest().layers().iter().map(|one| one.digest.clone()).collect(),
             );
-            return Ok(EngineSummary { sent: total, total });
+            return Ok(EngineSummary { digest, sent: total, total });
         }
         let sent = match self.load(&engine, image, names, &there).await {
             Err(CopyError::Engine(Error::Refused { .. })) if !there.is_empty() => {
                 let text = "the engine lacks layers that it seemed to have; sending all of them";
                 self.observer.observe(&Event::Note(text));
-                engine.undo(names).await;
                 self.load(&engine, image, names, &HashSet::new()).await?
             }
             result => result?,
@@ -116,7 +118,7 @@ impl Copier<'_> {
         let sizes = layers
             .filter(|layer| sent.contains(&layer.digest) && counted.insert(&layer.digest))
             .map(|layer| layer.size);
-        Ok(EngineSummary { sent: sizes.sum(), total })
+        Ok(EngineSummary { digest, sent: sizes.sum(), total })
     }
 
     /// Lets podman on this machine pull an image, which it does faster than it reads an archive:
@@ -198,13 +200,6 @@ impl Connected {
             Self::Docker(docker) => docker.name(image, names).await,
             Self::Podman(podman) => podman.name(image, names).await,
             Self::Containerd(containerd) => containerd.name(names).await,
-        }
-    }
-
-    /// Removes what a load left behind that failed.
-    async fn undo(&self, names: &[Name]) {
-        if let Self::Containerd(containerd) = self {
-            containerd.remove(names).await;
         }
     }
 }

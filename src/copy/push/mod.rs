@@ -46,6 +46,8 @@ pub struct RegistryPush<'a> {
     pub cache: &'a Cache,
     /// The blobs that were sent while they were made: see [`Copier::learn`].
     pub streamed: &'a HashSet<Digest>,
+    /// The source of what refers to the image, if that is copied too.
+    pub referrers: Option<(&'a Client, &'a Repository)>,
     /// Whether nothing is sent.
     pub is_dry_run: bool,
 }
@@ -85,6 +87,7 @@ impl Copier<'_> {
             let (expected, actual) = (expected.clone(), digest.clone());
             return Err(Error::OtherDigest { expected, actual });
         }
+        self.check_complete(images, push).await?;
         let was_there = push.client.is_manifest_pushed(push.repository, digest).await?;
         let plan =
             if was_there { Plan::all_there(images) } else { self.plan(images, push).await? };
@@ -108,8 +111,40 @@ impl Copier<'_> {
                 arrival: blob.action.into(),
             });
         }
+        if let Some(from) = push.referrers {
+            // A manifest may be there before what it refers to.
+            let count = self.copy_referrers(images, from, push).await?;
+            if count > 0 {
+                let what = if count == 1 { "manifest that refers" } else { "manifests that refer" };
+                let text = format!("copied {count} {what} to the image");
+                self.observer.observe(&Event::Note(&text));
+            }
+        }
         summary.moved_tags = self.push_root(images, push, was_there).await?;
         Ok(summary)
+    }
+
+    /// Refuses an index that lists something that neither is copied nor is there: a tag would
+    /// point to an image of which something is missing.
+    async fn check_complete(
+        &self,
+        images: &Images<'_>,
+        push: &RegistryPush<'_>,
+    ) -> Result<(), Error> {
+        let Ok(Document::Index(index)) = Document::parse("", images.root.clone(), None) else {
+            return Ok(());
+        };
+        let documents = images.documents();
+        for entry in index.entries() {
+            let digest = &entry.descriptor.digest;
+            if !documents.contains_key(digest)
+                && !push.client.is_manifest_pushed(push.repository, digest).await?
+            {
+                let (index, missing) = (images.root.digest().clone(), digest.clone());
+                return Err(Error::Incomplete { index, missing });
+            }
+        }
+        Ok(())
     }
 
     /// Sends or mounts the blobs that are missing. The action of each becomes what was done.
@@ -167,7 +202,14 @@ impl Copier<'_> {
         }
         let pushed = match self.blobs.readable(blob)? {
             Some(content) => client.push_blob(&BlobPush { content: &*content, ..request }).await,
-            None => relay::relay(client, self.blobs, request).await?,
+            None => match relay::relay(client, self.blobs, request).await {
+                // A transfer that has to begin again, or be decoded, needs a file.
+                Err(source::Error::Registry(registry::Error::Write { .. })) => {
+                    let content = source::local(self.blobs, blob).await?;
+                    client.push_blob(&BlobPush { content: &*content, ..request }).await
+                }
+                pushed => pushed?,
+            },
         };
         pushed.map_err(|error| of_content(&blob.digest, error))
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::relay::relay;
@@ -10,7 +12,7 @@ use crate::copy::{Copier, Error};
 use crate::formats::oci_layout::Images;
 use crate::json::{self, VALUE_LIMIT};
 use crate::oci::digest::{Digest, Verified};
-use crate::oci::manifest;
+use crate::oci::manifest::{self, Descriptor, Document};
 use crate::oci::media_type;
 use crate::oci::reference::Repository;
 use crate::registry::{BlobPush, Client, ManifestPush, referrers_tag};
@@ -18,6 +20,8 @@ use crate::source::RegistryBlobs;
 
 /// How many manifests that refer to an image are copied.
 const REFERRER_LIMIT: usize = 1000;
+/// How deep indexes are nested.
+const DEPTH_LIMIT: usize = 4;
 
 impl Copier<'_> {
     /// Copies what refers to `images`, or to something that does, from the repository that they
@@ -37,27 +41,46 @@ impl Copier<'_> {
                 if count >= REFERRER_LIMIT || !seen.insert(referrer.digest.clone()) {
                     continue;
                 }
-                let size = Some(referrer.size);
-                let raw = client.manifest_bytes(origin, &referrer.digest, size).await?;
-                for blob in manifest::blobs_of_any(&raw) {
-                    let repository = push.repository;
-                    let nothing = bytes::Bytes::new();
-                    let request = BlobPush {
-                        repository,
-                        blob: &blob,
-                        mounted: Some(origin),
-                        is_absent: false,
-                        content: &nothing,
-                    };
-                    relay(push.client, &blobs, request).await??;
-                }
-                push_document(push, None, &referrer.media_type, &raw).await?;
+                copy_document(&referrer, (&blobs, client, origin), push, 0).await?;
                 subjects.push_back(referrer.digest);
                 count += 1;
             }
         }
         Ok(count)
     }
+}
+
+/// Copies a manifest and its blobs, or an index and what it lists.
+fn copy_document<'a>(
+    descriptor: &'a Descriptor,
+    from: (&'a RegistryBlobs<'a>, &'a Client, &'a Repository),
+    push: &'a RegistryPush<'_>,
+    depth: usize,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move {
+        let (blobs, client, origin) = from;
+        let size = Some(descriptor.size);
+        let raw = client.manifest_bytes(origin, &descriptor.digest, size).await?;
+        if depth < DEPTH_LIMIT
+            && let Ok(Document::Index(index)) = Document::parse("", raw.clone(), None)
+        {
+            for entry in index.entries() {
+                copy_document(&entry.descriptor, from, push, depth + 1).await?;
+            }
+        }
+        for blob in manifest::blobs_of_any(&raw) {
+            let (repository, nothing) = (push.repository, Bytes::new());
+            let request = BlobPush {
+                repository,
+                blob: &blob,
+                mounted: Some(origin),
+                is_absent: false,
+                content: &nothing,
+            };
+            relay(push.client, blobs, request).await??;
+        }
+        push_document(push, None, &descriptor.media_type, &raw).await
+    })
 }
 
 /// Adds a manifest to the index of what refers to its subject, on a registry that doesn't keep
@@ -92,10 +115,11 @@ pub(super) async fn note_referrer(
         entry["annotations"] = annotations.clone();
     }
     manifests.push(entry);
-    let index = json!({
-        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests,
-    });
-    let raw = Verified::as_found(index.to_string().into_bytes());
+    let mut index = current;
+    index.insert("schemaVersion".to_owned(), json!(2));
+    index.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
+    index.insert("manifests".to_owned(), manifests.into());
+    let raw = Verified::as_found(Value::Object(index).to_string().into_bytes());
     let (repository, media_type) = (push.repository, media_type::OCI_INDEX);
     let push_index = ManifestPush { repository, tag: Some(&tag), media_type, raw: &raw };
     push.client.push_manifest(&push_index).await?;

@@ -108,8 +108,16 @@ pub(super) async fn relay(
     let relay = Relay { size: push.blob.size, readers };
     let push = BlobPush { content: &relay, ..push };
     let fetching = async {
-        while let Some(reader) = asked.recv().await {
-            fetch(blobs, push.blob, reader).await?;
+        let mut next = asked.recv().await;
+        while let Some(reader) = next.take() {
+            tokio::select! {
+                fetched = fetch(blobs, push.blob, reader) => {
+                    fetched?;
+                    next = asked.recv().await;
+                }
+                // The one before was given up.
+                another = asked.recv() => next = another,
+            }
         }
         Ok(())
     };

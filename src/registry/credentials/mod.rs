@@ -165,10 +165,10 @@ impl Credential {
 /// What a caller says of one registry, in place of what files say.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    /// The registry. Nothing of this applies to another one.
-    pub host: String,
-    /// Whether files are searched for credentials if none is given here.
+    /// Whether no registry gets a credential.
     pub is_anonymous: bool,
+    /// The registry that the rest is for. It doesn't apply to another one.
+    pub host: String,
     /// The credential.
     pub credential: Option<Credential>,
     /// A directory of certificates, as in `certs.d` (containers-certs.d(5)).
@@ -243,14 +243,14 @@ impl CredentialStore {
     /// Returns the first credential for `repository`: files are searched in order, and
     /// within a file the longest key wins.
     pub async fn find(&self, repository: &Repository) -> Result<Option<Match>, Error> {
+        if self.given.is_anonymous {
+            return Ok(None);
+        }
         if repository.host() == self.given.host {
             let (file, key, helper) = (PathBuf::new(), self.given.host.clone(), None);
             let origin = Origin { file, key, helper };
             if let Some(credential) = self.given.credential.clone() {
                 return Ok(Some(Match { credential, origin }));
-            }
-            if self.given.is_anonymous {
-                return Ok(None);
             }
         }
         if let Some(file) = &self.named {

@@ -179,7 +179,10 @@ impl Http {
         }
         let Some(sent) = sent else {
             let (subject, host) = (outgoing.subject.to_owned(), host_of(url));
-            return Err(Error::TooSlow { task: Task::Fetch, subject, host });
+            // What was pushed too slowly may be there already, and is tried again.
+            let pushes = matches!(*method, Method::PUT | Method::PATCH);
+            let task = if pushes { Task::Push } else { Task::Fetch };
+            return Err(Error::TooSlow { task, subject, host });
         };
         let response = sent
             .map_err(|source| {

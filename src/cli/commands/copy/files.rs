@@ -43,7 +43,7 @@ pub(super) async fn to_directory(
     }
     let resolution = Resolution::open(location, client, &**report).await?;
     let copier = Copier { blobs: &resolution, jobs: common.jobs.get(), observer: &**report };
-    if let Some(only) = platforms::as_it_is(&named, &resolution) {
+    if let Some(only) = platforms::sole(&named, &resolution) {
         copier.to_directory(only, path).await?;
         return Ok(true);
     }

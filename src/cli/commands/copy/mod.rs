@@ -13,12 +13,12 @@ use n2c::copy::{Cache, Changes, Copier, Destination, Selection, Source};
 use n2c::formats::docker_archive::Name;
 use n2c::oci::digest::Digest;
 use n2c::oci::location::Location;
-use n2c::oci::reference::Reference;
 use n2c::source::{Blobs, CompressedLayers, MergedSources};
 use n2c::stream::compress::Compression;
 
 use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
+use crate::cli::lockfiles;
 use crate::cli::report::Report;
 use options::{Clients, PushOptions, Request};
 pub(crate) use options::{CompressionFormat, Copy, Pull};
@@ -46,15 +46,15 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
     }
     let annotations = request.push.annotations()?;
     check(&request, &destinations, &annotations)?;
-    let from = only_host(sources.iter().filter_map(|source| match source {
-        Source::Location(Location::Registry(reference)) => Some(reference),
+    let mut from = Vec::new();
+    for source in &sources {
+        from.extend(registry_of(source)?);
+    }
+    let to = destinations.iter().filter_map(|one| match &one.place {
+        Destination::Registry(reference) => Some(reference.repository().host().to_owned()),
         _ => None,
-    }));
-    let to = only_host(destinations.iter().filter_map(|one| match &one.place {
-        Destination::Registry(reference) => Some(reference),
-        _ => None,
-    }));
-    let clients = request.clients(from.as_deref(), to.as_deref(), report)?;
+    });
+    let clients = request.clients(&distinct(from), &distinct(to.collect()), report)?;
     for destination in &destinations {
         destination.place.check()?;
     }
@@ -95,15 +95,19 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
         [only] => only.selection.clone(),
         several => Selection::joined(several.iter().map(|one| one.selection.clone()).collect()),
     };
-    let is_made = sources
-        .iter()
-        .all(|source| matches!(source, Source::ImageJson(_) | Source::DockerArchive { .. }));
+    let made = sources.iter().zip(&loaded).filter(|(source, _)| {
+        matches!(source, Source::ImageJson(_) | Source::DockerArchive { .. })
+    });
+    let made: HashSet<Digest> = made
+        .flat_map(|(_, loaded)| loaded.selection.images())
+        .map(|image| image.manifest().raw().digest().clone())
+        .collect();
     let job = Job {
         request: &request,
         blobs: &blobs,
         opened: &opened,
         selection,
-        is_made,
+        made,
         annotations,
         clients: &clients,
         cache: Cache::new(cache_directory()),
@@ -127,8 +131,8 @@ struct Job<'a> {
     blobs: &'a MergedSources<'a>,
     opened: &'a [Opened<'a>],
     selection: Selection,
-    /// Whether the image has no manifest before it is copied.
-    is_made: bool,
+    /// The images that have no manifest before they are copied, by the one that they get.
+    made: HashSet<Digest>,
     annotations: BTreeMap<String, String>,
     clients: &'a Clients,
     cache: Cache,
@@ -180,8 +184,7 @@ impl Job<'_> {
         let summary = copier.to_engine(image, &names, engine, environment()).await?;
         self.report.pushed(destination, summary.sent, summary.total, false);
         if let Some(path) = &self.request.push.digestfile {
-            let digest = image.manifest().raw().digest();
-            Report::result(Some(path), digest.to_string().as_bytes())?;
+            Report::result(Some(path), summary.digest.to_string().as_bytes())?;
         }
         Ok(())
     }
@@ -209,7 +212,8 @@ impl Job<'_> {
         let format = self.request.common.format.map(Into::into);
         let changes = Changes { layers, format, annotations: &self.annotations };
         let result = self.selection.clone().changed(&changes)?;
-        if self.request.push.preserve_digests && !self.is_made {
+        let all_made = self.made.len() == self.selection.images().len();
+        if self.request.push.preserve_digests && !all_made {
             let root = |selection: &Selection| {
                 selection.contents().map(|contents| contents.root.digest().clone())
             };
@@ -235,13 +239,25 @@ impl Job<'_> {
     }
 }
 
-/// The registry of all references, if it is one.
-fn only_host<'a>(references: impl Iterator<Item = &'a Reference>) -> Option<String> {
-    let hosts: HashSet<&str> = references.map(|one| one.repository().host()).collect();
-    match hosts.into_iter().collect::<Vec<_>>()[..] {
-        [only] => Some(only.to_owned()),
+/// The registry that an image comes from.
+fn registry_of(source: &Source) -> Result<Option<String>, Failure> {
+    let locked;
+    let location = match source {
+        Source::Location(location) => Some(location),
+        Source::Lockfile(file) => {
+            locked = lockfiles::read(file)?;
+            locked.location()
+        }
         _ => None,
-    }
+    };
+    let reference = location.and_then(Location::reference);
+    Ok(reference.map(|reference| reference.repository().host().to_owned()))
+}
+
+fn distinct(mut hosts: Vec<String>) -> Vec<String> {
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }
 
 /// Refuses what doesn't fit together.
@@ -261,8 +277,17 @@ fn check(
             return Err(Usage::new(text, hint).into());
         }
     }
-    let has_tags = !request.common.additional_tags.is_empty();
     let is_engine = |one: &Named| matches!(one.place, Destination::Engine { .. });
+    if destinations.iter().any(is_engine) {
+        let is_changed = request.common.format.is_some()
+            || !annotations.is_empty()
+            || request.push.compression(false)?.is_some();
+        if is_changed {
+            let hint = "leave out `--format`, `--annotation` and `--dest-compress…`";
+            return Err(Usage::new("an engine gets the image as it is", hint).into());
+        }
+    }
+    let has_tags = !request.common.additional_tags.is_empty();
     let has_names = |one: &Named| is_archive(one) || is_registry(one) || is_engine(one);
     if has_tags && !destinations.iter().all(has_names) {
         let hint = "only registries, engines and a `docker-archive:` know several names";

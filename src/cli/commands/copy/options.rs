@@ -294,19 +294,24 @@ impl Side {
             || self.certificates.is_some()
     }
 
-    /// The options of a client for `host` and others.
-    fn apply(self, options: &mut ClientOptions, host: Option<&str>) -> Result<(), Failure> {
+    /// The options of a client for these registries and those that they lead to.
+    fn apply(self, options: &mut ClientOptions, hosts: &[String]) -> Result<(), Failure> {
         options.tls_verify = self.tls_verify.or(options.tls_verify);
         options.authfile = self.authfile.or(options.authfile.take());
         let credential = self.credentials.as_deref().map(credential).transpose()?;
-        if let Some(host) = host {
-            options.given = Given {
-                host: host.to_owned(),
-                is_anonymous: self.no_credentials,
-                credential,
-                certificates: self.certificates,
-            };
-        }
+        let certificates = self.certificates;
+        let host = match hosts {
+            [only] => only.clone(),
+            [] => String::new(),
+            _ if credential.is_some() || certificates.is_some() => {
+                let text =
+                    "credentials and certificates are for one registry, and there are several";
+                return Err(Usage::new(text, "use `--authfile` and `certs.d`").into());
+            }
+            _ => String::new(),
+        };
+        let is_anonymous = self.no_credentials;
+        options.given = Given { is_anonymous, host, credential, certificates };
         Ok(())
     }
 }
@@ -377,11 +382,12 @@ impl TryFrom<Copy> for Request {
 }
 
 impl Request {
-    /// Makes the clients. `source` and `destination` are the registries of the two sides.
+    /// Makes the clients. `source` and `destination` are the registries of the two sides, each
+    /// once.
     pub(super) fn clients(
         &mut self,
-        source: Option<&str>,
-        destination: Option<&str>,
+        source: &[String],
+        destination: &[String],
         report: &Arc<Report>,
     ) -> Result<Clients, Failure> {
         let sides = std::mem::take(&mut self.sides);

@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use n2c::copy::{self, PlannedBlob, PushSummary, RegistryPush};
 use n2c::oci::digest::Digest;
+use n2c::oci::image::Image;
 use n2c::oci::location::Location;
-use n2c::oci::reference::Reference;
+use n2c::oci::reference::{Reference, Repository};
+use n2c::registry::Client;
 use n2c::resolve::Resolution;
 use n2c::source::{self, CompressedLayers};
 use n2c::stream::compress::Compression;
+use n2c::{Diagnose as _, Kind};
 use serde_json::json;
 
 use super::Job;
@@ -29,39 +32,24 @@ impl Job<'_> {
             origin: self.opened.iter().find_map(super::Opened::origin),
             cache: &self.cache,
             streamed: &HashSet::new(),
+            referrers: self.referrers(),
             is_dry_run: self.request.push.dry_run,
         };
-        let summary = match self.request.push.compression(self.is_made)? {
+        let summary = match self.request.push.compression(!self.made.is_empty())? {
             None => self.push_as_is(&push).await?,
             Some(compression) => self.push_compressed(&push, compression).await?,
         };
-        if self.request.common.all.all_platforms && !push.is_dry_run {
-            self.copy_referrers(&push, summary.as_ref()).await?;
-        }
         match summary {
             Some(summary) => self.tell(reference, &summary),
             None => Ok(()),
         }
     }
 
-    /// Copies what refers to the image, if it stayed the same.
-    async fn copy_referrers(
-        &self,
-        push: &RegistryPush<'_>,
-        summary: Option<&PushSummary>,
-    ) -> Result<(), Failure> {
-        let (Some(origin), Some(images)) = (push.origin, self.selection.contents()) else {
-            return Ok(());
-        };
-        if summary.is_none_or(|summary| summary.digest != *images.root.digest()) {
-            return Ok(());
-        }
-        let from = (self.clients.source(), origin);
-        let count = self.copier(self.blobs).copy_referrers(&images, from, push).await?;
-        if count > 0 {
-            self.report.note(&format!("copied {count} manifests that refer to the image"));
-        }
-        Ok(())
+    /// Where what refers to the image comes from, if that is copied too.
+    fn referrers(&self) -> Option<(&Client, &Repository)> {
+        let is_wanted = self.request.common.all.all_platforms && !self.request.push.dry_run;
+        let origin = self.opened.iter().find_map(super::Opened::origin).filter(|_| is_wanted)?;
+        Some((self.clients.source(), origin))
     }
 
     /// The tags that the image gets.
@@ -115,9 +103,14 @@ impl Job<'_> {
                     || reused.get(&layer.digest).filter(|_| !wrong.contains(&layer.digest));
                 recorded.or_else(|| reused().cloned())
             };
-            let images = self.selection.images();
+            // What has a manifest changes only if that is asked for.
+            let is_asked = self.request.push.compression(false)?.is_some();
+            let is_compressed =
+                |image: &&Image| is_asked || self.made.contains(image.manifest().raw().digest());
+            let images = self.selection.images().iter().filter(is_compressed);
+            let images: Vec<Image> = images.cloned().collect();
             let way = is_streamed.then_some(push);
-            let sent = copier.learn(images, &layers, &known, &self.cache, way).await?;
+            let sent = copier.learn(&images, &layers, &known, &self.cache, way).await?;
             streamed.extend(sent);
             let changed = self.changed(Some(&layers))?;
             let Some(images) = changed.contents() else { return Ok(None) };
@@ -150,15 +143,26 @@ impl Job<'_> {
         let reference: Reference = text.parse()?;
         let location = Location::Registry(reference.clone());
         let observer = &**self.report;
-        let resolution = Resolution::open(&location, push.client, observer).await?;
+        let resolution = match Resolution::open(&location, push.client, observer).await {
+            Ok(resolution) => resolution,
+            // The first image has none before it.
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.report.warning(&n2c::error_chain(&error));
+                return Ok(reused);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let suffix = compression.algorithm.name();
         for own in self.selection.images() {
             let Some(platform) = own.config().platform() else { continue };
-            let image = resolution.image(platform).await?;
+            let image = match resolution.image(platform).await {
+                Err(error) if error.kind() == Kind::NotFound => continue,
+                image => image?,
+            };
             let pairs = image.config().diff_ids().iter().zip(image.manifest().layers());
             for (diff_id, layer) in pairs.filter(|(_, layer)| layer.media_type.ends_with(suffix)) {
                 reused.insert(diff_id.clone(), (layer.digest.clone(), layer.size));
-                self.cache.remember_repository(&layer.digest, reference.repository(), observer);
+                self.cache.suggest_repository(&layer.digest, reference.repository());
             }
         }
         Ok(reused)

@@ -77,7 +77,7 @@ impl<'a> Opened<'a> {
         let named = platforms.named(report)?;
         match self {
             Self::Resolved(resolution) => {
-                let selection = match platforms::as_it_is(&named, resolution).filter(|_| !is_all) {
+                let selection = match platforms::sole(&named, resolution).filter(|_| !is_all) {
                     Some(only) => Selection::one(only.image().await?),
                     None if is_all => find(resolution, None, report).await?,
                     None => {
@@ -144,12 +144,15 @@ async fn find(
     report: &Report,
 ) -> Result<Selection, Failure> {
     let is_all = named.is_none();
-    let platforms = match named {
-        Some(platforms) => platforms,
-        None => resolution.platforms().await?,
+    let found = if let Some(platforms) = named {
+        resolution.images(&platforms).await?
+    } else {
+        // An index without images is an error.
+        resolution.platforms().await?;
+        resolution.all_images().await?
     };
     let (mut images, mut seen) = (Vec::new(), HashSet::new());
-    for image in resolution.images(&platforms).await? {
+    for image in found {
         // Two platforms may share an image.
         if seen.insert(image.manifest().raw().digest().clone()) {
             images.push(image);
