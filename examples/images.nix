@@ -286,4 +286,23 @@ in
       "/nix/var/nix/db/db.sqlite"
     ];
   };
+
+  # A layer that something else made.
+  fromTar =
+    let
+      archive = make "layer.tar.gz" ''
+        busybox mkdir etc
+        busybox echo 'from an archive' > etc/text
+        busybox tar -c etc | busybox gzip > $out
+      '';
+    in
+    buildImage {
+      name = "from-tar";
+      layers = [ (buildLayer { fromTar = archive; }) ];
+      config.Cmd = [
+        busybox
+        "cat"
+        "/etc/text"
+      ];
+    };
 }

@@ -102,6 +102,8 @@ let
       metadata ? {
         created_by = "nix2container";
       },
+      # A tar archive that is the layer, compressed or not. Nothing else is in it then.
+      fromTar ? null,
       # "gzip" or "zstd": record what the layer compresses to, so that copying it to a
       # registry that has it takes a request. Building it takes longer.
       compress ? null,
@@ -115,6 +117,7 @@ let
         else
           maxLayers;
       below = fold "buildLayer" layers;
+      holdsPaths = toList deps != [ ] || root != [ ] || perms != [ ] || ignore != null;
       nestedLayers = unique (builtins.concatMap (layer: layer.nestedLayers) below ++ below);
     in
     if !builtins.isList perms || !builtins.all builtins.isAttrs perms then
@@ -125,6 +128,26 @@ let
       throw "n2c: `compress` must be \"gzip\", \"zstd\" or null, not `${lib.show compress}`."
     else if !builtins.isInt layerCount then
       throw "n2c: `maxLayers` must be a number, not `${lib.show maxLayers}`."
+    else if fromTar != null && holdsPaths then
+      throw "n2c: buildLayer has `fromTar`, so it can't have `deps`, `copyToRoot`, `perms` or `ignore`."
+    else if fromTar != null then
+      derivation {
+        name = "layers.json";
+        inherit system;
+        builder = "${n2c}/bin/n2c";
+        args = [ "derivation" ];
+        __structuredAttrs = true;
+        n2c = {
+          kind = "tar";
+          path = "${fromTar}";
+          inherit metadata;
+        };
+        preferLocalBuild = true;
+        allowSubstitutes = false;
+      }
+      // {
+        inherit nestedLayers;
+      }
     else
     derivation {
       name = "layers.json";

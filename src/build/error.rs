@@ -55,6 +55,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file is not an archive that can be a layer.
+    #[error("`{path}` is not a tar archive")]
+    Tar {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// A store's database can't be written.
     #[error("failed to write the database of a store in `{}`", path.display())]
     Database {
@@ -154,6 +163,7 @@ impl Diagnose for Error {
             Self::Pattern { .. } | Self::Mode { .. } | Self::Ignored { .. } => Kind::Usage,
             Self::Read { .. }
             | Self::Database { .. }
+            | Self::Tar { .. }
             | Self::Write(_)
             | Self::Special { .. }
             | Self::NotARoot { .. }

@@ -208,6 +208,7 @@ fn mistakes_are_named() {
         ("n2c.buildImage { name = \"a b\"; }", "invalid `name` `a b`"),
         ("n2c.buildLayer { perms = { }; }", "`perms` must be a list"),
         ("n2c.buildLayer { maxLayers = [ ]; }", "`maxLayers` must be a number"),
+        ("n2c.buildLayer { fromTar = app; deps = [ app ]; }", "has `fromTar`, so it can't"),
         ("n2c.buildLayer { compress = \"xz\"; }", "`compress` must be"),
         ("n2c.buildImage { name = \"x\"; inheritConfig = \"some\"; }", "`inheritConfig` must be"),
         ("n2c.buildImage { name = \"x\"; config = [ ]; }", "`config` of buildImage must be a set"),
@@ -231,6 +232,7 @@ fn mistakes_are_named() {
             "n2c.buildImage { name = \"x\"; config.Entrypoint = \"x\"; }",
             "`Entrypoint` must be a list of strings",
         ),
+        ("n2c.buildLayer { fromTar = app; }", "is not a tar archive"),
         ("n2c.buildImage { name = \"x\"; fromImage = app; }", "invalid image in"),
     ] {
         let expression = with_n2c(&nix, "x86_64-linux", &with_paths(&nix, expression));

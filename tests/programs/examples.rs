@@ -97,6 +97,7 @@ fn each_does_what_it_says() {
         ("merged", "merged", "/etc/1 600\n/etc/2 444\n/etc/3 444\n"),
         ("created", "created", "not in 1970\n"),
         ("metadata", "metadata", "with a history\n"),
+        ("fromTar", "from-tar", "from an archive\n"),
         (
             "nixDatabase",
             "nix-database",

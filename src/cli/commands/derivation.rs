@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use n2c::build::{self, LayersOptions};
-use n2c::formats::layers;
+use n2c::formats::layers::{self, Layer};
 use n2c::stream::compress::{Algorithm, Compression};
 use n2c::{Diagnose, Kind};
 use serde::Deserialize;
@@ -75,6 +75,8 @@ struct Outputs {
 enum Work {
     /// A file with this text.
     Text { text: String },
+    /// A directory with the layers.json of a layer that is given as an archive.
+    Tar { path: String, metadata: Value },
     /// The database of the store in an image.
     Database {
         /// Store paths that are not in that store.
@@ -113,6 +115,12 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
     let out = attributes.outputs.out;
     match attributes.n2c {
         Work::Text { text } => output::write_in_place(Path::new(&out), text.as_bytes()),
+        Work::Tar { path, metadata } => {
+            let history = metadata.to_string().into_bytes();
+            let history = build::parse_history("metadata", &history, report)?;
+            let layers = [build::layer_from_tar(&path, history)?];
+            write_layers(&out, &layers)
+        }
         Work::Database { roots, layers } => {
             let graph = attributes.graph.to_string();
             let graph = build::parse_store_graph("the closure", graph.as_bytes())?;
@@ -160,4 +168,10 @@ fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<
     let layers = build::layers(&nodes, &options, report)?;
     let file = Path::new(out).join("layers.json");
     Ok(n2c::fs::write(&file, layers::to_text(&layers).as_bytes())?)
+}
+
+fn write_layers(out: &str, layers: &[Layer]) -> Result<(), Failure> {
+    fs::create_dir(out).map_err(|source| Error::Output { path: out.to_owned(), source })?;
+    let file = Path::new(out).join("layers.json");
+    Ok(n2c::fs::write(&file, layers::to_text(layers).as_bytes())?)
 }

@@ -3,6 +3,7 @@
 mod files;
 mod options;
 mod registry;
+mod sides;
 pub(super) mod sources;
 
 use std::collections::{BTreeMap, HashSet};
@@ -20,8 +21,9 @@ use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::lockfiles;
 use crate::cli::report::Report;
-use options::{Clients, PushOptions, Request};
 pub(crate) use options::{CompressionFormat, Copy, Pull};
+use options::{PushOptions, Request};
+use sides::Clients;
 use sources::{Loaded, Opened};
 
 pub(crate) async fn pull(options: Pull, report: &Arc<Report>) -> Result<(), Failure> {

@@ -5,6 +5,9 @@
 //! Layers are unchanged. The config of a Docker manifest loses the fields that OCI doesn't
 //! have, so its digest changes, and with it the digest of the manifest.
 
+mod docker;
+mod index;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -16,9 +19,12 @@ use super::time::Time;
 use crate::error::{Diagnose, Kind};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::{self, Image, ImageConfig};
-use crate::oci::manifest::{self, Descriptor, Document, ImageManifest, Index};
+use crate::oci::manifest::{self, Descriptor, ImageManifest};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
+pub(crate) use docker::docker_manifest;
+pub use docker::{to_docker, with_oci_manifest};
+pub use index::{index_of, index_with};
 
 /// Why something can't be converted.
 #[derive(Debug, thiserror::Error)]
@@ -165,100 +171,6 @@ fn annotate(object: &mut Map<String, Value>, annotations: &BTreeMap<String, Stri
     }
 }
 
-/// Puts an image with a Docker manifest under an OCI manifest. Unlike in [`to_oci`], the
-/// config stays as it is.
-pub fn with_oci_manifest(subject: &str, image: &Image) -> Result<Image, Error> {
-    let manifest = image.manifest();
-    if manifest.media_type() == media_type::OCI_MANIFEST {
-        return Ok(image.clone());
-    }
-    let oci = |layer: &Descriptor| {
-        let media_type = media_type::oci_layer(&layer.media_type).unwrap_or_default();
-        descriptor(media_type, &layer.digest, layer.size)
-    };
-    assemble(subject, image.config().raw(), manifest.layers().iter().map(oci).collect())
-}
-
-/// Converts an image to Docker's manifest, version 2 schema 2. The config stays as it is.
-pub fn to_docker(subject: &str, image: &Image) -> Result<Image, Error> {
-    let manifest = image.manifest();
-    if manifest.media_type() == media_type::DOCKER_MANIFEST {
-        return Ok(image.clone());
-    }
-    let mut layers = Vec::new();
-    for layer in manifest.layers() {
-        let media_type = media_type::docker_layer(&layer.media_type).ok_or_else(|| {
-            let media_type = layer.media_type.clone();
-            Error::NotInDocker { subject: subject.to_owned(), media_type }
-        })?;
-        layers.push(Descriptor { media_type: media_type.to_owned(), ..layer.clone() });
-    }
-    let raw = docker_manifest(image.config().raw(), &layers);
-    let Document::Manifest(manifest) = Document::parse(subject, raw, None)? else {
-        return Err(Error::Nested);
-    };
-    Ok(Image::new(subject, manifest, image.config().clone())?)
-}
-
-/// Makes Docker's manifest, version 2 schema 2, of a config and layers of Docker's types.
-pub(crate) fn docker_manifest(config: &Verified, layers: &[Descriptor]) -> Verified {
-    let layers = layers.iter().map(|layer| {
-        let mut descriptor = descriptor(&layer.media_type, &layer.digest, layer.size);
-        if !layer.urls.is_empty() {
-            descriptor["urls"] = json!(layer.urls);
-        }
-        descriptor
-    });
-    let size = config.bytes().len() as u64;
-    let mut object = Map::new();
-    object.insert("schemaVersion".to_owned(), json!(2));
-    object.insert("mediaType".to_owned(), json!(media_type::DOCKER_MANIFEST));
-    let config = descriptor(media_type::DOCKER_CONFIG, config.digest(), size);
-    object.insert("config".to_owned(), config);
-    object.insert("layers".to_owned(), layers.collect());
-    Verified::as_found(go_json::to_compact(&object))
-}
-
-/// Makes an index of images for different platforms, in their order.
-pub fn index_of(
-    subject: &str,
-    images: &[Image],
-    annotations: &BTreeMap<String, String>,
-) -> Result<Document, Error> {
-    let mut entries: Vec<Value> = Vec::new();
-    let mut platforms: Vec<&Platform> = Vec::new();
-    for image in images {
-        let manifest = image.manifest();
-        let (raw, media_type) = (manifest.raw(), manifest.media_type());
-        let Some(platform) = image.config().platform() else {
-            let digest = raw.digest().clone();
-            return Err(Error::NoPlatform { digest });
-        };
-        if platforms.contains(&platform) {
-            return Err(Error::SamePlatform { platform: platform.clone() });
-        }
-        platforms.push(platform);
-        let mut entry = descriptor(media_type, raw.digest(), raw.bytes().len() as u64);
-        let mut described = json!({
-            "architecture": platform.architecture(), "os": platform.os(),
-        });
-        if !platform.variant().is_empty() {
-            described["variant"] = platform.variant().into();
-        }
-        entry["platform"] = described;
-        entries.push(entry);
-    }
-    let mut object = Map::new();
-    object.insert("schemaVersion".to_owned(), json!(2));
-    object.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
-    object.insert("manifests".to_owned(), entries.into());
-    if !annotations.is_empty() {
-        annotate(&mut object, annotations);
-    }
-    let raw = Verified::as_found(go_json::to_compact(&object));
-    Ok(Document::parse(subject, raw, None)?)
-}
-
 /// Makes the manifest and config of the image that an image.json describes. Its layers
 /// must have their sizes. The operating system is Linux: image.json has no place for another.
 pub fn from_image_json(subject: &str, image: &ImageJson) -> Result<Image, Error> {
@@ -281,52 +193,6 @@ pub fn from_image_json(subject: &str, image: &ImageJson) -> Result<Image, Error>
         .map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size))
         .collect();
     assemble(subject, &config, layers)
-}
-
-/// Converts `index` to an OCI index, and adds annotations. `images` are the converted images
-/// that it lists, each with its digest from before. Entries for documents in `kept` stay unchanged; all others
-/// are dropped.
-pub fn index_with(
-    subject: &str,
-    index: &Index,
-    images: &[(Digest, Image)],
-    kept: &[Verified],
-    annotations: &BTreeMap<String, String>,
-) -> Result<Document, Error> {
-    let object: Map<String, Value> =
-        serde_json::from_slice(index.raw().bytes()).unwrap_or_default();
-    let listed = object.get("manifests").and_then(Value::as_array).into_iter().flatten();
-    let (mut entries, mut found) = (Vec::new(), 0);
-    for entry in listed {
-        let digest = entry.get("digest").and_then(Value::as_str).unwrap_or_default();
-        let image = images.iter().find(|(old, _)| old.to_string() == digest);
-        let is_kept = kept.iter().any(|document| document.digest().to_string() == digest);
-        let mut entry = entry.clone();
-        if let Some((_, image)) = image {
-            let raw = image.manifest().raw();
-            entry["mediaType"] = image.manifest().media_type().into();
-            entry["digest"] = raw.digest().to_string().into();
-            entry["size"] = raw.bytes().len().into();
-            found += 1;
-        } else if !is_kept {
-            continue;
-        }
-        entries.push(entry);
-    }
-    if found < images.len() {
-        return Err(Error::Nested);
-    }
-    let mut converted = Map::new();
-    converted.insert("schemaVersion".to_owned(), json!(2));
-    converted.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
-    converted.insert("manifests".to_owned(), entries.into());
-    let own = object.get("annotations").filter(|value| value.is_object());
-    converted.extend(own.map(|value| ("annotations".to_owned(), value.clone())));
-    if !annotations.is_empty() {
-        annotate(&mut converted, annotations);
-    }
-    let raw = Verified::as_found(go_json::to_compact(&converted));
-    Ok(Document::parse(subject, raw, None)?)
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {
