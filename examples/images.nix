@@ -305,4 +305,31 @@ in
         "/etc/text"
       ];
     };
+
+  # Directories that belong to a user, for a Nix that this user runs.
+  directories = buildImage {
+    name = "directories";
+    copyToRoot = applets;
+    ensureDirs = [
+      {
+        path = "/nix/store";
+        mode = "1775";
+        uid = 1000;
+        gid = 1000;
+      }
+      {
+        path = "/home/me";
+        mode = "0700";
+        uid = 1000;
+      }
+    ];
+    config.Cmd = [
+      "/bin/stat"
+      "-c"
+      "%u:%g %a %n"
+      "/nix"
+      "/nix/store"
+      "/home/me"
+    ];
+  };
 }

@@ -31,6 +31,8 @@
   arch ? platforms.architecture system,
   # Changes of permissions, in the layer that holds `copyToRoot`.
   perms ? [ ],
+  # Directories of the image, with their owners: see buildLayer.
+  ensureDirs ? [ ],
   # How many layers to make of what is in no other layer.
   maxLayers ? 1,
   # Whether the image gets a database of its Nix store, so that Nix can be used in it.
@@ -38,6 +40,8 @@
   # The owner of that store.
   nixUid ? 0,
   nixGid ? 0,
+  # The mode of its directories and files.
+  nixMode ? "0755",
   # "gzip" or "zstd": see buildLayer. Layers from sets of arguments follow it too.
   compress ? null,
   # When the image was made.
@@ -86,14 +90,14 @@ let
           {
             path = database;
             regex = ".*";
-            mode = "0755";
+            mode = nixMode;
             uid = nixUid;
             gid = nixGid;
           }
         ]
       else
         perms;
-    inherit maxLayers compress;
+    inherit maxLayers compress ensureDirs;
   };
   all = custom.nestedLayers ++ [ custom ];
   # The base's image.json has as much of its config as is inherited, if it can say.

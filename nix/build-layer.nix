@@ -102,6 +102,9 @@ let
       metadata ? {
         created_by = "nix2container";
       },
+      # Directories that the layer has, with their owners: [ { path, mode, uid, gid, uname,
+      # gname } ]. Those above them belong to root.
+      ensureDirs ? [ ],
       # A tar archive that is the layer, compressed or not. Nothing else is in it then.
       fromTar ? null,
       # "gzip" or "zstd": record what the layer compresses to, so that copying it to a
@@ -109,7 +112,45 @@ let
       compress ? null,
     }:
     let
-      root = rootOf "buildLayer" copyToRoot contents;
+      directories = derivation {
+        name = "directories";
+        inherit system;
+        builder = "${n2c}/bin/n2c";
+        args = [ "derivation" ];
+        __structuredAttrs = true;
+        n2c = {
+          kind = "directories";
+          paths = map (directory: directory.path) ensureDirs;
+        };
+        preferLocalBuild = true;
+      };
+      isDirectory =
+        directory:
+        builtins.isAttrs directory
+        && builtins.isString (directory.path or null)
+        && builtins.match "(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)+" directory.path != null;
+      # Those above them have the mode that directories have elsewhere, not that of the store.
+      directoryRules = [
+        {
+          path = directories;
+          regex = ".*";
+          mode = "0755";
+        }
+      ]
+      ++ map (
+        directory:
+        {
+          mode = "0755";
+        }
+        // directory
+        // {
+          path = directories;
+          regex = "^${escape "${directories}${directory.path}"}$";
+        }
+      ) ensureDirs;
+      root =
+        rootOf "buildLayer" copyToRoot contents
+        ++ (if ensureDirs == [ ] then [ ] else [ directories ]);
       # A number, or text with one.
       layerCount =
         if builtins.isString maxLayers && builtins.match "[0-9]+" maxLayers != null then
@@ -122,6 +163,8 @@ let
     in
     if !builtins.isList perms || !builtins.all builtins.isAttrs perms then
       throw "n2c: `perms` must be a list of sets, such as [ { path = …; regex = \".*\"; mode = \"0755\"; } ]."
+    else if !builtins.isList ensureDirs || !builtins.all isDirectory ensureDirs then
+      throw "n2c: `ensureDirs` must be a list of sets, such as [ { path = \"/nix/store\"; uid = 1000; } ]."
     else if !builtins.isBool reproducible then
       throw "n2c: `reproducible` of buildLayer must be true or false."
     else if !builtins.elem compress [ null "gzip" "zstd" ] then
@@ -159,8 +202,8 @@ let
       n2c = {
         kind = "layer";
         maxLayers = layerCount;
+        perms = perms ++ (if ensureDirs == [ ] then [ ] else directoryRules);
         inherit
-          perms
           metadata
           reproducible
           compress

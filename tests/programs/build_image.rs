@@ -209,6 +209,10 @@ fn mistakes_are_named() {
         ("n2c.buildLayer { perms = { }; }", "`perms` must be a list"),
         ("n2c.buildLayer { maxLayers = [ ]; }", "`maxLayers` must be a number"),
         ("n2c.buildLayer { fromTar = app; deps = [ app ]; }", "has `fromTar`, so it can't"),
+        (
+            "n2c.buildLayer { ensureDirs = [ { path = \"../x\"; } ]; }",
+            "`ensureDirs` must be a list",
+        ),
         ("n2c.buildLayer { compress = \"xz\"; }", "`compress` must be"),
         ("n2c.buildImage { name = \"x\"; inheritConfig = \"some\"; }", "`inheritConfig` must be"),
         ("n2c.buildImage { name = \"x\"; config = [ ]; }", "`config` of buildImage must be a set"),

@@ -97,6 +97,11 @@ fn each_does_what_it_says() {
         ("merged", "merged", "/etc/1 600\n/etc/2 444\n/etc/3 444\n"),
         ("created", "created", "not in 1970\n"),
         ("metadata", "metadata", "with a history\n"),
+        (
+            "directories",
+            "directories",
+            "0:0 755 /nix\n1000:1000 1775 /nix/store\n1000:0 700 /home/me\n",
+        ),
         ("fromTar", "from-tar", "from an archive\n"),
         (
             "nixDatabase",

@@ -75,6 +75,8 @@ struct Outputs {
 enum Work {
     /// A file with this text.
     Text { text: String },
+    /// A tree of empty directories, by their absolute paths.
+    Directories { paths: Vec<String> },
     /// A directory with the layers.json of a layer that is given as an archive.
     Tar { path: String, metadata: Value },
     /// The database of the store in an image.
@@ -115,6 +117,7 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
     let out = attributes.outputs.out;
     match attributes.n2c {
         Work::Text { text } => output::write_in_place(Path::new(&out), text.as_bytes()),
+        Work::Directories { paths } => directories(Path::new(&out), &paths),
         Work::Tar { path, metadata } => {
             let history = metadata.to_string().into_bytes();
             let history = build::parse_history("metadata", &history, report)?;
@@ -132,6 +135,16 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
         Work::Script { name, text } => script(Path::new(&out), &name, &text),
         Work::Layer(work) => layer(&out, &attributes.graph, &work, report),
     }
+}
+
+fn directories(out: &Path, paths: &[String]) -> Result<(), Failure> {
+    for path in paths {
+        // Nix has checked them: they are below the root.
+        let directory = out.join(path.trim_start_matches('/'));
+        let output = |source| Error::Output { path: path.clone(), source };
+        fs::create_dir_all(directory).map_err(output)?;
+    }
+    Ok(())
 }
 
 fn script(out: &Path, name: &str, text: &str) -> Result<(), Failure> {
