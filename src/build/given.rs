@@ -6,11 +6,9 @@ use std::path::Path;
 
 use super::Error;
 use crate::formats::layers::{History, Layer};
-use crate::oci::digest::{Algorithm, Digest, Hasher};
+use crate::oci::digest::{self, Digest, Hasher};
 use crate::oci::media_type;
-
-const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+use crate::stream::compress::Algorithm;
 
 /// Hashes and counts what is read.
 struct Measured<R> {
@@ -21,7 +19,7 @@ struct Measured<R> {
 
 impl<R> Measured<R> {
     fn new(inner: R) -> Self {
-        Self { inner, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
+        Self { inner, hasher: Hasher::new(digest::Algorithm::Sha256), size: 0 }
     }
 }
 
@@ -43,15 +41,14 @@ pub fn layer_from_tar(path: &str, history: History) -> Result<Layer, Error> {
     (&mut file).take(4).read_to_end(&mut magic).map_err(failed)?;
     let file = File::open(Path::new(path)).map_err(failed)?;
     let mut file = Measured::new(BufReader::new(file));
-    let (suffix, diff_id) = if magic.starts_with(GZIP_MAGIC) {
-        ("+gzip", diff_id(flate2::read::MultiGzDecoder::new(&mut file)))
-    } else if magic == ZSTD_MAGIC {
-        let decoder = zstd::Decoder::new(&mut file).map_err(failed)?;
-        ("+zstd", diff_id(decoder))
-    } else {
-        ("", diff_id(&mut file))
+    let algorithm = Algorithm::of_beginning(&magic);
+    let diff_id = match algorithm {
+        Some(Algorithm::Gzip) => diff_id(flate2::read::MultiGzDecoder::new(&mut file)),
+        Some(Algorithm::Zstd) => diff_id(zstd::Decoder::new(&mut file).map_err(failed)?),
+        None => diff_id(&mut file),
     };
     let diff_id = diff_id.map_err(failed)?;
+    let plain = media_type::OCI_LAYER;
     io::copy(&mut file, &mut io::sink()).map_err(failed)?;
     Ok(Layer {
         digest: file.hasher.finish(),
@@ -59,7 +56,8 @@ pub fn layer_from_tar(path: &str, history: History) -> Result<Layer, Error> {
         diff_id,
         compressed: Vec::new(),
         paths: Vec::new(),
-        media_type: format!("{}{suffix}", media_type::OCI_LAYER),
+        media_type: algorithm
+            .map_or(plain.to_owned(), |one| media_type::compressed(plain, one.name())),
         file: Some(path.to_owned()),
         history,
     })

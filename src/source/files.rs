@@ -17,11 +17,12 @@ use crate::formats::docker_archive::Name;
 use crate::formats::oci_layout::{INDEX, OciLayout};
 use crate::fs;
 use crate::json::{self, VALUE_LIMIT};
-use crate::oci::digest::{Algorithm, Digest, Hasher, Verified};
+use crate::oci::digest::{self, Digest, Hasher, Verified};
 use crate::oci::image::{CONFIG_SIZE_LIMIT, ImageConfig};
 use crate::oci::location::LayoutReference;
 use crate::oci::manifest::{self, Descriptor};
 use crate::oci::media_type;
+use crate::stream::compress::Algorithm;
 use crate::stream::readable::{Readable as _, VerifiedFile};
 use crate::stream::sink::Sink;
 
@@ -29,8 +30,6 @@ use crate::stream::sink::Sink;
 const ENTRY_LIMIT: usize = 500_000;
 /// How many links lead to a file at most.
 const LINK_LIMIT: usize = 16;
-const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// The bytes of a blob.
 #[derive(Clone, Debug)]
@@ -178,11 +177,7 @@ impl ImageFiles {
         match self.part(digest)? {
             Part::File(path) => super::file(path, descriptor),
             Part::Region(file, start, size) => {
-                crate::oci::digest::check_size(
-                    &format!("`{}`", self.name),
-                    *size,
-                    Some(descriptor.size),
-                )?;
+                digest::check_size(&format!("`{}`", self.name), *size, Some(descriptor.size))?;
                 Ok(VerifiedFile::part_of(file.clone(), *start, digest.clone(), *size))
             }
             Part::Made(made) => {
@@ -305,11 +300,7 @@ impl Archive {
         let mut magic = [0; 4];
         let length = usize::try_from(size.min(4)).unwrap_or(0);
         self.file.read_exact_at(&mut magic[..length], start).map_err(read)?;
-        let algorithm = if magic.starts_with(GZIP_MAGIC) {
-            "gzip"
-        } else if magic == ZSTD_MAGIC {
-            "zstd"
-        } else {
+        let Some(algorithm) = Algorithm::of_beginning(&magic) else {
             return Ok((diff_id, media_type::DOCKER_LAYER.to_owned()));
         };
         let named = name.rsplit('/').next().and_then(digest_of_name);
@@ -317,12 +308,12 @@ impl Archive {
             Some(digest) => digest,
             None => hash(&self.file, start, size).map_err(read)?,
         };
-        Ok((digest, media_type::compressed(media_type::DOCKER_LAYER, algorithm)))
+        Ok((digest, media_type::compressed(media_type::DOCKER_LAYER, algorithm.name())))
     }
 }
 
 fn hash(file: &File, start: u64, size: u64) -> io::Result<Digest> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut hasher = Hasher::new(digest::Algorithm::Sha256);
     let (mut at, mut piece) = (0, vec![0; 256 << 10]);
     while at < size {
         let length = usize::try_from((size - at).min(piece.len() as u64)).unwrap_or(0);
@@ -338,12 +329,12 @@ fn plain(mut file: File) -> io::Result<File> {
     let mut magic = Vec::new();
     (&file).take(4).read_to_end(&mut magic)?;
     file.seek(SeekFrom::Start(0))?;
-    let mut decoder: Box<dyn Read> = if magic.starts_with(GZIP_MAGIC) {
-        Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(file)))
-    } else if magic == ZSTD_MAGIC {
-        Box::new(zstd::Decoder::new(file)?)
-    } else {
-        return Ok(file);
+    let mut decoder: Box<dyn Read> = match Algorithm::of_beginning(&magic) {
+        Some(Algorithm::Gzip) => {
+            Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(file)))
+        }
+        Some(Algorithm::Zstd) => Box::new(zstd::Decoder::new(file)?),
+        None => return Ok(file),
     };
     let mut plain = fs::unnamed()?;
     io::copy(&mut decoder, &mut plain).map_err(fs::in_temporary)?;

@@ -19,6 +19,8 @@ use crate::stream::readable::ByteStream;
 
 /// How many bytes the compressor is given at once.
 const PIECE: usize = 256 << 10;
+pub(super) const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+pub(super) const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// "Unknown" in the header of a gzip file (RFC 1952 section 2.3.1), which otherwise names
 /// the operating system.
 const UNKNOWN_SYSTEM: u8 = 255;
@@ -35,6 +37,16 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// The algorithm that a file was compressed with, by its first four bytes.
+    #[must_use]
+    pub fn of_beginning(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(GZIP_MAGIC) {
+            Some(Self::Gzip)
+        } else {
+            bytes.starts_with(ZSTD_MAGIC).then_some(Self::Zstd)
+        }
+    }
+
     /// Its name in options and in media types.
     #[must_use]
     pub const fn name(self) -> &'static str {

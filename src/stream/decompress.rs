@@ -12,11 +12,10 @@ use zstd::stream::raw::Decoder as ZstdDecoder;
 use zstd::stream::zio::Writer as ZstdWriter;
 
 use crate::oci::digest::{Algorithm, Digest, Hasher};
+use crate::stream::compress::{GZIP_MAGIC, ZSTD_MAGIC};
 use crate::stream::hash_thread::HashThread;
 use crate::stream::sink::Sink;
 
-const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// A zstd stream may begin with a skippable frame, `0x184D2A5?`.
 const ZSTD_SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
 /// Compressions that other tools accept but no specification allows: xz, bzip2.

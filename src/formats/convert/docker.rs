@@ -9,7 +9,7 @@ use crate::oci::image::Image;
 use crate::oci::manifest::{Descriptor, Document};
 use crate::oci::media_type;
 
-/// Puts an image with a Docker manifest under an OCI manifest. Unlike in [`to_oci`], the
+/// Puts an image with a Docker manifest under an OCI manifest. Unlike in [`super::to_oci`], the
 /// config stays as it is.
 pub fn with_oci_manifest(subject: &str, image: &Image) -> Result<Image, Error> {
     let manifest = image.manifest();
