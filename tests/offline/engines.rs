@@ -138,7 +138,7 @@ fn engines_that_are_not_there_are_named() {
     // Something that is not a socket.
     fs::write(&socket, "").expect("written");
     copy("docker-daemon:app", &[("DOCKER_HOST", &host)]).error(7);
-    copy("docker-daemon:app", &[("DOCKER_HOST", "ssh://there")]).error(2);
+    copy("docker-daemon:app", &[("DOCKER_HOST", "ssh://-there")]).error(2);
     let missing = [("PATH", "/nowhere")];
     for (destination, program) in [("podman:app", "podman"), ("containerd:app", "ctr")] {
         let run = copy(destination, &missing);

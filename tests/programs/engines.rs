@@ -175,6 +175,20 @@ fn docker_gets_the_layers_that_changed() {
     let text = docker(&["image", "inspect", "acme/app:1"]);
     let found: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(found[0]["Config"]["Env"], json!(["A=1"]));
+    // docker on another machine: its own program is at the other end of `ssh`, which isn't here.
+    let programs = built.path("programs-for-ssh");
+    fs::create_dir(&programs).expect("made");
+    let script = format!(
+        "#!/bin/sh\n[ \"$*\" = '-o ConnectTimeout=30 -T -l me -p 2222 -- there docker system dial-stdio' ] \
+         && DOCKER_HOST={host} exec docker system dial-stdio\n"
+    );
+    fs::write(programs.join("ssh"), script).expect("written");
+    self::run("chmod", &["+x", &programs.join("ssh").display().to_string()], &[]);
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
+    let remote = [("DOCKER_HOST", "ssh://me@there:2222"), ("PATH", path.as_str())];
+    built.build("from afar");
+    assert_eq!(sent(&built.copy(&["docker-daemon:remote:1"], &remote)), 1);
+    assert_eq!(container("remote:1"), "from afar");
     // An image of a registry, whose layers are compressed.
     let registry = Registry::start();
     registry.put_image("app", "1", &Image::new("linux/amd64", &["one", "two"]));
@@ -184,7 +198,7 @@ fn docker_gets_the_layers_that_changed() {
     assert_eq!(sent(&copy(built.0.path(), &from, &variables)), 0);
     // A layer that changed is an error, not an image.
     fs::write(built.path("data/text"), "another").expect("written");
-    docker(&["image", "rm", "--force", "acme/app:1"]);
+    docker(&["image", "rm", "--force", "acme/app:1", "remote:1"]);
     let run = built.copy(&["docker-daemon:acme/app:1"], &variables);
     assert!(run.error(8).contains("can't be made again"), "{}", run.stderr);
     let names = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);

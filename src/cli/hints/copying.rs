@@ -95,9 +95,7 @@ impl Hint for engines::Error {
                 "start docker, or say where it is with `DOCKER_HOST`".to_owned()
             }
             Self::Host { .. } => {
-                "forward its socket: `ssh -L /tmp/docker.sock:/var/run/docker.sock HOST`, and \
-                 `DOCKER_HOST=unix:///tmp/docker.sock`"
-                    .to_owned()
+                "write `unix:///PATH`, `tcp://HOST:PORT` or `ssh://USER@HOST`".to_owned()
             }
             Self::Context { .. } => "choose another one with `docker context use`".to_owned(),
             Self::Refused { .. } | Self::Failed { .. } | Self::Tls(_) => return None,

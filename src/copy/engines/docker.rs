@@ -19,6 +19,7 @@ use sync_wrapper::SyncWrapper;
 use super::archive::PartialArchive;
 use super::docker_host::DockerHost;
 use super::error::{Error, message};
+use super::ssh::Bridge;
 use crate::environment::Environment;
 use crate::formats::docker_archive::Name;
 use crate::json::{self, VALUE_LIMIT};
@@ -44,6 +45,8 @@ pub(super) struct Docker {
     host: String,
     /// Whether it keeps images in containerd's store, which knows layers one by one.
     has_containerd_store: bool,
+    /// The way to another machine, as long as this exists.
+    _bridge: Option<Bridge>,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +80,14 @@ impl Docker {
     pub(super) async fn connect(environment: &Environment) -> Result<Self, Error> {
         let place = DockerHost::of(environment)?;
         let builder = reqwest::Client::builder().no_proxy().connect_timeout(TIMEOUT);
+        let mut bridge = None;
         let (builder, root, host) = match place {
+            DockerHost::Ssh(host) => {
+                let builder = builder.tls_backend_preconfigured(docker_tls(None)?);
+                let name = host.host.clone();
+                let bridge = bridge.insert(Bridge::start(host)?);
+                (builder.unix_socket(bridge.path()), "http://docker".to_owned(), name)
+            }
             DockerHost::Socket(path) => {
                 let builder = builder.tls_backend_preconfigured(docker_tls(None)?);
                 let host = path.display().to_string();
@@ -91,7 +101,8 @@ impl Docker {
             }
         };
         let client = builder.build().map_err(|source| unreachable(&host, source))?;
-        let docker = Self { client, root, host, has_containerd_store: false };
+        let has_containerd_store = false;
+        let docker = Self { client, root, host, has_containerd_store, _bridge: bridge };
         let info: Option<Info> = docker.get("say what it is", "/info").await?;
         let status = info.and_then(|info| info.driver_status).unwrap_or_default();
         let is_containerd = |pair: &Vec<String>| {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::error::Error;
+use super::ssh::SshHost;
 use crate::environment::Environment;
 use crate::fs;
 use crate::json::{self, VALUE_LIMIT};
@@ -20,6 +21,8 @@ pub(super) enum DockerHost {
     Socket(PathBuf),
     /// A host and a port, and the directory of certificates if it speaks TLS.
     Tcp(String, Option<PathBuf>),
+    /// Another machine.
+    Ssh(SshHost),
 }
 
 #[derive(Default, Deserialize)]
@@ -94,8 +97,11 @@ impl DockerHost {
                     error("it is not a host and a port")
                 }
             }
-            Some(("ssh", _)) => error("n2c doesn't speak SSH"),
-            _ => error("it is neither `unix://PATH` nor `tcp://HOST:PORT`"),
+            Some(("ssh", place)) => match SshHost::parse(place) {
+                Some(host) => Ok(Self::Ssh(host)),
+                None => error("it is not a user, a host and a port"),
+            },
+            _ => error("it is neither `unix://PATH`, `tcp://HOST:PORT` nor `ssh://HOST`"),
         }
     }
 }
@@ -130,7 +136,9 @@ mod tests {
         let tls = [tcp[0], ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
         let expected = DockerHost::Tcp("docker:2375".into(), Some("/certs".into()));
         assert_eq!(find(&tls).expect("a place"), expected);
-        for host in ["ssh://me@there", "tcp://a b", "tcp://", "unix://relative", "fd://", "x"] {
+        let ssh = find(&[("DOCKER_HOST", "ssh://me@there")]).expect("a place");
+        assert_eq!(ssh, DockerHost::Ssh(SshHost::parse("me@there").expect("a host")));
+        for host in ["ssh://-there", "tcp://a b", "tcp://", "unix://relative", "fd://", "x"] {
             assert!(find(&[("DOCKER_HOST", host)]).is_err(), "{host}");
         }
         // The context that `docker context use` chose, and one for this run.

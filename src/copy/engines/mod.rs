@@ -10,6 +10,7 @@ mod docker_host;
 mod error;
 mod podman;
 mod program;
+mod ssh;
 
 use std::collections::HashSet;
 use std::sync::Arc;
