@@ -332,4 +332,19 @@ in
       "/home/me"
     ];
   };
+
+  # Files that nobody needs in the image.
+  excludes = buildImage {
+    name = "excludes";
+    copyToRoot = [
+      applets
+      (make "with-docs" "busybox mkdir -p $out/share/doc $out/etc; busybox touch $out/share/doc/1 $out/etc/text")
+    ];
+    excludes = [ "/share/doc$" ];
+    config.Cmd = [
+      "/bin/sh"
+      "-c"
+      "ls /etc /share"
+    ];
+  };
 }

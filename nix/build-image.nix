@@ -31,6 +31,8 @@
   arch ? platforms.architecture system,
   # Changes of permissions, in the layer that holds `copyToRoot`.
   perms ? [ ],
+  # Files to leave out of what is in no other layer: see buildLayer.
+  excludes ? [ ],
   # Directories of the image, with their owners: see buildLayer.
   ensureDirs ? [ ],
   # How many layers to make of what is in no other layer.
@@ -97,7 +99,7 @@ let
         ]
       else
         perms;
-    inherit maxLayers compress ensureDirs;
+    inherit maxLayers compress ensureDirs excludes;
   };
   all = custom.nestedLayers ++ [ custom ];
   # The base's image.json has as much of its config as is inherited, if it can say.

@@ -96,6 +96,9 @@ let
       reproducible ? true,
       # Changes of permissions: [ { path, regex, mode, uid, gid, uname, gname } ].
       perms ? [ ],
+      # Regular expressions for files to leave out, by their paths in the store. Only n2c can
+      # copy such a layer, unless it is not `reproducible`.
+      excludes ? [ ],
       # How many layers to make at most.
       maxLayers ? 1,
       # The step of the image's history: { created_by, author, comment, created }.
@@ -165,6 +168,8 @@ let
       throw "n2c: `perms` must be a list of sets, such as [ { path = …; regex = \".*\"; mode = \"0755\"; } ]."
     else if !builtins.isList ensureDirs || !builtins.all isDirectory ensureDirs then
       throw "n2c: `ensureDirs` must be a list of sets, such as [ { path = \"/nix/store\"; uid = 1000; } ]."
+    else if !builtins.isList excludes || !builtins.all builtins.isString excludes then
+      throw "n2c: `excludes` must be a list of regular expressions, such as [ \"/share/doc/\" ]."
     else if !builtins.isBool reproducible then
       throw "n2c: `reproducible` of buildLayer must be true or false."
     else if !builtins.elem compress [ null "gzip" "zstd" ] then
@@ -207,6 +212,7 @@ let
           metadata
           reproducible
           compress
+          excludes
           ;
         rewrites = map (path: {
           path = "${path}";

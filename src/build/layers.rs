@@ -36,6 +36,8 @@ pub struct LayersOptions {
     pub max_layers: usize,
     /// Layers that are below these. What they hold with the same rules is left out.
     pub parents: Vec<Layer>,
+    /// Regular expressions for files to leave out, by their paths in the store.
+    pub excludes: Vec<String>,
     /// How the layers will be compressed, if what they compress to is recorded.
     pub compression: Option<Compression>,
     /// The directory for the layers' archives; without one, they are only hashed.
@@ -89,9 +91,13 @@ fn records(
     let records = paths.into_iter().filter(|path| *path != options.ignore).map(|path| {
         let perms = permissions.get(path.as_str()).cloned().unwrap_or_default();
         let rewrite = rewrites.get(path.as_str()).map(|rewrite| (*rewrite).clone());
-        let has_options = rewrite.is_some() || !perms.is_empty();
-        let options =
-            has_options.then(|| PathOptions { rewrite: rewrite.unwrap_or_default(), perms });
+        let excludes = options.excludes.clone();
+        let has_options = rewrite.is_some() || !perms.is_empty() || !excludes.is_empty();
+        let options = has_options.then(|| PathOptions {
+            rewrite: rewrite.unwrap_or_default(),
+            perms,
+            excludes,
+        });
         PathRecord { path, options }
     });
     Ok(records.filter(|record| !below.contains(record)).collect())

@@ -29,6 +29,7 @@ impl Attributes<'static> {
 pub(super) struct Rules<'a> {
     rewrite: Option<RewriteRule>,
     permissions: Vec<PermissionRule<'a>>,
+    excludes: Vec<Pattern>,
 }
 
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl<'a> Rules<'a> {
     /// Compiles the rules of a store path.
     pub(super) fn new(record: &'a PathRecord) -> Result<Self, Error> {
         let path = &record.path;
-        let Some(PathOptions { rewrite, perms }) = &record.options else {
+        let Some(PathOptions { rewrite, perms, excludes }) = &record.options else {
             return Ok(Self::default());
         };
         let compile = |regex: &str| {
@@ -71,7 +72,14 @@ impl<'a> Rules<'a> {
             let pattern = compile(&permissions.regex)?;
             Ok(PermissionRule { pattern, mode, permissions, is_used: Cell::new(false) })
         });
-        Ok(Self { rewrite, permissions: permissions.collect::<Result<_, Error>>()? })
+        let permissions = permissions.collect::<Result<_, Error>>()?;
+        let excludes = excludes.iter().map(|regex| compile(regex));
+        Ok(Self { rewrite, permissions, excludes: excludes.collect::<Result<_, _>>()? })
+    }
+
+    /// Whether a file is left out, with everything below it.
+    pub(super) fn excludes(&self, source: &[u8]) -> bool {
+        self.excludes.iter().any(|pattern| pattern.is_match(source))
     }
 
     /// Where a file goes.

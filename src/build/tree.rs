@@ -157,6 +157,9 @@ impl<'a> Tree<'a> {
         let found = fs::symlink_metadata(&*path).map_err(|source| read(path, source))?;
         let mut file = File::new(record, path, &found)?;
         let source = path.as_os_str().as_bytes();
+        if !is_top && self.rules[record as usize].excludes(source) {
+            return Ok(());
+        }
         let moved = self.rules[record as usize].destination(source);
         let destination = moved.as_deref().unwrap_or(source);
         let is_root = |components: &[&[u8]]| components == [b""];

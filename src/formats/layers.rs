@@ -96,6 +96,10 @@ pub struct PathOptions {
     /// What changes of their permissions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub perms: Vec<Permissions>,
+    /// Regular expressions for files that are left out: a key of n2c's own. nix2container's
+    /// readers, which ignore it, find that the layer has another digest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub excludes: Vec<String>,
 }
 
 /// A change of names: each match of a regular expression is replaced.
@@ -194,9 +198,10 @@ go_object!(RawPath { "path" => path, "options" => options });
 struct RawOptions {
     rewrite: Rewrite,
     perms: List<Permissions>,
+    excludes: List<String>,
 }
 
-go_object!(RawOptions { "rewrite" => rewrite, "perms" => perms });
+go_object!(RawOptions { "rewrite" => rewrite, "perms" => perms, "excludes" => excludes });
 go_object!(Rewrite { "regex" => regex, "repl" => repl });
 go_object!(Permissions {
     "regex" => regex,
@@ -217,8 +222,11 @@ go_object!(History {
 
 impl From<RawPath> for PathRecord {
     fn from(raw: RawPath) -> Self {
-        let options =
-            raw.options.map(|raw| PathOptions { rewrite: raw.rewrite, perms: raw.perms.0 });
+        let options = raw.options.map(|raw| PathOptions {
+            rewrite: raw.rewrite,
+            perms: raw.perms.0,
+            excludes: raw.excludes.0,
+        });
         Self { path: raw.path, options }
     }
 }
@@ -270,7 +278,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let permissions = Permissions { regex: "/bin/".into(), uid: 1000, ..Default::default() };
-        let options = PathOptions { rewrite: Rewrite::default(), perms: vec![permissions] };
+        let options = PathOptions {
+            rewrite: Rewrite::default(),
+            perms: vec![permissions],
+            excludes: vec!["/doc/".into()],
+        };
         let layer = Layer {
             digest: Digest::sha256(b"a"),
             size: 1,

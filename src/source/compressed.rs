@@ -64,9 +64,16 @@ impl<'a> CompressedLayers<'a> {
         known.remove(&plain).map(|one| one.plain)
     }
 
-    fn find(&self, compressed: &Digest) -> Option<Compressed> {
+    /// Finds what a compressed layer is made from. If two layers are said to become the same,
+    /// with different sizes, at least one of them doesn't.
+    fn find(&self, compressed: &Descriptor) -> Result<Option<Compressed>, Error> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().find(|one| one.digest == *compressed).cloned()
+        let Descriptor { digest, size, .. } = compressed;
+        for one in known.values().filter(|one| one.digest == *digest) {
+            digest::check_size(&SUBJECT, one.size, Some(*size))
+                .map_err(|source| Error::NotAsRecorded { digest: digest.clone(), source })?;
+        }
+        Ok(known.values().find(|one| one.digest == *digest).cloned())
     }
 
     /// The plain layers of an image whose compressed digests aren't known, each once.
@@ -207,7 +214,7 @@ impl Blobs for CompressedLayers<'_> {
     ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let digest = &descriptor.digest;
-            let Some(layer) = self.find(digest) else {
+            let Some(layer) = self.find(descriptor)? else {
                 return self.blobs.fetch_blob(descriptor, sink).await;
             };
             let content = super::local(self.blobs, &layer.plain).await?;
@@ -225,7 +232,7 @@ impl Blobs for CompressedLayers<'_> {
     }
 
     fn readable(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Readable>>, Error> {
-        let Some(layer) = self.find(&descriptor.digest) else {
+        let Some(layer) = self.find(descriptor)? else {
             return self.blobs.readable(descriptor);
         };
         let content = self.blobs.readable(&layer.plain)?;

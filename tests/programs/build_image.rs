@@ -213,6 +213,7 @@ fn mistakes_are_named() {
             "n2c.buildLayer { ensureDirs = [ { path = \"../x\"; } ]; }",
             "`ensureDirs` must be a list",
         ),
+        ("n2c.buildLayer { excludes = \"x\"; }", "`excludes` must be a list"),
         ("n2c.buildLayer { compress = \"xz\"; }", "`compress` must be"),
         ("n2c.buildImage { name = \"x\"; inheritConfig = \"some\"; }", "`inheritConfig` must be"),
         ("n2c.buildImage { name = \"x\"; config = [ ]; }", "`config` of buildImage must be a set"),

@@ -103,6 +103,8 @@ struct LayerWork {
     /// The layers.json of layers below these.
     parents: Vec<PathBuf>,
     reproducible: bool,
+    #[serde(default)]
+    excludes: Vec<String>,
     /// How the layers will be compressed, if what they compress to is recorded.
     compress: Option<String>,
 }
@@ -170,6 +172,7 @@ fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<
     };
     let options = LayersOptions {
         compression,
+        excludes: work.excludes.clone(),
         ignore: String::new(),
         permissions: build::parse_permissions("perms", &text(&work.perms), report)?,
         rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites), report)?,

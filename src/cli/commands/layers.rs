@@ -128,6 +128,7 @@ fn run(options: &Options, tar_directory: Option<String>, report: &Report) -> Res
         None => History::default(),
     };
     let made = LayersOptions {
+        excludes: Vec::new(),
         ignore: options.ignore.clone().unwrap_or_default(),
         permissions,
         rewrites,

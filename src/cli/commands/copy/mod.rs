@@ -56,7 +56,10 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
         Destination::Registry(reference) => Some(reference.repository().host().to_owned()),
         _ => None,
     });
-    let clients = request.clients(&distinct(from), &distinct(to.collect()), report)?;
+    let sides = std::mem::take(&mut request.sides);
+    let registries = (&request.registry, request.push.retry_times);
+    let (from, to) = (distinct(from), distinct(to.collect()));
+    let clients = sides::clients(sides, registries, &from, &to, report)?;
     for destination in &destinations {
         destination.place.check()?;
     }

@@ -7,8 +7,8 @@ use clap::Args;
 use n2c::registry::credentials::{Credential, Given, Secret};
 use n2c::registry::{Client, ClientOptions};
 
-use super::options::Request;
 use crate::cli::failure::{Failure, Usage};
+use crate::cli::options::RegistryOptions;
 use crate::cli::report::Report;
 
 /// Options for the registry of one side.
@@ -127,44 +127,42 @@ impl Clients {
     }
 }
 
-impl Request {
-    /// Makes the clients. `source` and `destination` are the registries of the two sides, each
-    /// once.
-    pub(super) fn clients(
-        &mut self,
-        source: &[String],
-        destination: &[String],
-        report: &Arc<Report>,
-    ) -> Result<Clients, Failure> {
-        let sides = std::mem::take(&mut self.sides);
-        let from = Side {
-            tls_verify: sides.src_tls_verify,
-            credentials: sides.src_creds,
-            no_credentials: sides.src_no_creds,
-            authfile: sides.src_authfile,
-            certificates: sides.src_cert_dir,
-        };
-        let to = Side {
-            tls_verify: sides.dest_tls_verify,
-            credentials: sides.dest_creds,
-            no_credentials: sides.dest_no_creds,
-            authfile: sides.dest_authfile,
-            certificates: sides.dest_cert_dir,
-        };
-        let mut common = self.registry.options(report);
-        if let Some(times) = self.push.retry_times {
-            common.retry.attempts = u32::from(times) + 1;
-        }
-        let are_different = from.is_given() || to.is_given();
-        let mut options = common.clone();
-        from.apply(&mut options, source)?;
-        let source = Client::new(options, report.clone())?;
-        let destination = if are_different {
-            to.apply(&mut common, destination)?;
-            Some(Client::new(common, report.clone())?)
-        } else {
-            None
-        };
-        Ok(Clients { source, destination })
+/// Makes the clients. `source` and `destination` are the registries of the two sides, each
+/// once.
+pub(super) fn clients(
+    sides: SideOptions,
+    (registry, retry_times): (&RegistryOptions, Option<u8>),
+    source: &[String],
+    destination: &[String],
+    report: &Arc<Report>,
+) -> Result<Clients, Failure> {
+    let from = Side {
+        tls_verify: sides.src_tls_verify,
+        credentials: sides.src_creds,
+        no_credentials: sides.src_no_creds,
+        authfile: sides.src_authfile,
+        certificates: sides.src_cert_dir,
+    };
+    let to = Side {
+        tls_verify: sides.dest_tls_verify,
+        credentials: sides.dest_creds,
+        no_credentials: sides.dest_no_creds,
+        authfile: sides.dest_authfile,
+        certificates: sides.dest_cert_dir,
+    };
+    let mut common = registry.options(report);
+    if let Some(times) = retry_times {
+        common.retry.attempts = u32::from(times) + 1;
     }
+    let are_different = from.is_given() || to.is_given();
+    let mut options = common.clone();
+    from.apply(&mut options, source)?;
+    let source = Client::new(options, report.clone())?;
+    let destination = if are_different {
+        to.apply(&mut common, destination)?;
+        Some(Client::new(common, report.clone())?)
+    } else {
+        None
+    };
+    Ok(Clients { source, destination })
 }
