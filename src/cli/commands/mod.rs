@@ -54,7 +54,7 @@ pub(super) enum Command {
     Prefetch(prefetch::Options),
     /// Copy an image into a directory or an archive
     Pull(Box<copy::Pull>),
-    /// Copy images to registries, directories and archives, sending only what isn't there
+    /// Copy images to registries, engines, directories and archives, sending only what isn't there
     ///
     /// Takes skopeo's options, before or behind the names. What was pushed is
     /// printed as `NAME@DIGEST`.
