@@ -33,7 +33,17 @@ pub(crate) struct PlatformOptions {
 #[command(next_help_heading = "Platform options")]
 pub(crate) struct AllPlatforms {
     /// Use every platform that has an image
-    #[arg(long, short_alias = 'a', visible_alias = "all", conflicts_with_all = ["platforms", "os", "arch", "variant"])]
+    #[arg(long, conflicts_with_all = ["platforms", "os", "arch", "variant"])]
+    pub(crate) all_platforms: bool,
+}
+
+/// The same for commands that copy whole images: as with skopeo, they may be given a platform
+/// too, which then has no effect.
+#[derive(Args)]
+#[command(next_help_heading = "Platform options")]
+pub(crate) struct AllImages {
+    /// Use every platform that has an image
+    #[arg(long, short_alias = 'a', visible_alias = "all", conflicts_with = "platforms")]
     pub(crate) all_platforms: bool,
 }
 

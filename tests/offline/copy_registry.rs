@@ -516,7 +516,10 @@ fn images_are_kept_to_the_byte_on_every_way() {
     let registry = Pushable::start();
     let from = format!("docker://{}", source.reference("app:1"));
     let to = |name: &str| format!("docker://{}", registry.reference(name));
-    let run = copy(directory.path(), &[&from, &to("app:1"), "--all", "--preserve-digests"]);
+    let run = copy(
+        directory.path(),
+        &[&from, &to("app:1"), "--all", "--preserve-digests", "--override-arch=arm"],
+    );
     assert!(run.text().contains(&index.digest().to_string()), "{}", run.stderr);
     assert_eq!(registry.contents().manifests.len(), 4);
     // By way of each format that holds one image.

@@ -23,7 +23,7 @@ use super::copy::{CompressionFormat, cache_directory};
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::hints::Hint;
 use crate::cli::options::{Jobs, RegistryOptions};
-use crate::cli::platforms::{AllPlatforms, PlatformOptions};
+use crate::cli::platforms::{AllImages, PlatformOptions};
 use crate::cli::report::Report;
 
 /// How long nobody may ask for anything before `--once` ends the registry.
@@ -60,7 +60,7 @@ pub(crate) struct Options {
     platforms: PlatformOptions,
 
     #[command(flatten)]
-    all: AllPlatforms,
+    all: AllImages,
 
     #[command(flatten)]
     registry: RegistryOptions,

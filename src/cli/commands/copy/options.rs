@@ -10,7 +10,7 @@ use n2c::stream::compress::{Algorithm, Compression};
 use super::sides::SideOptions;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::options::{Jobs, RegistryOptions};
-use crate::cli::platforms::{AllPlatforms, PlatformOptions};
+use crate::cli::platforms::{AllImages, PlatformOptions};
 
 #[derive(Args)]
 pub(crate) struct Pull {
@@ -86,7 +86,7 @@ pub(super) struct Common {
     pub(super) platforms: PlatformOptions,
 
     #[command(flatten)]
-    pub(super) all: AllPlatforms,
+    pub(super) all: AllImages,
 }
 
 /// The format to convert manifests to.

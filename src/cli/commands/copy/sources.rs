@@ -74,7 +74,7 @@ impl<'a> Opened<'a> {
         needs_manifest: bool,
         report: &Report,
     ) -> Result<Loaded<'b>, Failure> {
-        let named = platforms.named(report)?;
+        let named = if is_all { Vec::new() } else { platforms.named(report)? };
         match self {
             Self::Resolved(resolution) => {
                 let selection = match platforms::sole(&named, resolution).filter(|_| !is_all) {
