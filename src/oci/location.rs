@@ -48,7 +48,15 @@ impl FromStr for Location {
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Registry(reference) => reference.fmt(formatter),
+            Self::Registry(reference) => {
+                let text = reference.to_string();
+                let is_transport = |name: &&str| text.starts_with(*name);
+                // A registry with a port may be called as a transport is.
+                if OTHER_TRANSPORTS.iter().chain(&["oci:"]).any(is_transport) {
+                    formatter.write_str("docker://")?;
+                }
+                formatter.write_str(&text)
+            }
             Self::OciLayout(layout) => layout.fmt(formatter),
         }
     }
@@ -193,6 +201,12 @@ mod tests {
             assert_eq!(layout.directory(), Path::new(directory));
             assert_eq!(layout.tag(), tag);
             assert!("dir:x".parse::<Location>().is_err());
+            // Registries whose names look like transports.
+            for registry in ["docker://nix:1/a/b:latest", "docker://oci:5000/a:1"] {
+                let location: Location = registry.parse().expect("a reference");
+                assert!(location.reference().is_some());
+                assert_eq!(location.to_string(), registry);
+            }
             let pinned = Location::OciLayout(layout).pinned(DIGEST.parse().expect("valid"));
             assert_eq!(pinned.to_string(), format!("{given}@{DIGEST}"));
             assert_eq!(pinned.to_string().parse::<Location>().expect("valid"), pinned);
