@@ -222,8 +222,9 @@ fn variants_going_down(architecture: &str, variant: &str) -> Vec<String> {
 
 /// Whether `text` is a Nix system name: `architecture-os`.
 fn is_nix_system(text: &str) -> bool {
-    text.split_once('-').is_some_and(|(_, os)| {
-        matches!(os, "linux" | "darwin" | "freebsd" | "windows" | "cygwin" | "none")
+    text.split_once('-').is_some_and(|(architecture, os)| {
+        let is_known = matches!(os, "linux" | "darwin" | "freebsd" | "windows" | "cygwin" | "none");
+        is_known && !architecture.is_empty()
     })
 }
 
@@ -394,9 +395,18 @@ mod tests {
 
     #[test]
     fn what_is_no_platform_is_refused() {
-        for text in
-            ["", "/", "linux/", "linux//v8", "a/b/c/d", "linux/amd 64", "bogus", "linux/\u{1b}[2J"]
-        {
+        for text in [
+            "-linux",
+            "-none",
+            "",
+            "/",
+            "linux/",
+            "linux//v8",
+            "a/b/c/d",
+            "linux/amd 64",
+            "bogus",
+            "linux/\u{1b}[2J",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "`{text}` was accepted");
         }
     }
