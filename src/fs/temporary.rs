@@ -229,7 +229,11 @@ impl TemporaryDirectory {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 result => result?,
             }
-            let lock = File::open(&path)?;
+            let lock = match File::open(&path) {
+                // Another run took it for a leftover.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result?,
+            };
             let _ = lock.lock();
             if path.is_dir() {
                 let guard = Guard::new(Leftover::Directory(path.clone()));
