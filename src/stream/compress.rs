@@ -152,45 +152,63 @@ impl Encoder {
     }
 }
 
-/// Finds out what bytes compress to, without keeping it.
-pub struct CompressedHash {
+/// Compresses bytes in pieces of one size, however they arrive, and hashes the result.
+struct Compressor {
+    /// What is not compressed yet.
     gathered: BytesMut,
     encoder: Encoder,
     hasher: Hasher,
     size: u64,
 }
 
-impl CompressedHash {
-    /// Nothing, so far.
-    pub fn new(compression: Compression) -> io::Result<Self> {
+impl Compressor {
+    fn new(compression: Compression) -> io::Result<Self> {
         let (gathered, encoder) = (BytesMut::new(), Encoder::new(compression)?);
         Ok(Self { gathered, encoder, hasher: Hasher::new(HashAlgorithm::Sha256), size: 0 })
     }
 
-    fn take(&mut self, made: &[u8]) {
-        self.hasher.update(made);
+    /// Takes bytes, and returns what could be compressed so far.
+    fn add(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.gathered.extend_from_slice(bytes);
+        let mut made = Vec::new();
+        while self.gathered.len() >= PIECE {
+            let piece = self.gathered.split_to(PIECE);
+            made.extend(self.encoder.add(&piece)?);
+        }
+        self.hasher.update(&made);
         self.size += made.len() as u64;
+        Ok(made)
+    }
+
+    /// Returns the rest, and the digest and the size of all of it.
+    fn finish(self) -> io::Result<(Vec<u8>, (Digest, u64))> {
+        let Self { gathered, mut encoder, mut hasher, size } = self;
+        let mut made = encoder.add(&gathered)?;
+        made.extend(encoder.finish()?);
+        hasher.update(&made);
+        let size = size + made.len() as u64;
+        Ok((made, (hasher.finish(), size)))
+    }
+}
+
+/// Finds out what bytes compress to, without keeping it.
+pub struct CompressedHash(Compressor);
+
+impl CompressedHash {
+    /// Nothing, so far.
+    pub fn new(compression: Compression) -> io::Result<Self> {
+        Compressor::new(compression).map(Self)
     }
 
     /// The digest of the compressed bytes, and their number.
-    pub fn finish(mut self) -> io::Result<(Digest, u64)> {
-        let rest = std::mem::take(&mut self.gathered);
-        let made = self.encoder.add(&rest)?;
-        self.take(&made);
-        let end = self.encoder.finish()?;
-        self.hasher.update(&end);
-        Ok((self.hasher.finish(), self.size + end.len() as u64))
+    pub fn finish(self) -> io::Result<(Digest, u64)> {
+        Ok(self.0.finish()?.1)
     }
 }
 
 impl Write for CompressedHash {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.gathered.extend_from_slice(bytes);
-        while self.gathered.len() >= PIECE {
-            let piece = self.gathered.split_to(PIECE);
-            let made = self.encoder.add(&piece)?;
-            self.take(&made);
-        }
+        self.0.add(bytes)?;
         Ok(bytes.len())
     }
 
@@ -208,14 +226,8 @@ pub fn compress(
     compression: Compression,
     outcome: Outcome,
 ) -> io::Result<ByteStream> {
-    let state = State {
-        content,
-        gathered: BytesMut::new(),
-        encoder: Some(Encoder::new(compression)?),
-        hasher: Hasher::new(HashAlgorithm::Sha256),
-        size: 0,
-        outcome,
-    };
+    let compressor = Some(Compressor::new(compression)?);
+    let state = State { content, compressor, outcome };
     let pieces = stream::try_unfold(state, |mut state| async move {
         Ok(state.next().await?.map(|piece| (piece, state)))
     });
@@ -224,45 +236,27 @@ pub fn compress(
 
 struct State {
     content: ByteStream,
-    /// What is not compressed yet.
-    gathered: BytesMut,
-    /// The encoder, until the end.
-    encoder: Option<Encoder>,
-    hasher: Hasher,
-    size: u64,
+    /// The compressor, until the end.
+    compressor: Option<Compressor>,
     outcome: Outcome,
 }
 
 impl State {
     /// The next piece of the result, which is not empty.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        while let Some(mut encoder) = self.encoder.take() {
-            while self.gathered.len() < PIECE {
-                let Some(piece) = self.content.next().await else { break };
-                self.gathered.extend_from_slice(&piece?);
-            }
-            let is_last = self.gathered.len() < PIECE;
-            let piece = self.gathered.split_to(self.gathered.len().min(PIECE));
-            let mut hasher = self.hasher.clone();
+        while let Some(mut compressor) = self.compressor.take() {
+            let piece = self.content.next().await.transpose()?;
             // Beside the thread that talks to the network.
-            let work = move || {
-                let mut made = encoder.add(&piece)?;
-                let encoder = if is_last {
-                    made.extend(encoder.finish()?);
-                    None
-                } else {
-                    Some(encoder)
-                };
-                hasher.update(&made);
-                Ok::<_, io::Error>((made, encoder, hasher))
+            let work = move || match piece {
+                Some(piece) => compressor.add(&piece).map(|made| (made, Some(compressor), None)),
+                None => compressor.finish().map(|(made, outcome)| (made, None, Some(outcome))),
             };
             let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
-            let (made, encoder, hasher) = done?;
-            (self.encoder, self.hasher) = (encoder, hasher);
-            self.size += made.len() as u64;
-            if is_last {
+            let (made, compressor, outcome) = done?;
+            self.compressor = compressor;
+            if let Some(outcome) = outcome {
                 // Whoever reads it a second time gets the same.
-                let _ = self.outcome.set((self.hasher.clone().finish(), self.size));
+                let _ = self.outcome.set(outcome);
             }
             if !made.is_empty() {
                 return Ok(Some(made.into()));
