@@ -155,8 +155,7 @@ impl Catalog {
             }
         }
         for raw in images.others {
-            let media_type = Document::parse("", raw.clone(), None)
-                .map_or(media_type::OCI_MANIFEST.to_owned(), |one| one.media_type().to_owned());
+            let media_type = manifest::media_type_of_any(raw);
             self.add_document(repository, None, &media_type, raw.clone())?;
         }
         self.add_document(repository, Some(tag), images.media_type, images.root.clone())

@@ -117,17 +117,12 @@ impl Blobs for BuiltImage {
         sink: &'a mut dyn Sink,
     ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            let write = |source| Error::Write { digest: descriptor.digest.clone(), source };
             let layer = self.layer(descriptor)?;
             if let Some(path) = &layer.file {
                 let (digest, size) = (&descriptor.digest, descriptor.size);
                 return Ok(sink::copy_blob(Path::new(path), digest, size, sink)?);
             }
-            let mut pieces = BuiltLayer::of(layer).start()?;
-            while let Some(piece) = pieces.next().await? {
-                sink.write_all(&piece).map_err(write)?;
-            }
-            Ok(())
+            super::write_to(sink, &BuiltLayer::of(layer), &descriptor.digest).await
         })
     }
 

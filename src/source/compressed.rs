@@ -218,16 +218,7 @@ impl Blobs for CompressedLayers<'_> {
                 return self.blobs.fetch_blob(descriptor, sink).await;
             };
             let content = super::local(self.blobs, &layer.plain).await?;
-            let mut pieces = self
-                .known(content, &layer)
-                .open(0)
-                .map_err(|source| Error::of_content(digest, source))?;
-            while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(|source| Error::of_content(digest, source))?;
-                let write = |source| Error::Write { digest: digest.clone(), source };
-                sink.write_all(&piece).map_err(write)?;
-            }
-            Ok(())
+            super::write_to(sink, &self.known(content, &layer), digest).await
         })
     }
 

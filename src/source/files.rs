@@ -8,7 +8,6 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use serde::Deserialize;
 
 use super::Error;
@@ -23,7 +22,7 @@ use crate::oci::location::LayoutReference;
 use crate::oci::manifest::{self, Descriptor};
 use crate::oci::media_type;
 use crate::stream::compress::Algorithm;
-use crate::stream::readable::{Readable as _, VerifiedFile};
+use crate::stream::readable::VerifiedFile;
 use crate::stream::sink::Sink;
 
 /// How many files an archive may have.
@@ -195,15 +194,7 @@ impl ImageFiles {
         descriptor: &Descriptor,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let digest = &descriptor.digest;
-        let content = self.readable(descriptor)?;
-        let mut pieces = content.open(0).map_err(|source| Error::of_content(digest, source))?;
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|source| Error::of_content(digest, source))?;
-            let write = |source| Error::Write { digest: digest.clone(), source };
-            sink.write_all(&piece).map_err(write)?;
-        }
-        Ok(())
+        super::write_to(sink, &self.readable(descriptor)?, &descriptor.digest).await
     }
 }
 

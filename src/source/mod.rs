@@ -10,12 +10,14 @@ mod locked;
 mod merged;
 mod registry;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{self, BoxFuture};
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::fs;
+use crate::oci::digest::Digest;
 use crate::oci::manifest::Descriptor;
 use crate::stream::readable::{Readable, VerifiedFile};
 use crate::stream::sink::Sink;
@@ -80,6 +82,21 @@ impl<B: Blobs + ?Sized> Blobs for &B {
 fn file(path: &Path, descriptor: &Descriptor) -> Result<VerifiedFile, Error> {
     let read = |source| fs::Error::Read { path: path.to_owned(), source };
     Ok(VerifiedFile::new(path, descriptor).map_err(read)?)
+}
+
+/// Writes a blob to `sink` while it is read, and so verified.
+async fn write_to(
+    sink: &mut dyn Sink,
+    content: &dyn Readable,
+    digest: &Digest,
+) -> Result<(), Error> {
+    let read = |source| Error::of_content(digest, source);
+    let mut pieces = content.open(0).map_err(read)?;
+    while let Some(piece) = pieces.next().await {
+        let write = |source| Error::Write { digest: digest.clone(), source };
+        sink.write_all(&piece.map_err(read)?).map_err(write)?;
+    }
+    Ok(())
 }
 
 /// A blob on this machine. One that has to be fetched is put into a file that has no name.

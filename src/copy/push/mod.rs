@@ -21,7 +21,7 @@ use crate::formats::oci_layout::Images;
 use crate::observer::Event;
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::Image;
-use crate::oci::manifest::{Descriptor, Document};
+use crate::oci::manifest::{self, Descriptor, Document};
 use crate::oci::media_type;
 use crate::oci::reference::Repository;
 use crate::registry::{self, BlobPush, Client, ManifestPush, Pushed, SMALL_BLOB};
@@ -190,12 +190,9 @@ impl Copier<'_> {
         planned: &PlannedBlob,
     ) -> Result<Pushed, Error> {
         let RegistryPush { client, repository, .. } = *push;
-        let is_absent = planned.action == Action::Send;
-        let mounted = planned.mounted.as_ref();
-        let nothing = Bytes::new();
-        let request = BlobPush { repository, blob, mounted, is_absent, content: &nothing };
-        let is_mount = planned.action == Action::Mount;
-        let request = BlobPush { is_absent: is_absent || is_mount, ..request };
+        let (mounted, nothing) = (planned.mounted.as_ref(), Bytes::new());
+        // What is planned is known to be absent, or mounted without asking.
+        let request = BlobPush { repository, blob, mounted, is_absent: true, content: &nothing };
         if let Some(config) = config {
             let content = Bytes::copy_from_slice(config.bytes());
             return Ok(client.push_blob(&BlobPush { content: &content, ..request }).await?);
@@ -225,7 +222,7 @@ impl Copier<'_> {
             let manifest = image.manifest();
             (manifest.media_type().to_owned(), manifest.raw())
         });
-        let others = images.others.iter().map(|raw| (media_type_of(raw), raw));
+        let others = images.others.iter().map(|raw| (manifest::media_type_of_any(raw), raw));
         let (indexes, leaves): (Vec<_>, Vec<_>) = manifests
             .chain(others)
             .filter(|(_, raw)| raw.digest() != images.root.digest())
@@ -347,14 +344,6 @@ async fn push_document(
         referrers::note_referrer(push, media_type, raw).await?;
     }
     Ok(())
-}
-
-/// The media type of a document that was listed, but not read as an image.
-fn media_type_of(raw: &Verified) -> String {
-    match Document::parse("", raw.clone(), None) {
-        Ok(document) => document.media_type().to_owned(),
-        Err(_) => media_type::OCI_MANIFEST.to_owned(),
-    }
 }
 
 /// Runs futures, at most so many at once, and stops at the first error.

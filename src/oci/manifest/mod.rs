@@ -278,6 +278,14 @@ pub fn blobs_of_any(raw: &Verified) -> Vec<Descriptor> {
     config.into_iter().chain(layers).chain(blobs).collect()
 }
 
+/// Returns the media type of a document of any kind. One that is no image's, such as an
+/// attestation's, counts as an OCI manifest.
+#[must_use]
+pub fn media_type_of_any(raw: &Verified) -> String {
+    Document::parse("", raw.clone(), None)
+        .map_or(media_type::OCI_MANIFEST.to_owned(), |document| document.media_type().to_owned())
+}
+
 /// The manifest of one image, as served.
 #[derive(Clone, Debug)]
 pub struct ImageManifest {
