@@ -2,6 +2,7 @@
 # by n2c itself.
 {
   n2c,
+  n2cDerivation,
   system,
   lib,
   platforms,
@@ -52,17 +53,12 @@
 }:
 let
   # Text with references to store paths, as a file.
-  configFile = derivation {
+  configFile = n2cDerivation {
     name = "config.json";
-    inherit system;
-    builder = "${n2c}/bin/n2c";
-    args = [ "derivation" ];
-    __structuredAttrs = true;
     n2c = {
       kind = "text";
       text = builtins.toJSON config;
     };
-    preferLocalBuild = true;
   };
   given = layering.foldLayers "buildImage" (
     if compress == null || !builtins.isList layers then

@@ -1,10 +1,6 @@
 # buildLayer: nix2container's function of the same name. A layer is a derivation with a
 # layers.json, built by n2c itself from the closure that Nix exports.
-{
-  n2c,
-  system,
-  lib,
-}:
+{ n2cDerivation, lib }:
 let
   # A path or a list of paths, or nothing.
   toList = value: if value == null then [ ] else if builtins.isList value then value else [ value ];
@@ -115,17 +111,12 @@ let
       compress ? null,
     }:
     let
-      directories = derivation {
+      directories = n2cDerivation {
         name = "directories";
-        inherit system;
-        builder = "${n2c}/bin/n2c";
-        args = [ "derivation" ];
-        __structuredAttrs = true;
         n2c = {
           kind = "directories";
           paths = map (directory: directory.path) ensureDirs;
         };
-        preferLocalBuild = true;
       };
       isDirectory =
         directory:
@@ -179,30 +170,21 @@ let
     else if fromTar != null && holdsPaths then
       throw "n2c: buildLayer has `fromTar`, so it can't have `deps`, `copyToRoot`, `perms` or `ignore`."
     else if fromTar != null then
-      derivation {
+      n2cDerivation {
         name = "layers.json";
-        inherit system;
-        builder = "${n2c}/bin/n2c";
-        args = [ "derivation" ];
-        __structuredAttrs = true;
         n2c = {
           kind = "tar";
           path = "${fromTar}";
           inherit metadata;
         };
-        preferLocalBuild = true;
         allowSubstitutes = false;
       }
       // {
         inherit nestedLayers;
       }
     else
-    derivation {
+    n2cDerivation {
       name = "layers.json";
-      inherit system;
-      builder = "${n2c}/bin/n2c";
-      args = [ "derivation" ];
-      __structuredAttrs = true;
       exportReferencesGraph.graph = root ++ toList deps;
       n2c = {
         kind = "layer";
@@ -223,7 +205,6 @@ let
         # As nix2container does it: those that are named, and not what they are above of.
         parents = map (layer: "${layer}/layers.json") below;
       };
-      preferLocalBuild = true;
       # Another machine's store paths may have other bytes under the same name.
       allowSubstitutes = false;
     }

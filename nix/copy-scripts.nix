@@ -2,7 +2,7 @@
 # follows `--` is passed on to `n2c copy` as it is, and printed nowhere.
 {
   n2c,
-  system,
+  n2cDerivation,
   lib,
 }:
 {
@@ -13,11 +13,8 @@
 let
   script =
     name: arguments:
-    derivation {
-      inherit name system;
-      builder = "${n2c}/bin/n2c";
-      args = [ "derivation" ];
-      __structuredAttrs = true;
+    n2cDerivation {
+      inherit name;
       n2c = {
         kind = "script";
         inherit name;
@@ -26,7 +23,6 @@ let
           ${arguments}
         '';
       };
-      preferLocalBuild = true;
       allowSubstitutes = false;
     }
     // {

@@ -67,12 +67,14 @@ let
     inherit n2c system lib platforms;
     inherit (fetch) impureEnvVars;
   };
-  layering = import ./build-layer.nix { inherit n2c system lib; };
-  nixDatabase = import ./nix-database.nix { inherit n2c system; };
-  copyScripts = import ./copy-scripts.nix { inherit n2c system lib; };
+  n2cDerivation = import ./derivation.nix { inherit n2c system; };
+  layering = import ./build-layer.nix { inherit n2cDerivation lib; };
+  nixDatabase = import ./nix-database.nix { inherit n2cDerivation; };
+  copyScripts = import ./copy-scripts.nix { inherit n2c n2cDerivation lib; };
   buildImage = import ./build-image.nix {
     inherit
       n2c
+      n2cDerivation
       system
       lib
       platforms
