@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::images::{Blob, Image};
-use crate::support::program::{Run, command, n2c_in};
+use crate::support::program::{Run, command, n2c_in, n2c_with};
 use crate::support::registry::{Call, Registry, Reply};
 
 const PASSWORD: &str = "open-sesame";
@@ -413,12 +413,7 @@ fn fetch_with_helpers(directory: &Path, registry: &Registry, blob: &Blob, named:
     }
     let path =
         format!("{}:{}", directory.join("bin").display(), std::env::var("PATH").expect("PATH"));
-    let output = command(directory, &arguments).env("PATH", path).output().expect("a run");
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    n2c_with(directory, &arguments, &[("PATH", &path)])
 }
 
 // protocol rules 25 and 26

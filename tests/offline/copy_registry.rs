@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::images::{self, Image};
-use crate::support::program::{Run, n2c_in, peak_memory};
+use crate::support::program::{Run, build_image, n2c_in, peak_memory};
 use crate::support::pushable::Pushable;
 use crate::support::registry::{Call, Registry, Reply};
 
@@ -29,16 +29,7 @@ fn built(options: &[&str]) -> TempDir {
 }
 
 fn build(directory: &TempDir, options: &[&str]) {
-    for name in ["one", "two"] {
-        let tree = directory.path().join(name);
-        let graph = json!([{ "path": tree, "narSize": 1, "references": [] }]);
-        fs::write(directory.path().join("graph.json"), graph.to_string()).expect("written");
-        let layers = format!("{name}.layers.json");
-        let arguments = ["layers-from-reproducible-storepaths", &layers, "graph.json"];
-        n2c_in(directory.path(), &[&arguments, options].concat()).text();
-    }
-    let arguments = ["image", "image.json", "config.json", "one.layers.json", "two.layers.json"];
-    n2c_in(directory.path(), &arguments).text();
+    build_image(directory.path(), &["one", "two"], options);
 }
 
 fn copy(directory: &Path, more: &[&str]) -> Run {

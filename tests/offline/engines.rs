@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::program::{Run, command, n2c_in};
+use crate::support::program::{Run, build_image, n2c_with};
 use crate::support::registry::{Registry, Reply};
 
 /// A directory with an image.json of two layers.
@@ -18,28 +18,14 @@ fn built() -> TempDir {
         let tree = directory.path().join(name);
         fs::create_dir(&tree).expect("made");
         fs::write(tree.join("file"), name).expect("written");
-        let graph = json!([{ "path": tree, "narSize": 1, "references": [] }]);
-        fs::write(directory.path().join("graph.json"), graph.to_string()).expect("written");
-        let layers = format!("{name}.json");
-        let arguments = ["layers-from-reproducible-storepaths", &layers, "graph.json"];
-        n2c_in(directory.path(), &arguments).text();
     }
     fs::write(directory.path().join("config.json"), "{}").expect("written");
-    let arguments = ["image", "image.json", "config.json", "one.json", "two.json"];
-    n2c_in(directory.path(), &arguments).text();
+    build_image(directory.path(), &["one", "two"], &[]);
     directory
 }
 
 fn copy(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
-    let output = command(directory, &[&["copy", "image.json"], arguments].concat())
-        .envs(variables.iter().copied())
-        .output()
-        .expect("a run");
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    n2c_with(directory, &[&["copy", "image.json"], arguments].concat(), variables)
 }
 
 /// The names of the files in an archive, and whether it has its end.

@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::program::{command, n2c_in, wait_until};
+use crate::support::program::{build_image, command, n2c_in, wait_until};
 
 /// A directory with an image.json of a small layer and a larger one.
 fn built() -> TempDir {
@@ -20,15 +20,9 @@ fn built() -> TempDir {
         fs::create_dir(&tree).expect("made");
         let bytes: Vec<u8> = (0..size).map(|number: u32| number.to_le_bytes()[1]).collect();
         fs::write(tree.join("file"), bytes).expect("written");
-        let graph = json!([{ "path": tree, "narSize": 1, "references": [] }]);
-        fs::write(directory.path().join("graph.json"), graph.to_string()).expect("written");
-        let layers = format!("{name}.json");
-        let arguments = ["layers-from-reproducible-storepaths", &layers, "graph.json"];
-        n2c_in(directory.path(), &arguments).text();
     }
     fs::write(directory.path().join("config.json"), "{}").expect("written");
-    let arguments = ["image", "image.json", "config.json", "small.json", "large.json"];
-    n2c_in(directory.path(), &arguments).text();
+    build_image(directory.path(), &["small", "large"], &[]);
     directory
 }
 

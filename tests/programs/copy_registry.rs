@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::images::Image;
-use crate::support::program::{Run, n2c_in};
+use crate::support::program::{Run, build_image, n2c_in};
 use crate::support::tools::{Distribution, Podman, run, skopeo};
 
 /// A directory with an image.json: busybox at the root of the image, and a text in a layer of
@@ -29,18 +29,8 @@ fn built(options: &[&str]) -> TempDir {
 }
 
 fn build(directory: &Path, options: &[&str]) {
-    for name in ["programs", "data"] {
-        let tree = directory.join(name);
-        let graph = json!([{ "path": tree, "narSize": 1, "references": [] }]);
-        let rules = json!([{ "path": tree, "regex": format!("^{}", tree.display()), "repl": "" }]);
-        fs::write(directory.join("graph.json"), graph.to_string()).expect("written");
-        fs::write(directory.join("rules.json"), rules.to_string()).expect("written");
-        let layers = format!("{name}.json");
-        let start = ["layers-from-reproducible-storepaths", &layers, "graph.json"];
-        n2c_in(directory, &[&start[..], &["--rewrites", "rules.json"], options].concat()).text();
-    }
-    let arguments = ["image", "image.json", "config.json", "programs.json", "data.json"];
-    n2c_in(directory, &arguments).text();
+    let options = [&["--rewrites", "rules.json"], options].concat();
+    build_image(directory, &["programs", "data"], &options);
 }
 
 fn copy(directory: &Path, arguments: &[&str]) -> Run {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::images::Image;
-use crate::support::program::{Run, command, n2c_in, wait_until};
+use crate::support::program::{Run, build_image, n2c_with, wait_until};
 use crate::support::registry::Registry;
 
 /// Whether the tests of an engine are left out on this machine.
@@ -47,21 +47,8 @@ impl Built {
 
     fn build(&self, text: &str) {
         fs::write(self.path("data/text"), text).expect("written");
-        for name in ["programs", "large", "data"] {
-            let tree = self.path(name);
-            let graph = json!([{ "path": tree, "narSize": 1, "references": [] }]);
-            let regex = format!("^{}", tree.display());
-            let rules = json!([{ "path": tree, "regex": regex, "repl": "" }]);
-            fs::write(self.path("graph.json"), graph.to_string()).expect("written");
-            fs::write(self.path("rules.json"), rules.to_string()).expect("written");
-            let layers = format!("{name}.json");
-            let start = ["layers-from-reproducible-storepaths", &layers, "graph.json"];
-            let arguments = [&start[..], &["--rewrites", "rules.json"]].concat();
-            n2c_in(self.0.path(), &arguments).text();
-        }
-        let layers = ["programs.json", "large.json", "data.json"];
-        let arguments = [&["image", "image.json", "config.json"][..], &layers].concat();
-        n2c_in(self.0.path(), &arguments).text();
+        let trees = ["programs", "large", "data"];
+        build_image(self.0.path(), &trees, &["--rewrites", "rules.json"]);
     }
 
     fn copy(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
@@ -70,15 +57,7 @@ impl Built {
 }
 
 fn copy(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
-    let output = command(directory, &[&["copy"], arguments].concat())
-        .envs(variables.iter().copied())
-        .output()
-        .expect("a run");
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    n2c_with(directory, &[&["copy"], arguments].concat(), variables)
 }
 
 /// How many layers were sent.

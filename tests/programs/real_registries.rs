@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use url::form_urlencoded;
 
 use crate::support::images::{Blob, Image, write_layout};
-use crate::support::program::{Run, command, n2c_in};
+use crate::support::program::{Run, command, n2c_in, n2c_with};
 use crate::support::registry::{Registry, Reply};
 use crate::support::tools::{Distribution, run};
 
@@ -282,13 +282,7 @@ fn lock_with(
 ) -> Run {
     let reference = registry.reference("private/app:1").replace("127.0.0.1", host);
     let arguments = [&["lock", &reference, "--arch", "amd64"], options].concat();
-    let output =
-        command(directory, &arguments).envs(variables.iter().copied()).output().expect("a run");
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: output.stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    n2c_with(directory, &arguments, variables)
 }
 
 // protocol rules 71 and 72

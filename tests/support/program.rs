@@ -1,8 +1,11 @@
 //! Runs of the `n2c` program.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 /// The result of a run.
 #[derive(Debug)]
@@ -54,12 +57,40 @@ impl Run {
 
 /// Runs `n2c` in `directory`, with an environment of only `PATH` and `directory` as `HOME`.
 pub fn n2c_in(directory: &Path, arguments: &[&str]) -> Run {
-    let output = command(directory, arguments).output().expect("n2c was built with the tests");
+    n2c_with(directory, arguments, &[])
+}
+
+/// The same, with these variables too.
+pub fn n2c_with(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    let output = command(directory, arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("n2c was built with the tests");
     Run {
         code: output.status.code().unwrap_or(-1),
         stdout: output.stdout,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Builds `image.json` in `directory`: a layer from each of these directories in it, made with
+/// these options, and the config of `config.json`. With `--rewrites rules.json`, the files of
+/// each directory go to the root.
+pub fn build_image(directory: &Path, trees: &[&str], options: &[&str]) {
+    let mut all = Vec::new();
+    for name in trees {
+        let tree = directory.join(name);
+        let graph = json!([{ "path": tree, "narSize": 1, "references": [] }]);
+        let rules = json!([{ "path": tree, "regex": format!("^{}", tree.display()), "repl": "" }]);
+        fs::write(directory.join("graph.json"), graph.to_string()).expect("written");
+        fs::write(directory.join("rules.json"), rules.to_string()).expect("written");
+        let layers = format!("{name}.layers.json");
+        let start = ["layers-from-reproducible-storepaths", &layers, "graph.json"];
+        n2c_in(directory, &[&start, options].concat()).text();
+        all.push(layers);
+    }
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    n2c_in(directory, &[&["image", "image.json", "config.json"], &all[..]].concat()).text();
 }
 
 /// Runs `n2c` in an empty directory.
