@@ -7,6 +7,7 @@
   lib,
   platforms,
   layering,
+  mountPoints,
   copyScripts,
   nixDatabase,
 }:
@@ -47,6 +48,15 @@
   nixMode ? "0755",
   # "gzip" or "zstd": see buildLayer. Layers from sets of arguments follow it too.
   compress ? null,
+  # "legacy" or "closure": make an image for nodes with nix-snapshotter, which take the store
+  # paths from a Nix store of their own. "legacy" names each path in the image, for all versions
+  # of nix-snapshotter, and "closure" one that lists them, for versions from 0.3 on.
+  snapshotter ? if resolvedByNix then "legacy" else null,
+  # Whether the result is an archive that such a node finds in its store, without a registry,
+  # under the name in the attribute `image`.
+  resolvedByNix ? false,
+  # Whether the image has the store paths. Without them, it has mount points and links only.
+  includeStorePaths ? true,
   # When the image was made.
   created ? "0001-01-01T00:00:00Z",
   meta ? { },
@@ -97,7 +107,20 @@ let
         perms;
     inherit maxLayers compress ensureDirs excludes;
   };
-  all = custom.nestedLayers ++ [ custom ];
+  built = custom.nestedLayers ++ [ custom ];
+  hasMountPoints = snapshotter != null || !includeStorePaths;
+  # Layers that are given as archives stay as they are.
+  all =
+    if hasMountPoints then
+      builtins.filter (layer: !(layer ? storePaths)) built
+      ++ [
+        (mountPoints {
+          layers = builtins.filter (layer: layer ? storePaths) built;
+          inherit snapshotter;
+        })
+      ]
+    else
+      built;
   # The base's image.json has as much of its config as is inherited, if it can say.
   base =
     if fromImage == "" || fromImage == null then
@@ -112,7 +135,7 @@ let
       builtins.head (lib.splitOnce "-" (builtins.unsafeDiscardStringContext (baseNameOf image.outPath)))
     else
       tag;
-  image = derivation {
+  imageJson = derivation {
     name = lib.sanitizeName "image-${baseNameOf name}.json";
     inherit system;
     builder = "${n2c}/bin/n2c";
@@ -132,6 +155,20 @@ let
     # Another machine's layers may have other bytes.
     allowSubstitutes = false;
   };
+  # What nix-snapshotter looks for in its node's store.
+  archive = derivation {
+    name = lib.sanitizeName "nix-image-${baseNameOf name}.tar";
+    inherit system;
+    builder = "${n2c}/bin/n2c";
+    args = [
+      "copy"
+      "nix:${imageJson}"
+      "oci-archive:${placeholder "out"}:nix:0${placeholder "out"}:latest"
+      "--dest-compress-format=gzip"
+    ];
+    preferLocalBuild = true;
+  };
+  image = if resolvedByNix then archive else imageJson;
   # "registry.example/acme/hello" or "acme/hello".
   names = lib.splitOnce "/" imageName;
   isName =
@@ -150,11 +187,20 @@ else if !builtins.elem inheritConfig [ "none" "env" "all" ] then
   throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${lib.show inheritConfig}`."
 else if !builtins.isInt nixUid || !builtins.isInt nixGid then
   throw "n2c: `nixUid` and `nixGid` of buildImage must be numbers."
+else if !builtins.elem snapshotter [ null "legacy" "closure" ] then
+  throw "n2c: `snapshotter` must be \"legacy\", \"closure\" or null, not `${lib.show snapshotter}`."
+else if resolvedByNix && snapshotter == null then
+  throw "n2c: an image that is `resolvedByNix` must be for a `snapshotter`."
+else if hasMountPoints && initializeNixDatabase then
+  throw "n2c: an image without store paths can't have `initializeNixDatabase`."
 else if !builtins.isAttrs config then
   throw "n2c: `config` of buildImage must be a set, not ${builtins.typeOf config}."
 else
   image
-  // copyScripts { inherit image imageName imageTag; }
+  // copyScripts {
+    image = imageJson;
+    inherit imageName imageTag;
+  }
   // {
     inherit
       imageName
@@ -162,6 +208,8 @@ else
       fromImage
       meta
       ;
+    # What a Pod of Kubernetes calls it.
+    image = if resolvedByNix then "nix:0${archive}" else "${imageName}:${imageTag}";
     imageRefUnsafe = builtins.unsafeDiscardStringContext "${imageName}:${imageTag}";
     # The layers, from the bottom to the top, without those of `fromImage`.
     layers = all;

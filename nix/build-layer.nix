@@ -151,6 +151,12 @@ let
           lib.toInt maxLayers
         else
           maxLayers;
+      rewrites = map (path: {
+        path = "${path}";
+        regex = "^${escape "${path}"}";
+        repl = "";
+      }) root;
+      allPerms = perms ++ (if ensureDirs == [ ] then [ ] else directoryRules);
       below = fold "buildLayer" layers;
       holdsPaths = toList deps != [ ] || root != [ ] || perms != [ ] || ignore != null;
       nestedLayers = unique (builtins.concatMap (layer: layer.nestedLayers) below ++ below);
@@ -189,18 +195,14 @@ let
       n2c = {
         kind = "layer";
         maxLayers = layerCount;
-        perms = perms ++ (if ensureDirs == [ ] then [ ] else directoryRules);
+        perms = allPerms;
         inherit
+          rewrites
           metadata
           reproducible
           compress
           excludes
           ;
-        rewrites = map (path: {
-          path = "${path}";
-          regex = "^${escape "${path}"}";
-          repl = "";
-        }) root;
         ignore = map (path: "${path}") (toList ignore);
         # As nix2container does it: those that are named, and not what they are above of.
         parents = map (layer: "${layer}/layers.json") below;
@@ -210,6 +212,13 @@ let
     }
     // {
       inherit nestedLayers;
+      # What is in it, for a layer that only has mount points for it.
+      storePaths = {
+        roots = root ++ toList deps;
+        ignore = toList ignore;
+        perms = allPerms;
+        inherit rewrites excludes;
+      };
     };
 in
 {

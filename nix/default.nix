@@ -70,6 +70,7 @@ let
   n2cDerivation = import ./derivation.nix { inherit n2c system; };
   layering = import ./build-layer.nix { inherit n2cDerivation lib; };
   nixDatabase = import ./nix-database.nix { inherit n2cDerivation; };
+  mountPoints = import ./mount-points.nix { inherit n2cDerivation; };
   copyScripts = import ./copy-scripts.nix { inherit n2c n2cDerivation lib; };
   buildImage = import ./build-image.nix {
     inherit
@@ -79,6 +80,7 @@ let
       lib
       platforms
       layering
+      mountPoints
       copyScripts
       nixDatabase
       ;

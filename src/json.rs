@@ -2,10 +2,12 @@
 //! JSON can become a value that takes a hundred times as much memory.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// The maximum number of values in a manifest, an index or a config. The largest real
 /// ones have about ten thousand.
@@ -102,6 +104,12 @@ impl<'de> Visitor<'de> for Count<'_> {
         }
         Ok(())
     }
+}
+
+/// The members of an object that are text.
+pub(crate) fn texts(object: &Map<String, Value>) -> BTreeMap<String, String> {
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    object.iter().filter_map(text).collect()
 }
 
 #[cfg(test)]

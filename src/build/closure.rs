@@ -38,6 +38,19 @@ pub fn without(nodes: Vec<Node>, ignored: &[String]) -> Result<Vec<Node>, Error>
     Ok(rest)
 }
 
+/// Leaves out paths, unless something in the rest refers to them.
+#[must_use]
+pub fn without_unneeded(nodes: Vec<Node>, ignored: &[String]) -> Vec<Node> {
+    let (left_out, mut rest): (Vec<Node>, Vec<Node>) =
+        nodes.into_iter().partition(|node| ignored.contains(&node.path));
+    for node in left_out {
+        if rest.iter().any(|other| other.references.0.contains(&node.path)) {
+            rest.push(node);
+        }
+    }
+    rest
+}
+
 /// Returns all paths of a graph, those that only occur as references too. The score of a
 /// path is the number of chains of references that end in it; paths with higher scores come
 /// first, and of those with equal scores the one that occurs later.

@@ -46,6 +46,38 @@ pub enum Error {
         /// A path that refers to it.
         by: String,
     },
+    /// A layer of mount points would have none.
+    #[error("there is no store path to mount")]
+    EmptyClosure,
+    /// A path that a node would mount is not in its store.
+    #[error("`{path}` is not a path in the store `{store}`")]
+    NotAStorePath {
+        /// The path, with control characters escaped.
+        path: String,
+        /// The store's directory.
+        store: String,
+    },
+    /// A closure-info belongs to another closure.
+    #[error("`{path}` is not in the closure `{closure}`")]
+    NotInClosure {
+        /// The path.
+        path: String,
+        /// The closure-info.
+        closure: String,
+    },
+    /// No manifest has room for so many annotations.
+    #[error(
+        "the annotations for {count} store paths take {size} bytes, and registries refuse \
+         manifests over {limit} bytes"
+    )]
+    TooManyPaths {
+        /// How many paths there are.
+        count: usize,
+        /// The size of their annotations.
+        size: u64,
+        /// The largest manifest.
+        limit: u64,
+    },
     /// A file can't be read.
     #[error("failed to read `{}`", path.display())]
     Read {
@@ -156,11 +188,19 @@ impl Diagnose for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Fs(error) => error.kind(),
-            Self::Shape { .. } | Self::Changed { .. } | Self::Cycle { .. } => Kind::Verification,
+            Self::Shape { .. }
+            | Self::Changed { .. }
+            | Self::Cycle { .. }
+            | Self::NotAStorePath { .. }
+            | Self::NotInClosure { .. } => Kind::Verification,
             Self::Layers(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
-            Self::Pattern { .. } | Self::Mode { .. } | Self::Ignored { .. } => Kind::Usage,
+            Self::Pattern { .. }
+            | Self::Mode { .. }
+            | Self::Ignored { .. }
+            | Self::EmptyClosure
+            | Self::TooManyPaths { .. } => Kind::Usage,
             Self::Read { .. }
             | Self::Database { .. }
             | Self::Tar { .. }

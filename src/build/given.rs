@@ -1,5 +1,6 @@
 //! Layers that are given as tar archives.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -56,6 +57,8 @@ pub fn layer_from_tar(path: &str, history: History) -> Result<Layer, Error> {
         diff_id,
         compressed: Vec::new(),
         paths: Vec::new(),
+        has_mount_points: false,
+        annotations: BTreeMap::new(),
         media_type: algorithm
             .map_or(plain.to_owned(), |one| media_type::compressed(plain, one.name())),
         file: Some(path.to_owned()),

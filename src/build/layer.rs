@@ -37,15 +37,9 @@ pub(super) fn archive(
     has_thread: bool,
 ) -> Result<Archive, Error> {
     let tree = Tree::new(records)?;
-    let hasher = Hasher::new(Algorithm::Sha256);
-    let hash = if has_thread {
-        Hash::Thread(Box::new(HashThread::new(hasher)))
-    } else {
-        Hash::Here(Box::new(hasher))
-    };
-    let mut writer = Writer { hash, file, buffer: BytesMut::with_capacity(PIECE), size: 0 };
+    let mut writer = Writer::new(file, has_thread);
     tree.visit(|entry| writer.entry(entry))?;
-    writer.buffer.extend_from_slice(&tar::END);
+    writer.append(&tar::END)?;
     let (digest, size) = writer.finish()?;
     Ok(Archive { digest, size, warnings: tree.warnings() })
 }
@@ -56,14 +50,31 @@ enum Hash {
 }
 
 /// Writes the archive, in large pieces.
-struct Writer<'f> {
+pub(super) struct Writer<'f> {
     hash: Hash,
     file: Option<&'f mut dyn Write>,
     buffer: BytesMut,
     size: u64,
 }
 
-impl Writer<'_> {
+impl<'f> Writer<'f> {
+    /// Writes to `file`, if there is one. `has_thread` says whether a thread is free to hash.
+    pub(super) fn new(file: Option<&'f mut dyn Write>, has_thread: bool) -> Self {
+        let hasher = Hasher::new(Algorithm::Sha256);
+        let hash = if has_thread {
+            Hash::Thread(Box::new(HashThread::new(hasher)))
+        } else {
+            Hash::Here(Box::new(hasher))
+        };
+        Self { hash, file, buffer: BytesMut::with_capacity(PIECE), size: 0 }
+    }
+
+    /// Adds bytes of the archive.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE { self.hand_over() } else { Ok(()) }
+    }
+
     fn entry(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
         let (kind, link_name) = match entry.file.map(|file| file.kind) {
             None | Some(FileKind::Directory) => (Kind::Directory, Vec::new()),
@@ -150,7 +161,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Digest, u64), Error> {
+    pub(super) fn finish(mut self) -> Result<(Digest, u64), Error> {
         self.hand_over()?;
         let hasher = match self.hash {
             Hash::Here(hasher) => *hasher,

@@ -1,7 +1,7 @@
 //! Layers from store paths: which path goes into which layer, and with which rules
 //! (upstream's `nix/layers.go`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -64,6 +64,8 @@ pub fn layers(
                 diff_id: archive.digest,
                 compressed: compressed.into_iter().collect(),
                 paths: records.to_vec(),
+                has_mount_points: false,
+                annotations: BTreeMap::new(),
                 media_type: media_type::OCI_LAYER.to_owned(),
                 file,
                 history: options.history.clone(),
@@ -73,7 +75,7 @@ pub fn layers(
 }
 
 /// The store paths to put into layers, with their rules, in their order.
-fn records(
+pub fn records(
     nodes: &[Node],
     options: &LayersOptions,
     observer: &dyn Observer,

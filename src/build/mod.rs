@@ -11,17 +11,19 @@ mod layers;
 mod nix_database;
 mod pattern;
 mod rules;
+mod snapshotter;
 mod stream;
 mod tree;
 
-pub use closure::{Node, parse as parse_graph, without};
+pub use closure::{Node, parse as parse_graph, without, without_unneeded};
 pub use difference::{ImageDifference, LayerSize, PathChange, PathSize, PathsDifference};
 pub use error::Error;
 pub use given::layer_from_tar;
 pub use image::{ImageOptions, image};
-pub use layers::{LayersOptions, layers};
+pub use layers::{LayersOptions, layers, records};
 pub use nix_database::{StoreNode, parse_store_graph, store_paths, write_store_database};
 pub use pattern::Error as PatternError;
+pub use snapshotter::{MountPointsOptions, Snapshotter, mount_points, store_paths_text};
 pub(crate) use stream::LayerStream;
 
 use std::collections::BTreeSet;

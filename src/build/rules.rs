@@ -118,11 +118,16 @@ impl<'a> Rules<'a> {
         if self.rewrite.as_ref().is_some_and(|rule| !rule.is_used.get()) {
             unused.push(format!("the rewrite rule for `{path}` matches none of its files"));
         }
-        for rule in self.permissions.iter().filter(|rule| !rule.is_used.get()) {
-            let regex = &rule.permissions.regex;
+        for regex in self.unused_permissions() {
             unused.push(format!("the rule `{regex}` for `{path}` matches none of its files"));
         }
         unused
+    }
+
+    /// The regular expressions of rules for permissions that no file matched.
+    pub(super) fn unused_permissions(&self) -> impl Iterator<Item = &str> {
+        let unused = self.permissions.iter().filter(|rule| !rule.is_used.get());
+        unused.map(|rule| rule.permissions.regex.as_str())
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::layers::STACK;
-use super::{Error, layer};
+use super::{Error, layer, snapshotter};
 use crate::formats::layers::PathRecord;
 use crate::oci::digest::Digest;
 
@@ -22,13 +22,17 @@ pub(crate) struct LayerStream {
 }
 
 impl LayerStream {
-    /// Starts to make the archive of store paths.
-    pub(crate) fn start(records: Vec<PathRecord>) -> Result<Self, Error> {
+    /// Starts to make the archive of store paths, or of mount points for them.
+    pub(crate) fn start(records: Vec<PathRecord>, has_mount_points: bool) -> Result<Self, Error> {
         let (sender, pieces) = mpsc::channel(WAITING);
         let (tell, outcome) = oneshot::channel();
         let make = move || {
             let mut sender = Sender(sender);
-            let made = layer::archive(&records, Some(&mut sender), true);
+            let made = if has_mount_points {
+                snapshotter::archive(&records, Some(&mut sender))
+            } else {
+                layer::archive(&records, Some(&mut sender), true)
+            };
             // Nobody may be waiting for it any more.
             let _ = tell.send(made.map(|archive| (archive.digest, archive.size)));
         };

@@ -13,7 +13,7 @@ use crate::formats::layers::PathRecord;
 use crate::oci::digest::{Algorithm, Digest};
 
 /// How deep a file may be: no system opens a path with more components.
-const DEPTH_LIMIT: usize = 2048;
+pub(super) const DEPTH_LIMIT: usize = 2048;
 
 /// The files of a layer, by where they go. Nodes hold only their own names, and the path of
 /// a file in the store only if a rule moved it: large layers have millions of files.
@@ -336,7 +336,7 @@ impl<'a> Tree<'a> {
 
 /// The components of a path in its shortest form (Go: `path.Clean`). The first one of an
 /// absolute path is empty.
-fn clean(path: &[u8]) -> Vec<&[u8]> {
+pub(super) fn clean(path: &[u8]) -> Vec<&[u8]> {
     let is_absolute = path.first() == Some(&b'/');
     let mut components: Vec<&[u8]> = Vec::new();
     if is_absolute {
@@ -362,7 +362,7 @@ fn clean(path: &[u8]) -> Vec<&[u8]> {
     components
 }
 
-fn join(components: &[&[u8]]) -> Vec<u8> {
+pub(super) fn join(components: &[&[u8]]) -> Vec<u8> {
     if components == [b""] { b"/".to_vec() } else { components.join(&b'/') }
 }
 

@@ -1,11 +1,15 @@
 //! Layers as nix2container describes them, in layers.json and in image.json: by the store
 //! paths they are made of, or by a file (upstream's `types/types.go`).
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::go_json::{self, List, go_object};
 use super::time::Time;
 use crate::error::{Diagnose, Kind};
+use crate::json;
 use crate::oci::digest::{self, Digest};
 
 /// Why a file does not describe layers.
@@ -54,6 +58,15 @@ pub struct Layer {
     /// The store paths in it, in the order in which they were added.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathRecord>,
+    /// Whether it holds mount points for its store paths, and links to their files, in place of
+    /// their content: a key of n2c's own. nix2container's readers, which ignore it, find that
+    /// the layer has another digest.
+    #[serde(rename = "mount-points", skip_serializing_if = "std::ops::Not::not")]
+    pub has_mount_points: bool,
+    /// Annotations of its descriptor, by name: a key of n2c's own, which upstream's readers
+    /// ignore.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Its media type.
     #[serde(rename = "mediatype")]
     pub media_type: String,
@@ -155,6 +168,8 @@ pub(crate) struct RawLayer {
     diff_id: String,
     compressed: List<RawCompressed>,
     paths: List<RawPath>,
+    has_mount_points: bool,
+    annotations: Map<String, Value>,
     media_type: String,
     file: String,
     history: History,
@@ -166,6 +181,8 @@ go_object!(RawLayer {
     "diff_ids" => diff_id,
     "compressed" => compressed,
     "paths" => paths,
+    "mount-points" => has_mount_points,
+    "annotations" => annotations,
     "mediatype" => media_type,
     "layer-path" => file,
     "History" => history,
@@ -251,6 +268,8 @@ impl RawLayer {
             // A record of something unknown is no reason to refuse the layer.
             compressed: self.compressed.0.into_iter().filter_map(RawCompressed::check).collect(),
             paths: self.paths.0.into_iter().map(PathRecord::from).collect(),
+            has_mount_points: self.has_mount_points,
+            annotations: json::texts(&self.annotations),
             media_type: self.media_type,
             file: Some(self.file).filter(|file| !file.is_empty()),
             history: self.history,
@@ -297,6 +316,8 @@ mod tests {
                 PathRecord { path: "/nix/store/a".into(), options: Some(options) },
                 PathRecord { path: "/nix/store/b".into(), options: None },
             ],
+            has_mount_points: true,
+            annotations: [("name".to_owned(), "value".to_owned())].into(),
             media_type: "application/vnd.oci.image.layer.v1.tar".into(),
             file: Some("a.tar".into()),
             history: History { created_by: "n2c".into(), ..Default::default() },

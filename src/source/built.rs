@@ -141,16 +141,21 @@ struct BuiltLayer {
     digest: Digest,
     size: u64,
     paths: Arc<[PathRecord]>,
+    has_mount_points: bool,
 }
 
 impl BuiltLayer {
     fn of(layer: &Layer) -> Self {
-        let paths = layer.paths.clone().into();
-        Self { digest: layer.digest.clone(), size: layer.size, paths }
+        Self {
+            digest: layer.digest.clone(),
+            size: layer.size,
+            paths: layer.paths.clone().into(),
+            has_mount_points: layer.has_mount_points,
+        }
     }
 
     fn start(&self) -> Result<Pieces, Error> {
-        let stream = LayerStream::start(self.paths.to_vec())?;
+        let stream = LayerStream::start(self.paths.to_vec(), self.has_mount_points)?;
         Ok(Pieces { layer: self.clone(), stream: Some(stream), held: None, total: 0 })
     }
 }
@@ -193,7 +198,7 @@ impl Pieces {
                 }
             } else if let Some(stream) = self.stream.take() {
                 let (actual, size) = stream.finish().await?;
-                let BuiltLayer { digest, size: expected, paths } = &self.layer;
+                let BuiltLayer { digest, size: expected, paths, .. } = &self.layer;
                 if let Err(source) =
                     digest::check(&"the layer", &actual, size, digest, Some(*expected))
                 {

@@ -63,6 +63,23 @@ impl StoreDirectory {
         }
     }
 
+    /// Whether this text is a path directly in the store, with a hash and a name.
+    #[must_use]
+    pub fn holds(&self, path: &str) -> bool {
+        let is_in_hash = |byte: u8| {
+            matches!(byte, b'0'..=b'9' | b'a'..=b'z') && !matches!(byte, b'e' | b'o' | b'u' | b't')
+        };
+        let is_in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
+        let base = path.strip_prefix(&self.0).and_then(|rest| rest.strip_prefix('/'));
+        base.and_then(|base| base.split_at_checked(HASH_LENGTH)).is_some_and(|(hash, rest)| {
+            let Some(name) = rest.strip_prefix('-') else { return false };
+            hash.bytes().all(is_in_hash)
+                && (1..=LONGEST_PATH_NAME).contains(&name.len())
+                && !name.starts_with('.')
+                && name.bytes().all(is_in_name)
+        })
+    }
+
     /// Returns the path of a blob: a flat fixed-output derivation with the hash
     /// `digest`, whose name is the hash in hex, as in upstream nix2container.
     #[must_use]
@@ -98,6 +115,12 @@ impl StoreDirectory {
     }
 }
 
+impl fmt::Display for StoreDirectory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 /// Returns the path without `//`, `.` and `..`, as Nix's `canonPath` does: the text of
 /// the path is what is hashed.
 fn canonical(path: &str) -> String {
@@ -114,6 +137,10 @@ fn canonical(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// How many digits the hash in a path has.
+const HASH_LENGTH: usize = 32;
+/// The longest name in a path, in bytes.
+const LONGEST_PATH_NAME: usize = 211;
 /// The longest name of a derivation, in bytes: there has to be room for `.drv`.
 const LONGEST_NAME: usize = 207;
 
@@ -219,6 +246,35 @@ mod tests {
         for directory in ["/a/b", "//a//b//", "/a/./b/.", "/a/c/../b", "/../a/b"] {
             let store = StoreDirectory::new(directory).expect("a valid directory");
             assert_eq!(store, StoreDirectory("/a/b".to_owned()), "{directory}");
+        }
+    }
+
+    // From `nix-store --query` of Nix 2.8, which refuses the others.
+    #[test]
+    fn paths_in_a_store_have_a_hash_and_a_name() {
+        let store = StoreDirectory::default();
+        let hash = "81dj04jshc5ldfviw0a1yw1sdibpwsl0";
+        for name in ["blob0", "a.b+c?d=e_f-g", "1", &"n".repeat(211)] {
+            assert!(store.holds(&format!("/nix/store/{hash}-{name}")), "{name}");
+        }
+        let long = format!("/nix/store/{hash}-{}", "n".repeat(212));
+        for path in [
+            "/etc",
+            "/nix/store",
+            "/nix/store/",
+            "/nix/store/blob0",
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwsl0",
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwsl0-",
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwsl0-.a",
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwsl0-a/b",
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwsl0-a\n",
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwsle-a",
+            "/nix/store/81dj04jshc5ldfviw0a1yw1sdibpwslé-a",
+            "/nix/store/../81dj04jshc5ldfviw0a1yw1sdibpwsl0-a",
+            "/gnu/store/81dj04jshc5ldfviw0a1yw1sdibpwsl0-a",
+            &long,
+        ] {
+            assert!(!store.holds(path), "{path}");
         }
     }
 

@@ -132,6 +132,15 @@ impl<'a> Header<'a> {
         Err(Error::Unencodable { name: self.name.to_vec() })
     }
 
+    /// The header's bytes in PAX, also if USTAR would do, as containerd asks for it.
+    pub fn encode_as_pax(&self) -> Result<Vec<u8>, Error> {
+        let formats = Formats::of(self);
+        if !formats.pax {
+            return Err(Error::Unencodable { name: self.name.to_vec() });
+        }
+        Ok(self.encode_pax(formats.records))
+    }
+
     fn encode_ustar(&self) -> Vec<u8> {
         let (prefix, name) = split_name(self.name).unwrap_or((b"", self.name));
         let mut block = Block::of(&Header { name, ..*self }, Block::text, Block::octal);

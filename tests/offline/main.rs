@@ -27,4 +27,5 @@ mod regressions;
 mod send;
 mod serve;
 mod serve_command;
+mod snapshotter;
 mod update;

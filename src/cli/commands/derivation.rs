@@ -7,10 +7,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use n2c::build::{self, LayersOptions};
+use n2c::build::{self, LayersOptions, MountPointsOptions, Snapshotter};
 use n2c::formats::layers::{self, Layer};
 use n2c::stream::compress::{Algorithm, Compression};
-use n2c::{Diagnose, Kind};
+use n2c::{Diagnose, Kind, StoreDirectory};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -88,6 +88,10 @@ enum Work {
     },
     /// A directory with this program in `bin`.
     Script { name: String, text: String },
+    /// A directory with the layers.json of a layer of mount points.
+    MountPoints(Box<MountPointsWork>),
+    /// A directory with the list of the closure's store paths.
+    ClosureInfo { ignore: Vec<String> },
     /// A directory with a layers.json and, if they are not reproducible, the layers.
     Layer(Box<LayerWork>),
 }
@@ -107,6 +111,20 @@ struct LayerWork {
     excludes: Vec<String>,
     /// How the layers will be compressed, if what they compress to is recorded.
     compress: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MountPointsWork {
+    perms: Value,
+    rewrites: Value,
+    metadata: Value,
+    excludes: Vec<String>,
+    /// Store paths to leave out if nothing else refers to them.
+    ignore: Vec<String>,
+    /// `legacy` or `closure`, or nothing if a node is told otherwise what to mount.
+    snapshotter: Option<String>,
+    closure_info: PathBuf,
 }
 
 pub(crate) fn run(report: &Report) -> Result<(), Failure> {
@@ -135,6 +153,16 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
             Ok(build::write_store_database(&graph, &paths, Path::new(&out))?)
         }
         Work::Script { name, text } => script(Path::new(&out), &name, &text),
+        Work::MountPoints(work) => mount_points(&out, &attributes.graph, &work, report),
+        Work::ClosureInfo { ignore } => {
+            let nodes = build::parse_graph("the closure", attributes.graph.to_string().as_bytes())?;
+            let nodes = build::without_unneeded(nodes, &ignore);
+            let records = build::records(&nodes, &LayersOptions::default(), report)?;
+            let text = build::store_paths_text(&records);
+            fs::create_dir(&out).map_err(|source| Error::Output { path: out.clone(), source })?;
+            let file = Path::new(&out).join("store-paths");
+            Ok(n2c::fs::write(&file, text.as_bytes())?)
+        }
         Work::Layer(work) => layer(&out, &attributes.graph, &work, report),
     }
 }
@@ -184,6 +212,35 @@ fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<
     let layers = build::layers(&nodes, &options, report)?;
     let file = Path::new(out).join("layers.json");
     Ok(n2c::fs::write(&file, layers::to_text(&layers).as_bytes())?)
+}
+
+fn mount_points(
+    out: &str,
+    graph: &Value,
+    work: &MountPointsWork,
+    report: &Report,
+) -> Result<(), Failure> {
+    let text = |value: &Value| value.to_string().into_bytes();
+    let nodes = build::parse_graph("the closure", &text(graph))?;
+    let nodes = build::without_unneeded(nodes, &work.ignore);
+    let options = LayersOptions {
+        excludes: work.excludes.clone(),
+        permissions: build::parse_permissions("perms", &text(&work.perms), report)?,
+        rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites), report)?,
+        ..LayersOptions::default()
+    };
+    let records = build::records(&nodes, &options, report)?;
+    let closure_info = work.closure_info.clone();
+    let options = MountPointsOptions {
+        snapshotter: match work.snapshotter.as_deref() {
+            Some("legacy") => Some(Snapshotter::Legacy { fallback: Some(closure_info) }),
+            Some(_) => Some(Snapshotter::Closure { closure_info }),
+            None => None,
+        },
+        history: build::parse_history("metadata", &text(&work.metadata), report)?,
+        store: &StoreDirectory::of(environment())?,
+    };
+    write_layers(out, &[build::mount_points(&records, options, report)?])
 }
 
 fn write_layers(out: &str, layers: &[Layer]) -> Result<(), Failure> {

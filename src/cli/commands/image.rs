@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use n2c::build::{self, ImageOptions};
+use clap::{Args, ValueEnum};
+use n2c::StoreDirectory;
+use n2c::build::{self, ImageOptions, MountPointsOptions, Snapshotter};
+use n2c::formats::layers::{History, Layer, PathRecord};
 use n2c::formats::time::Time;
 use n2c::oci::platform::Platform;
 
 use super::image_from_manifest::Inherit;
+use crate::cli::environment::environment;
 use crate::cli::failure::Failure;
 use crate::cli::inputs;
 use crate::cli::output;
@@ -42,9 +45,65 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", default_value_t = Time::zero(), value_parser = Time::parse, overrides_with = "created")]
     created: Time,
 
+    /// Make an image for nodes with nix-snapshotter, which mount store paths from their own store
+    ///
+    /// In place of the layers of store paths, the image gets one layer with
+    /// mount points for these paths, and with links to the files that go
+    /// elsewhere. Other layers stay, below it.
+    #[arg(long, value_name = "FORMAT")]
+    snapshotter: Option<SnapshotterFormat>,
+
+    /// The store path that lists the closure, in a file `store-paths`
+    ///
+    /// nixpkgs' `closureInfo` makes one. The node gets it from a binary cache.
+    /// With `legacy`, it is named only if there are too many paths.
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "snapshotter",
+        required_if_eq("snapshotter", "closure")
+    )]
+    closure_info: Option<PathBuf>,
+
     /// For scripts that pass it to nix2container
     #[arg(short = 'd', long = "debug", hide = true)]
     _debug: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SnapshotterFormat {
+    /// Name each store path, for every version of nix-snapshotter
+    Legacy,
+    /// Name the store path that lists the closure, for versions from 0.3 on
+    Closure,
+}
+
+impl Options {
+    fn snapshotter(&self) -> Option<Snapshotter> {
+        let closure_info = self.closure_info.clone();
+        Some(match self.snapshotter? {
+            SnapshotterFormat::Legacy => Snapshotter::Legacy { fallback: closure_info },
+            SnapshotterFormat::Closure => {
+                Snapshotter::Closure { closure_info: closure_info.unwrap_or_default() }
+            }
+        })
+    }
+}
+
+/// Puts one layer of mount points in the place of those of store paths, at the top.
+fn with_mount_points(
+    layers: Vec<Layer>,
+    snapshotter: Snapshotter,
+    report: &Report,
+) -> Result<Vec<Layer>, Failure> {
+    let is_made = |layer: &Layer| !layer.paths.is_empty() && !layer.has_mount_points;
+    let (made, mut kept): (Vec<Layer>, Vec<Layer>) = layers.into_iter().partition(is_made);
+    let records: Vec<PathRecord> = made.into_iter().flat_map(|layer| layer.paths).collect();
+    let store = StoreDirectory::of(environment())?;
+    let history = History { created_by: "n2c".to_owned(), ..History::default() };
+    let options = MountPointsOptions { snapshotter: Some(snapshotter), history, store: &store };
+    kept.push(build::mount_points(&records, options, report)?);
+    Ok(kept)
 }
 
 pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
@@ -53,7 +112,10 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         Some(path) => Some(inputs::image(Path::new(path))?),
         None => None,
     };
-    let layers = inputs::layers(&options.layers)?;
+    let mut layers = inputs::layers(&options.layers)?;
+    if let Some(snapshotter) = options.snapshotter() {
+        layers = with_mount_points(layers, snapshotter, report)?;
+    }
     // Other spellings of an architecture, such as Nix's, are the same.
     let architecture = options.arch.as_ref().map(|arch| {
         let platform = format!("linux/{arch}").parse::<Platform>();

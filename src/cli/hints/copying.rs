@@ -1,9 +1,7 @@
 //! Hints for errors of sources and destinations.
 
-use std::io;
-
 use n2c::copy::engines;
-use n2c::{build, copy, serve, source};
+use n2c::{copy, serve, source};
 
 use super::Hint;
 
@@ -27,11 +25,6 @@ impl Hint for source::Error {
             Self::Fs(error) => error.hint(),
             Self::Digest(error) => error.hint(),
             Self::Convert(error) => error.hint(),
-            Self::Build(build::Error::Read { source, .. })
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                Some("build the image on this machine, or bring its paths with `nix copy`".to_owned())
-            }
             Self::Build(error) => error.hint(),
             Self::Write { .. } | Self::Read { .. } => None,
             Self::Changed { .. } => {

@@ -175,6 +175,19 @@ impl Hint for build::Error {
             }
             Self::Special { .. } => Some("leave out its store path with `--ignore`".to_owned()),
             Self::Changed { .. } => Some("run the same command again".to_owned()),
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(
+                "build the image on this machine, or bring its paths with `nix copy`".to_owned(),
+            ),
+            Self::EmptyClosure => {
+                Some("name layers with store paths, or leave out `--snapshotter`".to_owned())
+            }
+            Self::NotInClosure { .. } => {
+                Some("make the closure-info from the store paths of all layers".to_owned())
+            }
+            Self::TooManyPaths { .. } => Some(
+                "use `--snapshotter closure` with `--closure-info`, which takes one annotation"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -205,7 +218,11 @@ impl Hint for oci_layout::Error {
 
 impl Hint for convert::Error {
     fn hint(&self) -> Option<String> {
-        matches!(self, Self::Nested).then(|| "name one `--platform`".to_owned())
+        match self {
+            Self::Nested => Some("name one `--platform`".to_owned()),
+            Self::NoSnapshotter { .. } => Some("leave out `--format v2s2`".to_owned()),
+            _ => None,
+        }
     }
 }
 

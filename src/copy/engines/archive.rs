@@ -13,16 +13,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
 use crate::formats::docker_archive::Name;
-use crate::formats::oci_layout::{INDEX, MARKER, REF_NAME, VERSION};
+use crate::formats::oci_layout::{CONTAINERD_NAME, INDEX, MARKER, REF_NAME, VERSION};
 use crate::oci::digest::Digest;
 use crate::oci::image::Image;
 use crate::oci::media_type;
 use crate::source::{self, Blobs};
 use crate::stream::readable::{ByteStream, Readable};
 use crate::stream::tar::{self, Header, Kind, padding};
-
-/// The annotation with the full name of an image, for containerd.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// A layer that could not be read, and why.
 type Unread = (Digest, io::Error);

@@ -29,6 +29,9 @@ pub fn to_docker(subject: &str, image: &Image) -> Result<Image, Error> {
     if manifest.media_type() == media_type::DOCKER_MANIFEST {
         return Ok(image.clone());
     }
+    if manifest.needs_nix_snapshotter() {
+        return Err(Error::NoSnapshotter { subject: subject.to_owned() });
+    }
     let mut layers = Vec::new();
     for layer in manifest.layers() {
         let media_type = media_type::docker_layer(&layer.media_type).ok_or_else(|| {

@@ -12,31 +12,42 @@ use crate::oci::manifest::{Document, Index};
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
 
-/// Makes an index of images for different platforms, in their order.
+/// The feature that an image needs of its node if nix-snapshotter mounts its store paths. Until
+/// they are told to look for it, engines take the first image for their platform.
+const NIX_SNAPSHOTTER: &str = "nix-snapshotter";
+
+/// Makes an index of images for different platforms, in their order. For each platform, there
+/// may be one image for all nodes and one for nodes with nix-snapshotter; the latter come last.
 pub fn index_of(
     subject: &str,
     images: &[Image],
     annotations: &BTreeMap<String, String>,
 ) -> Result<Document, Error> {
     let mut entries: Vec<Value> = Vec::new();
-    let mut platforms: Vec<&Platform> = Vec::new();
-    for image in images {
+    let mut platforms: Vec<(&Platform, bool)> = Vec::new();
+    let needs_snapshotter = |image: &&Image| image.manifest().needs_nix_snapshotter();
+    let (last, first): (Vec<&Image>, Vec<&Image>) = images.iter().partition(needs_snapshotter);
+    for image in first.into_iter().chain(last) {
         let manifest = image.manifest();
         let (raw, media_type) = (manifest.raw(), manifest.media_type());
         let Some(platform) = image.config().platform() else {
             let digest = raw.digest().clone();
             return Err(Error::NoPlatform { digest });
         };
-        if platforms.contains(&platform) {
+        let needed = (platform, manifest.needs_nix_snapshotter());
+        if platforms.contains(&needed) {
             return Err(Error::SamePlatform { platform: platform.clone() });
         }
-        platforms.push(platform);
+        platforms.push(needed);
         let mut entry = descriptor(media_type, raw.digest(), raw.bytes().len() as u64);
         let mut described = json!({
             "architecture": platform.architecture(), "os": platform.os(),
         });
         if !platform.variant().is_empty() {
             described["variant"] = platform.variant().into();
+        }
+        if needed.1 {
+            described["os.features"] = json!([NIX_SNAPSHOTTER]);
         }
         entry["platform"] = described;
         entries.push(entry);

@@ -41,6 +41,12 @@ pub enum Error {
         /// The image.
         subject: String,
     },
+    /// Docker's manifests have no annotations, which nix-snapshotter reads.
+    #[error("{subject} names store paths in annotations, which a Docker manifest can't hold")]
+    NoSnapshotter {
+        /// The image.
+        subject: String,
+    },
     /// Docker's manifests have no type for such a layer.
     #[error("{subject} has a layer of type `{media_type}`, which a Docker manifest can't hold")]
     NotInDocker {
@@ -73,6 +79,7 @@ impl Diagnose for Error {
             Self::Image(error) => error.kind(),
             Self::Nested
             | Self::NoAnnotations { .. }
+            | Self::NoSnapshotter { .. }
             | Self::NotInDocker { .. }
             | Self::NoPlatform { .. }
             | Self::SamePlatform { .. } => Kind::Usage,
@@ -190,7 +197,13 @@ pub fn from_image_json(subject: &str, image: &ImageJson) -> Result<Image, Error>
     let layers = image
         .layers()
         .iter()
-        .map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size))
+        .map(|layer| {
+            let mut descriptor = descriptor(&layer.media_type, &layer.digest, layer.size);
+            if !layer.annotations.is_empty() {
+                descriptor["annotations"] = json!(layer.annotations);
+            }
+            descriptor
+        })
         .collect();
     assemble(subject, &config, layers)
 }

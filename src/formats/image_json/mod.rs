@@ -305,6 +305,8 @@ fn layers_of(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
             diff_id: diff_id.clone(),
             compressed: Vec::new(),
             paths: Vec::new(),
+            has_mount_points: false,
+            annotations: image.manifest().snapshot_annotations(index),
             media_type: media_type.to_owned(),
             file: Some(path.display().to_string()),
             history,

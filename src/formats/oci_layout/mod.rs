@@ -23,6 +23,8 @@ pub(crate) use write::{Index, VERSION, contents};
 pub const MARKER: &str = "oci-layout";
 /// The file that lists the images in a layout.
 pub const INDEX: &str = "index.json";
+/// The annotation with the full name of an image, for containerd.
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// The annotation with the name of an entry in `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{INDEX, MARKER, REF_NAME};
+use super::{CONTAINERD_NAME, INDEX, MARKER, REF_NAME};
 use crate::formats::content::Content;
 use crate::json::{self, VALUE_LIMIT};
 use crate::oci::digest::{Digest, Verified};
@@ -75,6 +75,11 @@ impl Images<'_> {
         });
         if let Some(name) = name {
             entry["annotations"] = json!({ REF_NAME: name });
+            // containerd takes only such names as they are.
+            let host = name.split_once('/').map(|(host, _)| host);
+            if host.is_some_and(|host| host.contains(['.', ':'])) {
+                entry["annotations"][CONTAINERD_NAME] = name.into();
+            }
         }
         entry
     }

@@ -20,6 +20,11 @@ pub use index::{Index, IndexEntry};
 /// (distribution and containers/image agree on 4 MiB).
 pub const SIZE_LIMIT: u64 = 4 << 20;
 
+/// How the names of the annotations of layers begin that containerd hands to its snapshotters.
+const SNAPSHOT: &str = "containerd.io/snapshot/";
+/// The same for those that nix-snapshotter reads.
+const NIX_SNAPSHOT: &str = "containerd.io/snapshot/nix-";
+
 /// Why a document can't be used as a manifest or index.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -357,6 +362,23 @@ impl ImageManifest {
     #[must_use]
     pub fn has_same_blobs(&self, other: &Self) -> bool {
         self.blobs().eq(other.blobs())
+    }
+
+    /// The annotations of a layer, by its number, that containerd hands to its snapshotters.
+    #[must_use]
+    pub fn snapshot_annotations(&self, layer: usize) -> BTreeMap<String, String> {
+        let layers = self.object.get("layers").and_then(|layers| layers.get(layer));
+        let all = layers.and_then(|layer| layer.get("annotations")).and_then(Value::as_object);
+        let mut annotations = all.map(json::texts).unwrap_or_default();
+        annotations.retain(|name, _| name.starts_with(SNAPSHOT));
+        annotations
+    }
+
+    /// Whether the image runs only where nix-snapshotter mounts store paths.
+    #[must_use]
+    pub fn needs_nix_snapshotter(&self) -> bool {
+        let names = (0..self.layers.len()).flat_map(|layer| self.snapshot_annotations(layer));
+        names.into_iter().any(|(name, _)| name.starts_with(NIX_SNAPSHOT))
     }
 
     /// The whole manifest, including fields that n2c doesn't know.

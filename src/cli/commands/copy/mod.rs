@@ -146,6 +146,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     async fn copy_to(&self, destination: &Named) -> Result<(), Failure> {
+        self.warn_of_snapshotter(destination);
         if let Destination::Registry(reference) = &destination.place {
             return self.copy_to_registry(reference).await;
         }
@@ -170,6 +171,22 @@ impl Job<'_> {
             }
         };
         self.write(&self.copier(self.blobs), &changed, destination).await
+    }
+
+    /// Warns if an image goes to where nothing mounts its store paths.
+    fn warn_of_snapshotter(&self, destination: &Named) {
+        let has_none = match &destination.place {
+            Destination::Engine { engine, .. } => !matches!(engine, Engine::Containerd { .. }),
+            Destination::DockerArchive { .. } => true,
+            _ => false,
+        };
+        let images = self.selection.images();
+        if has_none && images.iter().any(|image| image.manifest().needs_nix_snapshotter()) {
+            self.report.warning(&format!(
+                "`{}` loses which store paths the image needs; nix-snapshotter mounts them for containerd only",
+                destination.text
+            ));
+        }
     }
 
     /// Copies the image into an engine. Layers stay as they are.

@@ -1,0 +1,246 @@
+//! The archive of a layer of mount points and links, with the bytes that containerd's archive
+//! writer gives it (containerd `pkg/archive/tar.go`).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::build::Error;
+use crate::build::layer::{Archive, Writer};
+use crate::build::rules::{Attributes, Rules};
+use crate::build::tree::{DEPTH_LIMIT, clean, join};
+use crate::formats::layers::PathRecord;
+use crate::stream::tar::{self, Header, Kind};
+
+/// The mode of a mount point for a file, which is empty.
+const FILE_MODE: i64 = 0o555;
+const DIRECTORY: Attributes<'static> = Attributes::of_root(0o755);
+
+/// Makes the archive for store paths, and writes it to `file` if there is one.
+pub(in crate::build) fn archive(
+    records: &[PathRecord],
+    file: Option<&mut dyn Write>,
+) -> Result<Archive, Error> {
+    let mut entries = Entries::default();
+    for record in records {
+        entries.add_mount_point(record)?;
+    }
+    for record in records {
+        entries.add_links(record)?;
+    }
+    let mut writer = Writer::new(file, false);
+    for (key, entry) in &entries.entries {
+        writer.append(&entry.header(key)?)?;
+    }
+    writer.append(&tar::END)?;
+    let (digest, size) = writer.finish()?;
+    Ok(Archive { digest, size, warnings: entries.warnings })
+}
+
+/// What is in one place of the layer.
+struct Entry<'a> {
+    content: Content<'a>,
+    /// The file in the store because of which it is there.
+    source: PathBuf,
+}
+
+enum Content<'a> {
+    Directory(Attributes<'a>),
+    /// An empty file, over which one from the store is mounted.
+    MountPoint,
+    /// A link to the entry's source.
+    Link,
+}
+
+impl Content<'_> {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Directory(_) => "a directory",
+            Self::MountPoint => "a file",
+            Self::Link => "a link",
+        }
+    }
+}
+
+/// The entries by their keys: the components of their names with a NUL between them, so that
+/// they are in the order of a walk.
+#[derive(Default)]
+struct Entries<'a> {
+    entries: BTreeMap<Vec<u8>, Entry<'a>>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Entries<'a> {
+    /// Adds what a node mounts a store path over.
+    fn add_mount_point(&mut self, record: &'a PathRecord) -> Result<(), Error> {
+        let path = Path::new(&record.path);
+        // As mounts do, this follows a link.
+        let found = fs::metadata(path);
+        let found = found.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let content =
+            if found.is_dir() { Content::Directory(DIRECTORY) } else { Content::MountPoint };
+        self.add(&clean(record.path.as_bytes()), content, path)
+    }
+
+    /// Adds links to the files of a store path that go to other places.
+    fn add_links(&mut self, record: &'a PathRecord) -> Result<(), Error> {
+        let rules = Rules::new(record)?;
+        let is_moved =
+            record.options.as_ref().is_some_and(|options| !options.rewrite.regex.is_empty());
+        let mut waiting: Vec<PathBuf> = Vec::new();
+        if is_moved {
+            waiting.push((&record.path).into());
+        }
+        while let Some(path) = waiting.pop() {
+            let read = |source| Error::Read { path: path.clone(), source };
+            let is_directory = fs::symlink_metadata(&path).map_err(read)?.is_dir();
+            let is_top = path.as_os_str() == record.path.as_str();
+            let source = path.as_os_str().as_bytes();
+            if !is_top && rules.excludes(source) {
+                continue;
+            }
+            let moved = rules.destination(source).filter(|destination| destination != source);
+            if let Some(destination) = moved {
+                self.add_moved(&path, &destination, is_directory, is_top, &rules)?;
+            }
+            if is_directory {
+                let names = fs::read_dir(&path)
+                    .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+                let mut below: Vec<PathBuf> = names.map_err(read)?;
+                below.sort_unstable_by(|one, other| other.cmp(one));
+                waiting.extend(below);
+            }
+        }
+        for regex in rules.unused_permissions() {
+            self.warnings.push(format!(
+                "the rule `{regex}` for `{}` changes no directory of the image; a node mounts \
+                 files as its store has them",
+                record.path
+            ));
+        }
+        Ok(())
+    }
+
+    fn add_moved(
+        &mut self,
+        path: &Path,
+        destination: &[u8],
+        is_directory: bool,
+        is_top: bool,
+        rules: &Rules<'a>,
+    ) -> Result<(), Error> {
+        let rooted = [b"/", destination].concat();
+        let components = clean(&rooted);
+        if components.len() > DEPTH_LIMIT {
+            return Err(Error::TooDeep { path: path.to_owned() });
+        }
+        match (components.len() > 1, is_directory) {
+            (true, true) => {
+                let attributes = rules.apply(path.as_os_str().as_bytes(), DIRECTORY.mode);
+                self.add(&components, Content::Directory(attributes), path)
+            }
+            (true, false) => self.add(&components, Content::Link, path),
+            // Only a directory can be the root, or has something else to go there.
+            (false, false) if is_top || !destination.is_empty() => {
+                let (path, kind) = (path.display().to_string(), "a file");
+                Err(Error::NotARoot { path, kind })
+            }
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// Puts an entry in its place. Directories on the way are made.
+    fn add(
+        &mut self,
+        components: &[&[u8]],
+        content: Content<'a>,
+        source: &Path,
+    ) -> Result<(), Error> {
+        // The first component of an absolute path is empty.
+        for end in 2..components.len() {
+            self.put(&components[1..end], Content::Directory(DIRECTORY), source)?;
+        }
+        self.put(&components[1..], content, source)
+    }
+
+    fn put(
+        &mut self,
+        components: &[&[u8]],
+        content: Content<'a>,
+        source: &Path,
+    ) -> Result<(), Error> {
+        let entry = match self.entries.entry(components.join(&0)) {
+            btree_map::Entry::Vacant(place) => {
+                place.insert(Entry { content, source: source.to_owned() });
+                return Ok(());
+            }
+            btree_map::Entry::Occupied(place) => place.into_mut(),
+        };
+        match (&mut entry.content, content) {
+            (Content::Directory(old), Content::Directory(new)) => {
+                if new != DIRECTORY {
+                    *old = new;
+                }
+            }
+            (Content::MountPoint, Content::MountPoint) => {}
+            (Content::Link, Content::Link) => {
+                if entry.source != source {
+                    self.warnings.push(format!(
+                        "two links for `/{}`: to `{}`, and to `{}`, which wins",
+                        String::from_utf8_lossy(&join(components)).escape_debug(),
+                        entry.source.display(),
+                        source.display(),
+                    ));
+                    source.clone_into(&mut entry.source);
+                }
+            }
+            (old, new) => {
+                return Err(Error::Conflict {
+                    destination: format!("/{}", String::from_utf8_lossy(&join(components))),
+                    difference: "type",
+                    first: entry.source.clone(),
+                    first_value: old.name().to_owned(),
+                    second: source.to_owned(),
+                    second_value: new.name().to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Entry<'_> {
+    fn header(&self, key: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut name: Vec<u8> =
+            key.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect();
+        let header = match &self.content {
+            Content::Directory(attributes) => {
+                name.push(b'/');
+                let Attributes { mode, user_id, group_id, user_name, group_name } = *attributes;
+                Header {
+                    user_id,
+                    group_id,
+                    user_name: without_root(user_name),
+                    group_name: without_root(group_name),
+                    ..Header::new(Kind::Directory, &name, mode, 0)
+                }
+            }
+            Content::MountPoint => Header::new(Kind::File, &name, FILE_MODE, 0),
+            Content::Link => Header {
+                link_name: self.source.as_os_str().as_bytes(),
+                ..Header::new(Kind::Link, &name, 0o777, 0)
+            },
+        };
+        let failed = |source| Error::Header { path: OsStr::from_bytes(&name).into(), source };
+        header.encode_as_pax().map_err(failed)
+    }
+}
+
+/// The name of an owner, unless it is root's, which is left out.
+fn without_root(name: &str) -> &[u8] {
+    if name == "root" { b"" } else { name.as_bytes() }
+}

@@ -1,0 +1,449 @@
+//! Images for nix-snapshotter: mount points and links with its own bytes, and what must not
+//! become an image.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::images::Image;
+use crate::support::program::{Run, n2c_in, n2c_with};
+use crate::support::pushable::Pushable;
+use crate::support::registry::Registry;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden-snapshotter");
+/// The store of the golden cases: links in their layers hold its paths.
+const STORE: &str = "/tmp/n2c-golden-store";
+
+const TREE: &str = "00000000000000000000000000000001-dir-a";
+const LONG: &str = "00000000000000000000000000000002-a-directory-with-a-name-so-long-that-the-name-in-the-tar-is-over-one-hundred-bytes";
+const FILE: &str = "00000000000000000000000000000003-plain-file.sh";
+const ROOT: &str = "00000000000000000000000000000004-root";
+const SECOND_ROOT: &str = "0000000000000000000000000000000d-second-root-sharing-bin";
+
+/// A directory with a store, and layers.json files of its paths.
+struct Store {
+    directory: TempDir,
+    store: PathBuf,
+}
+
+impl Store {
+    fn in_directory(store: PathBuf) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let new = Self { directory, store };
+        new.write("config.json", "{}");
+        new
+    }
+
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = directory.path().join("store");
+        fs::create_dir(&store).expect("made");
+        let new = Self { directory, store };
+        new.write("config.json", "{}");
+        new
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.directory.path().join(name), text).expect("written");
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.store.join(name).display().to_string()
+    }
+
+    /// A tree with these files, or a file if the only name is empty.
+    fn add(&self, name: &str, files: &[&str]) -> String {
+        for file in files {
+            let path = if file.is_empty() {
+                self.store.join(name)
+            } else {
+                self.store.join(name).join(file)
+            };
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, file).expect("written");
+        }
+        fs::create_dir_all(&self.store).expect("made");
+        self.path(name)
+    }
+
+    fn closure_info(&self, number: u32, paths: &[&str]) -> String {
+        let name = format!("{number:032}-closure-info");
+        let path = self.add(&name, &["store-paths"]);
+        let text: String = paths.iter().map(|path| format!("{path}\n")).collect();
+        fs::write(Path::new(&path).join("store-paths"), text).expect("written");
+        path
+    }
+
+    /// Writes a layers.json with these paths, of which some go to the root.
+    fn layers(&self, paths: &[&str], roots: &[&str]) {
+        let nothing = format!("sha256:{}", "0".repeat(64));
+        let record = |path: &&str| {
+            if roots.contains(path) {
+                let rewrite = json!({ "regex": format!("^{path}"), "repl": "" });
+                json!({ "path": path, "options": { "rewrite": rewrite } })
+            } else {
+                json!({ "path": path })
+            }
+        };
+        let layer = json!({
+            "digest": nothing, "diff_ids": nothing, "size": 1,
+            "paths": paths.iter().map(record).collect::<Vec<_>>(),
+            "mediatype": "application/vnd.oci.image.layer.v1.tar", "History": {},
+        });
+        self.write("layers.json", &json!([layer]).to_string());
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        let store = self.store.display().to_string();
+        n2c_with(self.directory.path(), arguments, &[("NIX_STORE_DIR", store.as_str())])
+    }
+
+    /// Makes an image, and returns its last layer.
+    #[track_caller]
+    fn image(&self, output: &str, more: &[&str]) -> Value {
+        let run = self.try_image(output, more);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+        let text = fs::read(self.directory.path().join(output)).expect("an image");
+        let image: Value = serde_json::from_slice(&text).expect("JSON");
+        image["layers"].as_array().expect("layers").last().expect("a layer").clone()
+    }
+
+    fn try_image(&self, output: &str, more: &[&str]) -> Run {
+        let arguments = ["image", output, "config.json", "layers.json", "--arch", "amd64"];
+        self.run(&[&arguments, more].concat())
+    }
+
+    fn manifest(&self, layout: &str) -> Value {
+        let layout = self.directory.path().join(layout);
+        let index = fs::read(layout.join("index.json")).expect("an index");
+        let index: Value = serde_json::from_slice(&index).expect("JSON");
+        blob(&layout, index["manifests"][0]["digest"].as_str().expect("a digest"))
+    }
+}
+
+fn blob(layout: &Path, digest: &str) -> Value {
+    let path = layout.join("blobs").join(digest.replace(':', "/"));
+    serde_json::from_slice(&fs::read(path).expect("a blob")).expect("JSON")
+}
+
+fn golden(name: &str) -> Value {
+    let text = fs::read(Path::new(GOLDEN).join(name)).expect("a golden file");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// The trees of the golden cases.
+fn golden_store() -> Store {
+    let store = Store::in_directory(STORE.into());
+    if Path::new(STORE).exists() {
+        fs::remove_dir_all(STORE).expect("removed");
+    }
+    store.add(TREE, &["bin/a"]);
+    store.add(LONG, &["share/doc/b"]);
+    store.add(FILE, &[""]);
+    let long = "share/a-file-whose-path-in-the-store-is-longer-than-one-hundred-bytes-so-the-link-target-needs-pax";
+    let root = store.add(ROOT, &["bin/x", "a/b/c/deep", "a-b", "etc/grüße-日本.txt", long]);
+    fs::create_dir(Path::new(&root).join("empty")).expect("made");
+    symlink("x", Path::new(&root).join("bin/y")).expect("linked");
+    let second = store.add(SECOND_ROOT, &["bin/z", "a/b/other", "lib/l"]);
+    symlink("l", Path::new(&second).join("lib/m")).expect("linked");
+    symlink("../bin", Path::new(&second).join("lib/dirlink")).expect("linked");
+    store
+}
+
+/// The names in the layer of an image.
+fn names(store: &Store, image: &str) -> Vec<String> {
+    let layout = format!("oci:{image}.layout:1");
+    store.run(&["copy", "--quiet", &format!("nix:{image}"), &layout]).text();
+    let manifest = store.manifest(&format!("{image}.layout"));
+    let layers = manifest["layers"].as_array().expect("layers");
+    let digest = layers.last().expect("a layer")["digest"].as_str().expect("text");
+    let path = store.directory.path().join(format!("{image}.layout/blobs"));
+    let file = fs::File::open(path.join(digest.replace(':', "/"))).expect("a layer");
+    let mut archive = tar::Archive::new(file);
+    let name = |entry: std::io::Result<tar::Entry<'_, fs::File>>| {
+        let entry = entry.expect("an entry");
+        String::from_utf8_lossy(&entry.path_bytes()).into_owned()
+    };
+    archive.entries().expect("entries").map(name).collect()
+}
+
+#[test]
+fn layers_have_nix_snapshotters_bytes() {
+    let store = golden_store();
+    let [tree, long, file, root, second] =
+        [TREE, LONG, FILE, ROOT, SECOND_ROOT].map(|name| store.path(name));
+    let paths = [&*tree, &long, &file, &root, &second];
+    for (case, count, roots) in [
+        ("mount-points", 3, &[][..]),
+        ("root", 4, &[&*root][..]),
+        ("two-roots", 5, &[&*root, &*second][..]),
+    ] {
+        let paths = &paths[..count];
+        // The order of layers makes no difference.
+        let reversed: Vec<&str> = paths.iter().rev().copied().collect();
+        store.layers(&reversed, roots);
+        let expected = golden(&format!("{case}.json"));
+        let made = store.image("legacy.json", &["--snapshotter", "legacy"]);
+        assert_eq!(made["annotations"], expected["legacy"], "{case}");
+        assert_eq!(made["diff_ids"], expected["diffId"], "{case}");
+        assert_eq!(made["mount-points"], json!(true));
+        let number = u32::try_from(count).expect("a number");
+        let info = store.closure_info(number, paths);
+        let arguments = ["--snapshotter", "closure", "--closure-info", &info];
+        let made = store.image("closure.json", &arguments);
+        let key = "containerd.io/snapshot/nix-closure";
+        assert_eq!(expected["closure"].as_object().map(|all| all.contains_key(key)), Some(true));
+        assert_eq!(made["annotations"], json!({ key: info }), "{case}");
+        // The same, and a mount point that tells closures apart.
+        let own = format!("{}/", &info[1..]);
+        let mut closure = names(&store, "closure.json");
+        assert!(closure.contains(&own), "{closure:?}");
+        closure.retain(|name| *name != own);
+        assert_eq!(closure, names(&store, "legacy.json"));
+        for image in ["closure", "legacy"] {
+            let layout = store.directory.path().join(format!("{image}.json.layout"));
+            fs::remove_dir_all(layout).expect("removed");
+        }
+    }
+    fs::remove_dir_all(STORE).expect("removed");
+}
+
+// A snapshot belongs to all images with equal layers, whatever their annotations.
+#[test]
+fn layers_of_different_closures_differ() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    let [one, other] = [1, 2].map(|number| store.closure_info(number, &[&path]));
+    store.layers(&[&path], &[]);
+    let closure =
+        |info: &str| store.image("x.json", &["--snapshotter", "closure", "--closure-info", info]);
+    let (one, other) = (closure(&one), closure(&other));
+    let legacy = store.image("x.json", &["--snapshotter", "legacy"]);
+    let digest = |layer: &Value| layer["digest"].as_str().expect("a digest").to_owned();
+    assert_ne!(digest(&one), digest(&other));
+    assert_ne!(digest(&one), digest(&legacy));
+}
+
+#[test]
+fn rules_and_conflicts_are_what_they_are_in_layers() {
+    let store = Store::new();
+    let (root, second) =
+        (store.add(ROOT, &["bin/x", "spool/.keep"]), store.add(SECOND_ROOT, &["bin/x"]));
+    store.layers(&[&root, &second], &[&root]);
+    let text = fs::read_to_string(store.directory.path().join("layers.json")).expect("text");
+    let mut layers: Value = serde_json::from_str(&text).expect("JSON");
+    layers[0]["paths"][0]["options"]["perms"] = json!([
+        { "regex": "/spool$", "mode": "1777", "uid": 7, "gid": 8, "uname": "u", "gname": "g" },
+        { "regex": "/bin/x$", "mode": "0700" },
+    ]);
+    layers[0]["paths"][0]["options"]["excludes"] = json!(["/\\.keep$"]);
+    store.write("layers.json", &layers.to_string());
+    let run = store.try_image("x.json", &["--snapshotter", "legacy"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("changes no directory"), "{}", run.stderr);
+    store.run(&["copy", "--quiet", "nix:x.json", "oci:layout:1"]).text();
+    let digest = store.manifest("layout")["layers"][0]["digest"].clone();
+    let blobs = store.directory.path().join("layout/blobs");
+    let path = blobs.join(digest.as_str().expect("text").replace(':', "/"));
+    let mut archive = tar::Archive::new(fs::File::open(path).expect("a layer"));
+    let entries = archive.entries().expect("entries").map(|entry| entry.expect("an entry"));
+    let found: Vec<(String, u32, u64, String)> = entries
+        .map(|entry| {
+            let header = entry.header();
+            let user = header.username().expect("text").unwrap_or_default().to_owned();
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            (name, header.mode().expect("a mode"), header.uid().expect("a number"), user)
+        })
+        .filter(|(name, ..)| name.starts_with("bin/") || name.starts_with("spool/"))
+        .collect();
+    let plain = |name: &str, mode| (name.to_owned(), mode, 0, String::new());
+    let spool = ("spool/".to_owned(), 0o1777, 7, "u".to_owned());
+    assert_eq!(found, [plain("bin/", 0o755), plain("bin/x", 0o777), spool]);
+    // The second one wins, and says so.
+    store.layers(&[&root, &second], &[&root, &second]);
+    let run = store.try_image("x.json", &["--snapshotter", "legacy"]);
+    assert!(run.code == 0 && run.stderr.contains("which wins"), "{}", run.stderr);
+    // A link and a directory can't be in one place.
+    let third = store.add(FILE, &["bin"]);
+    store.layers(&[&root, &third], &[&root, &third]);
+    let run = store.try_image("new.json", &["--snapshotter", "legacy"]);
+    assert!(run.error(1).contains("differ in their type"), "{}", run.stderr);
+    assert!(!store.directory.path().join("new.json").exists());
+}
+
+#[test]
+fn what_a_node_could_not_mount_is_no_image() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    let info = store.closure_info(1, &[&path]);
+    let legacy = ["--snapshotter", "legacy"];
+    let fails = |code: i32, text: &str, more: &[&str]| {
+        let run = store.try_image("x.json", more);
+        assert!(run.error(code).contains(text), "{}", run.stderr);
+        assert!(!store.directory.path().join("x.json").exists());
+    };
+    store.layers(&[&path], &[]);
+    for (text, more) in [
+        ("invalid value 'new'", ["--snapshotter", "new"]),
+        ("--closure-info", ["--snapshotter", "closure"]),
+        ("--snapshotter", ["--closure-info", &info]),
+    ] {
+        let run = store.try_image("x.json", &more);
+        assert!(run.code == 2 && run.stderr.contains(text), "{}", run.stderr);
+    }
+    // A closure that isn't here.
+    store.layers(&[&store.path(LONG)], &[]);
+    fails(4, "failed to read", &legacy);
+    fails(4, "failed to read", &["--snapshotter", "closure", "--closure-info", "/nowhere"]);
+    fails(8, "is not a path in the store", &["--snapshotter", "closure", "--closure-info", "."]);
+    fails(8, "is not in the closure", &["--snapshotter", "closure", "--closure-info", &info]);
+    // Not of the store: a node would mount what the image names.
+    for other in ["/etc", "../x", "/nix/store/x", &format!("{path}/bin"), &store.path("a\u{1b}b")] {
+        store.layers(&[other], &[]);
+        fails(8, "is not a path in the store", &legacy);
+    }
+    fs::write(Path::new(&info).join("store-paths"), format!("{path}\n/etc\n")).expect("written");
+    store.layers(&[&path], &[]);
+    fails(
+        8,
+        "`/etc` is not a path in the store",
+        &["--snapshotter", "closure", "--closure-info", &info],
+    );
+    // Nothing at all.
+    store.write("layers.json", "[]");
+    fails(2, "no store path to mount", &legacy);
+    // A file can't be the root.
+    let file = store.add(FILE, &[""]);
+    store.layers(&[&file], &[&file]);
+    fails(1, "can't be copied to the root", &legacy);
+}
+
+#[test]
+fn annotations_beyond_what_registries_take_become_one() {
+    let store = Store::new();
+    let name = |number: usize| format!("{number:032}-{}", "n".repeat(200));
+    let paths: Vec<String> = (0..14_000).map(|number| store.path(&name(number))).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    store.layers(&paths, &[]);
+    let run = store.try_image("x.json", &["--snapshotter", "legacy"]);
+    assert!(run.error(2).contains("over 4194304 bytes"), "{}", run.stderr);
+    assert!(run.stderr.contains("--snapshotter closure"), "{}", run.stderr);
+    for path in &paths {
+        fs::write(path, "").expect("written");
+    }
+    let info = store.closure_info(99_999, &paths);
+    let run = store.try_image("x.json", &["--snapshotter", "legacy", "--closure-info", &info]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("warning: ") && run.stderr.contains("4194304"), "{}", run.stderr);
+    let text = fs::read(store.directory.path().join("x.json")).expect("an image");
+    let image: Value = serde_json::from_slice(&text).expect("JSON");
+    let annotations = &image["layers"][0]["annotations"];
+    assert_eq!(*annotations, json!({ "containerd.io/snapshot/nix-closure": info }));
+}
+
+#[test]
+fn copies_keep_the_annotations() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    fs::set_permissions(Path::new(&path).join("bin/a"), fs::Permissions::from_mode(0o555))
+        .expect("set");
+    store.layers(&[&path], &[&path]);
+    let layer = store.image("image.json", &["--snapshotter", "legacy"]);
+    let pushed = Pushable::start();
+    let reference = format!("docker://{}", pushed.registry.reference("acme/app:1"));
+    store.run(&["copy", "--quiet", "nix:image.json", &reference]).text();
+    // What a registry has, in a layout.
+    let copied = ["copy", "--quiet", &reference, "oci:layout:1", "--arch", "amd64"];
+    store.run(&copied).text();
+    let manifest = store.manifest("layout");
+    assert_eq!(manifest["layers"][0]["annotations"], layer["annotations"]);
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+    assert!(manifest["layers"][0]["size"].as_u64() < Some(2000), "{manifest}");
+    // Upon it, another image keeps them too: from a lockfile, and from an image.json.
+    let lock = ["lock", &reference["docker://".len()..], "--arch", "amd64", "-o", "lock.json"];
+    store.run(&lock).text();
+    store.run(&["copy", "--quiet", &reference, "dir:directory", "--arch", "amd64"]).text();
+    store.run(&["image-from-dir", "base.json", "directory"]).text();
+    store.write("layers.json", "[]");
+    store
+        .run(&["image", "above.json", "config.json", "layers.json", "--from-image", "base.json"])
+        .text();
+    let text = fs::read(store.directory.path().join("above.json")).expect("an image");
+    let above: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(above["layers"][0]["annotations"], layer["annotations"]);
+    // Docker's manifests can't hold them.
+    let run = store.run(&["copy", "nix:image.json", &reference, "--format", "v2s2"]);
+    assert!(run.error(2).contains("names store paths in annotations"), "{}", run.stderr);
+    let run = store.run(&["copy", "nix:image.json", "docker-archive:x.tar:x:1"]);
+    assert!(run.code == 0 && run.stderr.contains("warning: `docker-archive:"), "{}", run.stderr);
+    // If a mount point would become another, nothing is copied.
+    fs::remove_dir_all(&path).expect("removed");
+    fs::write(&path, "").expect("written");
+    store.write("layers.json", "[]");
+    let run = store.run(&["copy", "nix:image.json", "oci:changed:1"]);
+    assert!(run.code == 8 || run.code == 1, "{}", run.stderr);
+    assert!(run.stderr.contains("error: "), "{}", run.stderr);
+}
+
+#[test]
+fn an_index_has_an_image_for_each_kind_of_node() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    store.layers(&[&path], &[]);
+    store.image("nix.json", &["--snapshotter", "legacy"]);
+    store.write("graph.json", &json!([{ "path": path, "references": [] }]).to_string());
+    store.run(&["layers-from-reproducible-storepaths", "real-layers.json", "graph.json"]).text();
+    let image = ["image", "real.json", "config.json", "real-layers.json", "--arch", "amd64"];
+    store.run(&image).text();
+    let pushed = Pushable::start();
+    let reference = format!("docker://{}", pushed.registry.reference("acme/app:1"));
+    // Whatever their order, the one for all nodes comes first.
+    for sources in [["nix:nix.json", "nix:real.json"], ["nix:real.json", "nix:nix.json"]] {
+        store.run(&["copy", "--quiet", sources[0], sources[1], &reference]).text();
+        store.run(&["copy", "--quiet", &reference, "oci:both:1", "--all"]).text();
+        let index = store.manifest("both");
+        let platforms: Vec<&Value> = index["manifests"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| &one["platform"])
+            .collect();
+        let plain = json!({ "architecture": "amd64", "os": "linux" });
+        let mut nix = plain.clone();
+        nix["os.features"] = json!(["nix-snapshotter"]);
+        assert_eq!(platforms, [&plain, &nix]);
+        fs::remove_dir_all(store.directory.path().join("both")).expect("removed");
+    }
+    // n2c itself takes the one for all nodes, too.
+    let locked = store.run(&["lock", &reference["docker://".len()..], "--arch", "amd64"]).json();
+    assert_eq!(locked["layers"][0]["annotations"], Value::Null);
+    // Two for the same nodes are still one too many.
+    let run = store.run(&["copy", "nix:nix.json", "nix:nix.json", &reference]);
+    assert!(run.error(2).contains("two images are for"), "{}", run.stderr);
+}
+
+#[test]
+fn a_name_with_a_registry_is_containerds_too() {
+    let registry = Registry::start();
+    registry.put_image("app", "1", &Image::new("linux/amd64", &["text"]));
+    let directory = tempfile::tempdir().expect("a directory");
+    let name = "nix:0/nix/store/00000000000000000000000000000001-nix-image-app.tar:latest";
+    for (name, expected) in [(name, json!(name)), ("acme/app:1", Value::Null), ("1", Value::Null)] {
+        let destination = format!("oci-archive:image.tar:{name}");
+        let reference = registry.reference("app:1");
+        let arguments = ["pull", "--quiet", &reference, &destination, "--arch", "amd64"];
+        n2c_in(directory.path(), &arguments).text();
+        let mut archive =
+            tar::Archive::new(fs::File::open(directory.path().join("image.tar")).expect("a file"));
+        let mut entries = archive.entries().expect("entries").map(|entry| entry.expect("an entry"));
+        let index = entries.find(|entry| entry.path_bytes().ends_with(b"index.json"));
+        let index: Value = serde_json::from_reader(index.expect("an index")).expect("JSON");
+        let annotations = &index["manifests"][0]["annotations"];
+        assert_eq!(annotations["org.opencontainers.image.ref.name"], *name);
+        assert_eq!(annotations["io.containerd.image.name"], expected, "{name}");
+        fs::remove_file(directory.path().join("image.tar")).expect("removed");
+    }
+}
