@@ -120,7 +120,16 @@ const ELSEWHERE: [&str; 11] = [
 /// The commands in the console blocks of the README and of docs/, in their order.
 fn commands() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let names = ["README", "lockfiles", "nix", "registries", "images", "building", "copying"];
+    let names = [
+        "README",
+        "lockfiles",
+        "nix",
+        "registries",
+        "images",
+        "building",
+        "copying",
+        "snapshotter",
+    ];
     let mut commands = Vec::new();
     for name in names {
         let folder = if name == "README" { "" } else { "docs" };
@@ -160,8 +169,9 @@ fn project(directory: &Path, registry: &Registry) {
     let credentials = json!({ "auths": { "ghcr.io": { "auth": "Ym9iOnNlY3JldC13b3Jk" } } });
     write(".docker/config.json", &credentials.to_string());
     // Store paths, and an image that was built earlier.
-    write("store/app", "app");
-    let path = directory.join("store/app").display().to_string();
+    let app = "store/00000000000000000000000000000001-app";
+    write(app, "app");
+    let path = directory.join(app).display().to_string();
     write("graph.json", &json!([{ "path": path, "references": [] }]).to_string());
     write("config.json", &json!({ "Entrypoint": [path] }).to_string());
     for (name, architecture) in [("amd64.json", "amd64"), ("arm64.json", "arm64")] {
@@ -187,6 +197,7 @@ fn shell(directory: &Path, line: &str) -> (Option<i32>, String) {
         .env_clear()
         .env("PATH", format!("{programs}:{path}"))
         .env("HOME", directory)
+        .env("NIX_STORE_DIR", directory.join("store"))
         .output()
         .expect("bash");
     let text = [output.stdout, output.stderr].concat();

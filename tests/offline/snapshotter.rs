@@ -1,6 +1,7 @@
 //! Images for nix-snapshotter: mount points and links with its own bytes, and what must not
 //! become an image.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ impl Store {
     fn closure_info(&self, number: u32, paths: &[&str]) -> String {
         let name = format!("{number:032}-closure-info");
         let path = self.add(&name, &["store-paths"]);
-        let text: String = paths.iter().map(|path| format!("{path}\n")).collect();
+        let text = paths.join("\n") + "\n";
         fs::write(Path::new(&path).join("store-paths"), text).expect("written");
         path
     }
@@ -106,7 +107,11 @@ impl Store {
     fn image(&self, output: &str, more: &[&str]) -> Value {
         let run = self.try_image(output, more);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-        let text = fs::read(self.directory.path().join(output)).expect("an image");
+        self.last_layer(output)
+    }
+
+    fn last_layer(&self, image: &str) -> Value {
+        let text = fs::read(self.directory.path().join(image)).expect("an image");
         let image: Value = serde_json::from_slice(&text).expect("JSON");
         image["layers"].as_array().expect("layers").last().expect("a layer").clone()
     }
@@ -187,13 +192,26 @@ fn layers_have_nix_snapshotters_bytes() {
         store.layers(&reversed, roots);
         let expected = golden(&format!("{case}.json"));
         let made = store.image("legacy.json", &["--snapshotter", "legacy"]);
-        assert_eq!(made["annotations"], expected["legacy"], "{case}");
+        if case == "mount-points" {
+            // The last one would be a file, after which containerd 2.3 can't start anything.
+            let values = |annotations: &Value| {
+                let all = annotations.as_object().expect("annotations").values();
+                all.map(ToString::to_string).collect::<BTreeSet<_>>()
+            };
+            assert_eq!(values(&made["annotations"]), values(&expected["legacy"]));
+            assert_eq!(made["annotations"]["containerd.io/snapshot/nix-store-path.2"], long);
+        } else {
+            assert_eq!(made["annotations"], expected["legacy"], "{case}");
+        }
         assert_eq!(made["diff_ids"], expected["diffId"], "{case}");
         assert_eq!(made["mount-points"], json!(true));
         let number = u32::try_from(count).expect("a number");
         let info = store.closure_info(number, paths);
         let arguments = ["--snapshotter", "closure", "--closure-info", &info];
-        let made = store.image("closure.json", &arguments);
+        let run = store.try_image("closure.json", &arguments);
+        // A list that somebody else made is used as it is.
+        assert_eq!(run.stderr.contains("is a file"), case == "mount-points", "{}", run.stderr);
+        let made = store.last_layer("closure.json");
         let key = "containerd.io/snapshot/nix-closure";
         assert_eq!(expected["closure"].as_object().map(|all| all.contains_key(key)), Some(true));
         assert_eq!(made["annotations"], json!({ key: info }), "{case}");

@@ -227,12 +227,8 @@ fn podman_gets_the_layers_that_changed() {
     assert_eq!(podman(&["images", "--quiet"]), "");
 }
 
-#[test]
-#[ignore = "needs containerd, runc and root; run `tests/run`"]
-fn containerd_gets_the_layers_that_changed() {
-    if is_left_out("containerd") {
-        return;
-    }
+/// Starts containerd, with its socket in the file `socket`.
+fn containerd() -> Daemon {
     let daemon = Daemon::start("containerd", |directory| {
         let path = |name: &str| directory.join(name).display().to_string();
         let text = format!(
@@ -248,12 +244,23 @@ fn containerd_gets_the_layers_that_changed() {
         vec!["--config".to_owned(), path("settings")]
     });
     let socket = daemon.file("socket");
-    let variables = [("CONTAINERD_ADDRESS", socket.as_str())];
     let is_ready = || {
         let version = Command::new("ctr").args(["-a", &socket, "version"]).output();
         version.is_ok_and(|output| output.status.success())
     };
     wait_until("containerd answers", is_ready);
+    daemon
+}
+
+#[test]
+#[ignore = "needs containerd, runc and root; run `tests/run`"]
+fn containerd_gets_the_layers_that_changed() {
+    if is_left_out("containerd") {
+        return;
+    }
+    let daemon = containerd();
+    let socket = daemon.file("socket");
+    let variables = [("CONTAINERD_ADDRESS", socket.as_str())];
     let ctr = |arguments: &[&str]| run("ctr", arguments, &variables);
     let container = |name: &str| ctr(&["run", "--rm", name, "test"]);
 
@@ -276,4 +283,50 @@ fn containerd_gets_the_layers_that_changed() {
     let run = built.copy(&["containerd:third/acme.example/app:1"], &variables);
     assert!(run.error(8).contains("can't be made again"), "{}", run.stderr);
     assert_eq!(ctr(&["--namespace", "third", "images", "ls", "--quiet"]), "");
+}
+
+// What nix-snapshotter would mount is missing: not less, and not something else.
+#[test]
+#[ignore = "needs containerd, runc and root; run `tests/run`"]
+fn a_node_without_nix_snapshotter_has_no_files_of_its_image() {
+    if is_left_out("containerd") {
+        return;
+    }
+    let daemon = containerd();
+    let socket = daemon.file("socket");
+    let variables = [("CONTAINERD_ADDRESS", socket.as_str())];
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = directory.path().join("store").display().to_string();
+    let program = format!("{store}/00000000000000000000000000000001-busybox");
+    fs::create_dir_all(format!("{program}/bin")).expect("made");
+    fs::copy("/bin/busybox", format!("{program}/bin/busybox")).expect("copied");
+    let write = |name: &str, json: &Value| {
+        fs::write(directory.path().join(name), json.to_string()).expect("written");
+    };
+    write("graph.json", &json!([{ "path": program, "references": [] }]));
+    write("rules.json", &json!([{ "path": program, "regex": format!("^{program}"), "repl": "" }]));
+    write("config.json", &json!({ "Entrypoint": ["/bin/busybox", "echo"] }));
+    let variables = [variables[0], ("NIX_STORE_DIR", store.as_str())];
+    let n2c = |arguments: &[&str]| n2c_with(directory.path(), arguments, &variables);
+    let layers = ["layers-from-reproducible-storepaths", "layers.json", "graph.json"];
+    n2c(&[&layers[..], &["--rewrites", "rules.json"]].concat()).text();
+    for (name, more) in [("real", &[][..]), ("nix", &["--snapshotter", "legacy"][..])] {
+        let output = format!("{name}.json");
+        let image = ["image", &*output, "config.json", "layers.json"];
+        n2c(&[&image[..], more].concat()).text();
+        let copied =
+            copy(directory.path(), &[&output, &format!("containerd:{name}:1")], &variables);
+        assert_eq!(sent(&copied), 1);
+    }
+    let container = |name: &str| {
+        let name = format!("docker.io/library/{name}:1");
+        let arguments =
+            ["-a", &socket, "run", "--rm", &name, "test-of-mounts", "/bin/busybox", "echo", "x"];
+        Command::new("ctr").args(arguments).output().expect("ctr")
+    };
+    let real = container("real");
+    assert_eq!(real.stdout, b"x\n", "{}", String::from_utf8_lossy(&real.stderr));
+    let without = container("nix");
+    let stderr = String::from_utf8_lossy(&without.stderr);
+    assert!(!without.status.success() && stderr.contains("no such file"), "{stderr}");
 }

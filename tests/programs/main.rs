@@ -17,4 +17,5 @@ mod prefetch;
 mod push;
 mod real_registries;
 mod renovate;
+mod snapshotter;
 mod whole_images;

@@ -3,6 +3,7 @@
 //! (nix-snapshotter `pkg/nix2container/generate.go`).
 
 mod archive;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::oci::manifest::SIZE_LIMIT;
 use crate::oci::media_type;
 use crate::store::StoreDirectory;
 pub(super) use archive::archive;
+pub use order::store_paths_text;
 
 /// Marks a layer whose paths are in annotations of their own.
 const LAYER: &str = "containerd.io/snapshot/nix-layer";
@@ -75,7 +77,7 @@ pub fn mount_points(
     let annotations = match snapshotter {
         None => BTreeMap::new(),
         Some(Snapshotter::Closure { closure_info }) => {
-            add_closure(&closure_info, store, &mut records)?
+            add_closure(&closure_info, store, &mut records, observer)?
         }
         Some(Snapshotter::Legacy { fallback }) => match (legacy(&paths), fallback) {
             (Ok(annotations), _) => annotations,
@@ -83,7 +85,7 @@ pub fn mount_points(
                 let text =
                     format!("{error}; naming their closure instead, for nix-snapshotter 0.3");
                 observer.observe(&Event::Warning(&text));
-                add_closure(&closure_info, store, &mut records)?
+                add_closure(&closure_info, store, &mut records, observer)?
             }
             (Err(error), None) => return Err(error),
         },
@@ -115,11 +117,20 @@ fn check(path: &str, store: &StoreDirectory) -> Result<(), Error> {
     Err(Error::NotAStorePath { path, store: store.to_string() })
 }
 
-/// The annotations that name each path, in the order in which Nix lists a closure.
+/// The annotations that name each path. nix-snapshotter mounts the paths in the order of these
+/// names, as text.
 fn legacy(paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, Error> {
     let mut annotations = BTreeMap::from([(LAYER.to_owned(), "true".to_owned())]);
-    for (number, path) in paths.iter().enumerate() {
-        annotations.insert(format!("{STORE_PATH}{number}"), (*path).to_owned());
+    let mut keys: Vec<String> =
+        (0..paths.len()).map(|number| format!("{STORE_PATH}{number}")).collect();
+    let last = keys.iter().max().and_then(|max| keys.iter().position(|key| key == max));
+    // Otherwise in the order in which Nix lists a closure.
+    let mut ordered = order::with_directory_last(paths);
+    if let (Some(last), Some(path)) = (last, ordered.pop()) {
+        ordered.insert(last, path);
+    }
+    for (key, path) in keys.drain(..).zip(ordered) {
+        annotations.insert(key, path.to_owned());
     }
     // As JSON: quotes, a colon and a comma.
     let size: usize = annotations.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
@@ -137,6 +148,7 @@ fn add_closure(
     closure_info: &Path,
     store: &StoreDirectory,
     records: &mut Vec<PathRecord>,
+    observer: &dyn Observer,
 ) -> Result<BTreeMap<String, String>, Error> {
     let name = match closure_info.to_str() {
         Some(name) if store.holds(name) => name.to_owned(),
@@ -149,21 +161,24 @@ fn add_closure(
     check(&name, store)?;
     let list = fs::read(&Path::new(&name).join(STORE_PATHS), LIST_LIMIT)?;
     let list = String::from_utf8_lossy(&list);
-    let listed: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty()).collect();
+    let mut listed: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty()).collect();
     if let Some(other) = records.iter().find(|record| !listed.contains(record.path.as_str())) {
         return Err(Error::NotInClosure { path: other.path.clone(), closure: name });
     }
+    if let Some(last) = list.lines().rfind(|line| !line.is_empty())
+        && !Path::new(last).is_dir()
+    {
+        let text = format!(
+            "`{last}`, the last path in `{name}`, is a file: containerd 2.3 and later can't run \
+             the image"
+        );
+        observer.observe(&Event::Warning(&text));
+    }
     let known: BTreeSet<String> = records.iter().map(|record| record.path.clone()).collect();
-    for path in listed.into_iter().chain([name.as_str()]).filter(|path| !known.contains(*path)) {
+    listed.insert(&name);
+    for path in listed.into_iter().filter(|path| !known.contains(*path)) {
         check(path, store)?;
         records.push(PathRecord { path: path.to_owned(), options: None });
     }
     Ok([(CLOSURE.to_owned(), name.clone())].into())
-}
-
-/// The text of a closure-info's list of store paths.
-#[must_use]
-pub fn store_paths_text(records: &[PathRecord]) -> String {
-    let paths: BTreeSet<&str> = records.iter().map(|record| record.path.as_str()).collect();
-    paths.into_iter().flat_map(|path| [path, "\n"]).collect()
 }

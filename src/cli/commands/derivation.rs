@@ -158,7 +158,7 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
             let nodes = build::parse_graph("the closure", attributes.graph.to_string().as_bytes())?;
             let nodes = build::without_unneeded(nodes, &ignore);
             let records = build::records(&nodes, &LayersOptions::default(), report)?;
-            let text = build::store_paths_text(&records);
+            let text = build::store_paths_text(&out, &records);
             fs::create_dir(&out).map_err(|source| Error::Output { path: out.clone(), source })?;
             let file = Path::new(&out).join("store-paths");
             Ok(n2c::fs::write(&file, text.as_bytes())?)
