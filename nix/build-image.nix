@@ -205,6 +205,8 @@ else
     inherit
       imageName
       imageTag
+      # What `n2c copy` reads, also if the image is an archive.
+      imageJson
       fromImage
       meta
       ;

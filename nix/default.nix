@@ -72,6 +72,7 @@ let
   nixDatabase = import ./nix-database.nix { inherit n2cDerivation; };
   mountPoints = import ./mount-points.nix { inherit n2cDerivation; };
   copyScripts = import ./copy-scripts.nix { inherit n2c n2cDerivation lib; };
+  copyImages = import ./copy-images.nix { inherit n2c n2cDerivation lib; };
   buildImage = import ./build-image.nix {
     inherit
       n2c
@@ -94,6 +95,7 @@ in
   inherit
     buildImage
     buildLayer
+    copyImages
     fetchBlob
     fromLock
     fromRef

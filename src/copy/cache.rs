@@ -31,6 +31,8 @@ const REPOSITORY_LIMIT: usize = 16;
 #[derive(Debug, Default)]
 pub struct Cache {
     directory: Option<PathBuf>,
+    /// What plain layers compressed to in this run, by the layer and the compressor.
+    made: Mutex<HashMap<(Digest, String), (Digest, u64)>>,
     /// The repositories that got a blob in this run.
     seen: Mutex<HashMap<Digest, Vec<Repository>>>,
     /// Repositories that may have a blob, for this run.
@@ -72,6 +74,10 @@ impl Cache {
         if self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).contains(plain) {
             return None;
         }
+        let key = (plain.clone(), compression.compressor());
+        if let Some(made) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Some(made.clone());
+        }
         let fact: CompressedFact = read(&self.compressed_file(plain, compression)?)?;
         let is_same = fact.by == compression.compressor();
         is_same.then_some((fact.digest.parse().ok()?, fact.size))
@@ -85,8 +91,11 @@ impl Cache {
         (digest, size): &(Digest, u64),
         observer: &dyn Observer,
     ) {
-        let Some(path) = self.compressed_file(plain, compression) else { return };
         let by = compression.compressor();
+        let made = (digest.clone(), *size);
+        let key = (plain.clone(), by.clone());
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
+        let Some(path) = self.compressed_file(plain, compression) else { return };
         let fact = CompressedFact { by, digest: digest.to_string(), size: *size };
         self.write(&path, &fact, observer);
     }
@@ -221,7 +230,12 @@ mod tests {
         // Another level, another algorithm and no cache know nothing.
         assert_eq!(cache.compressed(&plain, Compression { level: 1, ..gzip }), None);
         assert_eq!(cache.compressed(&plain, Compression::new(Algorithm::Zstd)), None);
-        assert_eq!(Cache::new(None).compressed(&plain, gzip), None);
+        let cache = Cache::new(None);
+        assert_eq!(cache.compressed(&plain, gzip), None);
+        // This run remembers in any case.
+        cache.remember_compressed(&plain, gzip, &made, &Silent);
+        assert_eq!(cache.compressed(&plain, gzip), Some(made.clone()));
+        let cache = Cache::new(Some(path.clone()));
         let [one, two] = ["a.io/x", "b.io:1/y/z"].map(|name| name.parse().expect("a name"));
         cache.remember_repository(&made.0, &one, &Silent);
         cache.remember_repository(&made.0, &two, &Silent);

@@ -837,3 +837,78 @@ fn memory_does_not_grow_with_layers_that_are_sent() {
     assert_eq!(run.code, 0);
     assert!(peak < 48 << 10, "{peak} KiB");
 }
+
+#[test]
+fn a_batch_shares_what_its_images_have_in_common() {
+    let directory = built(&[]);
+    fs::copy(directory.path().join("image.json"), directory.path().join("first.json"))
+        .expect("copied");
+    fs::write(directory.path().join("two/file"), "another").expect("written");
+    build(&directory, &[]);
+    let registry = Pushable::start();
+    let names = ["team/first:1", "team/second:1"].map(|name| registry.reference(name));
+    let list = |first: &str| {
+        let copies = json!([
+            { "sources": [first], "destinations": [format!("docker://{}", names[0]), "oci:layout:1"] },
+            { "sources": ["nix:image.json"], "destinations": [format!("docker://{}", names[1])] },
+        ]);
+        fs::write(directory.path().join("batch.json"), copies.to_string()).expect("written");
+    };
+    list("nix:image.json");
+    // The layers of the second image are those of the first, once they were compressed: no
+    // cache is needed for that.
+    let without_cache = |arguments: &[&str]| {
+        let variables = [("XDG_CACHE_HOME", "/dev/null/nowhere")];
+        crate::support::program::n2c_with(directory.path(), arguments, &variables)
+    };
+    let run = without_cache(&["copy", "--batch", "batch.json"]);
+    assert_eq!(run.text().lines().count(), 2, "{}", run.stderr);
+    check(&registry, "team/first", "1");
+    check(&registry, "team/second", "1");
+    assert!(directory.path().join("layout/index.json").is_file());
+    let log = registry.log_since(0);
+    let count = |what: &str| log.iter().filter(|line| *line == what).count();
+    assert_eq!((count("POST mount"), count("PUT upload")), (3, 3), "{log:?}");
+    // An image that can't be copied stops it, and those before it are there.
+    list("nix:first.json");
+    let asked = registry.registry.calls().len();
+    let run = copy(directory.path(), &["--batch", "batch.json"]);
+    assert!(run.error(8).contains("can't be made again"), "{}", run.stderr);
+    let log = registry.log_since(asked);
+    assert!(log.iter().all(|line| line != "PUT tag"), "{log:?}");
+}
+
+#[test]
+fn a_batch_that_is_none_copies_nothing() {
+    let directory = built(&[]);
+    let write = |text: &str| fs::write(directory.path().join("batch.json"), text).expect("written");
+    let batch = ["copy", "--batch", "batch.json"];
+    for (text, error) in [
+        ("", "invalid list of copies in `batch.json`"),
+        ("{}", "invalid list of copies"),
+        (r#"[{"source": [], "destinations": []}]"#, "invalid list of copies"),
+        (r#"[{"sources": "nix:image.json", "destinations": ["oci:x"]}]"#, "invalid list of copies"),
+        (
+            r#"[{"sources": [], "destinations": ["oci:x:1"]}]"#,
+            "copy 1 in `batch.json` has no source",
+        ),
+        (r#"[{"sources": ["nix:image.json"], "destinations": []}]"#, "has no destination"),
+        (
+            r#"[{"sources": ["nix:image.json"], "destinations": ["oci:x:1"]},
+                {"sources": ["nix:image.json"], "destinations": ["--tls-verify"]}]"#,
+            "invalid destination `--tls-verify`",
+        ),
+    ] {
+        write(text);
+        let run = n2c_in(directory.path(), &batch);
+        assert!(run.error(2).contains(error), "{text}: {}", run.stderr);
+        assert!(!directory.path().join("x").exists());
+    }
+    n2c_in(directory.path(), &["copy", "--batch", "nowhere.json"]).error(1);
+    // A list says everything about its names.
+    for more in [&["nix:image.json", "oci:x:1"][..], &["--digestfile", "x"], &["--to", "oci:x:1"]] {
+        assert_eq!(n2c_in(directory.path(), &[&batch, more].concat()).code, 2);
+    }
+    write("[]");
+    assert_eq!(n2c_in(directory.path(), &batch).text(), "");
+}

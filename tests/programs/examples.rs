@@ -9,7 +9,7 @@ use crate::support::functions::{ROOT, SANDBOX, nix_with_n2c};
 use crate::support::images::Image;
 use crate::support::program::n2c_in;
 use crate::support::registry::Registry;
-use crate::support::tools::{Nix, Podman, run};
+use crate::support::tools::{Distribution, Nix, Podman, run};
 
 /// Nix with busybox in a folder, and the lockfile of a base image.
 fn prepare(registry: &Registry) -> Nix {
@@ -141,4 +141,48 @@ fn each_does_what_it_says() {
     let expected = ("somebody", "somebody else", "a comment");
     let text = |key: &str| history[key].as_str().expect("text").to_owned();
     assert_eq!((&*text("created_by"), &*text("author"), &*text("comment")), expected);
+}
+
+#[test]
+#[ignore = "needs nix-bin, docker-registry, podman, runc and root; run `tests/run`"]
+fn services_are_copied_together() {
+    let nix = nix_with_n2c();
+    fs::create_dir_all(nix.directory().join("programs/bin")).expect("made");
+    fs::copy("/bin/busybox", nix.directory().join("programs/bin/busybox")).expect("copied");
+    nix.configure(SANDBOX);
+    let registry = Distribution::start();
+    let here = nix.directory().display();
+    let expression = format!(
+        "(import {ROOT}/examples/services.nix {{ n2c = {here}/n2c; programs = builtins.path {{ \
+         path = {here}/programs; name = \"programs\"; }}; system = \"x86_64-linux\"; \
+         registry = \"{}\"; }}).copyAll",
+        registry.reference("acme")
+    );
+    let script = nix.run("nix-build", &["--no-out-link", "-E", &expression]);
+    // Where nothing is remembered after the run.
+    let copy = [&*format!("{script}/bin/copy-images")];
+    let variables = ["--unset=HOME", "/bin/sh"];
+    let printed = nix.run("env", &[&variables[..], &copy].concat());
+    assert_eq!(printed.lines().count(), 2, "{printed}");
+    // What both have was sent once.
+    let requests = registry.requests_of_n2c();
+    let count = |what: &dyn Fn(&String) -> bool| requests.iter().filter(|one| what(one)).count();
+    assert_eq!(count(&|line| line.contains("mount=")), 1, "{requests:?}");
+    // A layer and a config of each, and the shared layer.
+    let sent = |line: &String| line.contains("PUT") && line.contains("/blobs/uploads/");
+    assert_eq!(count(&sent), 5, "{requests:?}");
+
+    let podman = Podman::new();
+    for (name, expected) in [
+        ("web", "the web\n".to_owned()),
+        (
+            "worker",
+            "hello\nmade\n1000 700 /home/worker\n1000 400 /etc/secret\n0 1777 /tmp\nworker:x:1000:1000::/home/worker:/bin/sh\n"
+                .to_owned(),
+        ),
+    ] {
+        let reference = registry.reference(&format!("acme/{name}:1"));
+        podman.run(&["pull", "--quiet", "--tls-verify=false", &reference]);
+        assert_eq!(podman.run_container(&reference, &[]), expected);
+    }
 }

@@ -1,5 +1,6 @@
 //! `n2c copy` and `n2c pull`: copy whole images.
 
+mod batch;
 mod files;
 mod options;
 mod registry;
@@ -21,14 +22,16 @@ use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::lockfiles;
 use crate::cli::report::Report;
+use batch::Names;
+use options::{Common, PushOptions, Request};
 pub(crate) use options::{CompressionFormat, Copy, Pull};
-use options::{PushOptions, Request};
 use sides::Clients;
 use sources::{Loaded, Opened};
 
 pub(crate) async fn pull(options: Pull, report: &Arc<Report>) -> Result<(), Failure> {
     let request = Request::from(options);
-    if request.destinations.iter().any(|name| name.starts_with("docker:")) {
+    let mut names = request.copies.iter().flat_map(|copy| &copy.destinations);
+    if names.any(|name| name.starts_with("docker:")) {
         let hint = "use `n2c copy`";
         return Err(Usage::new("`n2c pull` doesn't copy into a registry", hint).into());
     }
@@ -40,56 +43,63 @@ pub(crate) async fn copy(options: Copy, report: &Arc<Report>) -> Result<(), Fail
 }
 
 async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> {
-    let sources: Vec<Source> =
-        request.sources.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let mut destinations = Vec::new();
-    for text in &request.destinations {
-        destinations.push(Named { text: text.clone(), place: text.parse()? });
-    }
     let annotations = request.push.annotations()?;
-    check(&request, &destinations, &annotations)?;
-    let mut from = Vec::new();
-    for source in &sources {
-        from.extend(registry_of(source)?);
+    let mut copies = Vec::new();
+    for names in &request.copies {
+        let copy = Parsed::new(names)?;
+        check(&request, &copy.destinations, &annotations)?;
+        copies.push(copy);
     }
-    let to = destinations.iter().filter_map(|one| match &one.place {
-        Destination::Registry(reference) => Some(reference.repository().host().to_owned()),
-        _ => None,
-    });
+    let (mut from, mut to) = (Vec::new(), Vec::new());
+    for copy in &copies {
+        for source in &copy.sources {
+            from.extend(registry_of(source)?);
+        }
+        to.extend(copy.destinations.iter().filter_map(Named::registry));
+    }
     let sides = std::mem::take(&mut request.sides);
     let registries = (&request.registry, request.push.retry_times);
-    let (from, to) = (distinct(from), distinct(to.collect()));
-    let clients = sides::clients(sides, registries, &from, &to, report)?;
-    for destination in &destinations {
+    let clients = sides::clients(sides, registries, &distinct(from), &distinct(to), report)?;
+    for destination in copies.iter().flat_map(|copy| &copy.destinations) {
         destination.place.check()?;
     }
-    if let ([Source::Location(location)], [Named { place: Destination::Directory(path), .. }]) =
+    // What one copy finds out, the next ones need not.
+    let cache = Cache::new(cache_directory());
+    for copy in &copies {
+        run_one(&request, copy, &annotations, &clients, &cache, report).await?;
+    }
+    Ok(())
+}
+
+/// Copies one image, for one platform or for several, to all its destinations.
+async fn run_one(
+    request: &Request,
+    Parsed { sources, destinations }: &Parsed,
+    annotations: &BTreeMap<String, String>,
+    clients: &Clients,
+    cache: &Cache,
+    report: &Arc<Report>,
+) -> Result<(), Failure> {
+    if let ([Source::Location(location)], [Named { place: Destination::Directory(path), text }]) =
         (&sources[..], &destinations[..])
-        && files::is_simple(&request, &annotations)?
+        && files::is_simple(request, annotations)?
     {
         let client = clients.source();
         if files::to_directory(location, path, &request.common, client, report).await? {
-            report.copied_to(&destinations[0].text);
+            report.copied_to(text);
             return Ok(());
         }
     }
     let mut opened = Vec::new();
-    for source in &sources {
+    for source in sources {
         opened.push(Opened::open(source, clients.source(), report).await?);
     }
     let needs_manifest =
         destinations.iter().any(|one| !matches!(one.place, Destination::DockerArchive { .. }));
+    let Common { platforms, all, .. } = &request.common;
     let mut loaded = Vec::new();
     for one in &opened {
-        loaded.push(
-            one.load(
-                &request.common.platforms,
-                request.common.all.all_platforms,
-                needs_manifest,
-                report,
-            )
-            .await?,
-        );
+        loaded.push(one.load(platforms, all.all_platforms, needs_manifest, report).await?);
     }
     let mut blobs = MergedSources::default();
     for Loaded { selection, blobs: own } in &loaded {
@@ -108,26 +118,53 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
         .map(|image| image.manifest().raw().digest().clone())
         .collect();
     let job = Job {
-        request: &request,
+        request,
         blobs: &blobs,
         opened: &opened,
         selection,
         made,
         annotations,
-        clients: &clients,
-        cache: Cache::new(cache_directory()),
+        clients,
+        cache,
         report,
     };
-    for destination in &destinations {
+    for destination in destinations {
         job.copy_to(destination).await?;
     }
     Ok(())
+}
+
+/// The names of a copy, understood.
+struct Parsed {
+    sources: Vec<Source>,
+    destinations: Vec<Named>,
+}
+
+impl Parsed {
+    fn new(names: &Names) -> Result<Self, Failure> {
+        let sources = names.sources.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let mut destinations = Vec::new();
+        for text in &names.destinations {
+            destinations.push(Named { text: text.clone(), place: text.parse()? });
+        }
+        Ok(Self { sources, destinations })
+    }
 }
 
 /// A destination, and what the user called it.
 struct Named {
     text: String,
     place: Destination,
+}
+
+impl Named {
+    /// The registry, if it is in one.
+    fn registry(&self) -> Option<String> {
+        match &self.place {
+            Destination::Registry(reference) => Some(reference.repository().host().to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// Everything that is known of a copy.
@@ -138,9 +175,9 @@ struct Job<'a> {
     selection: Selection,
     /// The images that have no manifest before they are copied, by the one that they get.
     made: HashSet<Digest>,
-    annotations: BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
     clients: &'a Clients,
-    cache: Cache,
+    cache: &'a Cache,
     report: &'a Arc<Report>,
 }
 
@@ -164,7 +201,7 @@ impl Job<'_> {
                 let copier = self.copier(self.blobs);
                 let known = |layer: &_| self.recorded(layer, compression, &HashSet::new());
                 let images = self.selection.images();
-                copier.learn(images, &layers, &known, &self.cache, None).await?;
+                copier.learn(images, &layers, &known, self.cache, None).await?;
                 let changed = self.changed(Some(&layers))?;
                 let copier = self.copier(&layers);
                 return self.write(&copier, &changed, destination).await;
@@ -232,7 +269,7 @@ impl Job<'_> {
 
     fn changed(&self, layers: Option<&CompressedLayers<'_>>) -> Result<Selection, Failure> {
         let format = self.request.common.format.map(Into::into);
-        let changes = Changes { layers, format, annotations: &self.annotations };
+        let changes = Changes { layers, format, annotations: self.annotations };
         let result = self.selection.clone().changed(&changes)?;
         let all_made = self.made.len() == self.selection.images().len();
         if self.request.push.preserve_digests && !all_made {

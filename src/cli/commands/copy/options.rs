@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use n2c::copy;
 use n2c::stream::compress::{Algorithm, Compression};
 
+use super::batch::{self, Names};
 use super::sides::SideOptions;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::options::{Jobs, RegistryOptions};
@@ -44,7 +45,7 @@ pub(crate) struct Copy {
     /// `docker-archive:FILE[:NAME[:TAG]]`. Several sources become one image for
     /// several platforms. A destination is `docker://REFERENCE`, or one of the
     /// last four.
-    #[arg(required = true, value_name = "SOURCE... DESTINATION")]
+    #[arg(required_unless_present = "batch", value_name = "SOURCE... DESTINATION")]
     names: Vec<String>,
 
     /// A further destination; may be repeated
@@ -52,6 +53,14 @@ pub(crate) struct Copy {
     /// With this option, all other names are sources.
     #[arg(long, value_name = "DESTINATION")]
     to: Vec<String>,
+
+    /// Copy several images: what this JSON file lists
+    ///
+    /// It is a list of objects with `sources` and `destinations`, each a list of
+    /// names as above. What one image has sent, those behind it don't send again.
+    /// An image that can't be copied stops the copy.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "to", "digestfile", "additional_tags"])]
+    batch: Option<PathBuf>,
 
     #[command(flatten)]
     common: Common,
@@ -229,8 +238,7 @@ impl PushOptions {
 
 /// What to copy, to where, and how.
 pub(super) struct Request {
-    pub(super) sources: Vec<String>,
-    pub(super) destinations: Vec<String>,
+    pub(super) copies: Vec<Names>,
     pub(super) common: Common,
     pub(super) push: PushOptions,
     pub(super) sides: SideOptions,
@@ -241,8 +249,8 @@ impl From<Pull> for Request {
     fn from(pull: Pull) -> Self {
         let Pull { image, destination, common, registry } = pull;
         let (push, sides) = (PushOptions::default(), SideOptions::default());
-        let (sources, destinations) = (vec![image], vec![destination]);
-        Self { sources, destinations, common, push, sides, registry }
+        let copies = vec![Names { sources: vec![image], destinations: vec![destination] }];
+        Self { copies, common, push, sides, registry }
     }
 }
 
@@ -250,7 +258,11 @@ impl TryFrom<Copy> for Request {
     type Error = Failure;
 
     fn try_from(copy: Copy) -> Result<Self, Failure> {
-        let Copy { names: mut sources, to: mut destinations, common, push, sides, registry } = copy;
+        let Copy { names: mut sources, to: mut destinations, batch, common, push, sides, registry } =
+            copy;
+        if let Some(file) = batch {
+            return Ok(Self { copies: batch::read(&file)?, common, push, sides, registry });
+        }
         if destinations.is_empty() {
             destinations.extend(sources.pop());
         }
@@ -258,6 +270,7 @@ impl TryFrom<Copy> for Request {
             let hint = "name a source, and behind it where to copy it";
             return Err(Usage::new("there is only one name", hint).into());
         }
-        Ok(Self { sources, destinations, common, push, sides, registry })
+        let copies = vec![Names { sources, destinations }];
+        Ok(Self { copies, common, push, sides, registry })
     }
 }

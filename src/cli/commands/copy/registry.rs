@@ -30,7 +30,7 @@ impl Job<'_> {
             tags: &tags,
             digest: reference.digest(),
             origin: self.opened.iter().find_map(super::Opened::origin),
-            cache: &self.cache,
+            cache: self.cache,
             streamed: &HashSet::new(),
             referrers: self.referrers(),
             is_dry_run: self.request.push.dry_run,
@@ -110,7 +110,7 @@ impl Job<'_> {
             let images = self.selection.images().iter().filter(is_compressed);
             let images: Vec<Image> = images.cloned().collect();
             let way = is_streamed.then_some(push);
-            let sent = copier.learn(&images, &layers, &known, &self.cache, way).await?;
+            let sent = copier.learn(&images, &layers, &known, self.cache, way).await?;
             streamed.extend(sent);
             let changed = self.changed(Some(&layers))?;
             let Some(images) = changed.contents() else { return Ok(None) };
