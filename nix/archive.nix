@@ -1,12 +1,12 @@
 # toDockerArchive ./alpine.json, toOciArchive ./alpine.json, or with
-# { lock, platform ? …, imageName ? …, imageTag ? …, registry ? null, tlsVerify ? null, meta ? { } }:
-# a locked image in a single file, for tools that don't read image.json.
+# { lock, platform ? …, imageName ? …, imageTag ? …, registry ? null, tlsVerify ? null, meta ? { } },
+# or with a result of buildImage: an image in a single file, for tools that don't read image.json.
 #
 # - toDockerArchive: an archive for `docker load`, byte for byte as skopeo writes it;
 #   for `fromImage` of nixpkgs' dockerTools and of nix-snapshotter
 # - toOciArchive: an OCI layout in a tar archive, with the manifest as the registry
 #   serves it; for `podman load` and `ctr images import`, and to keep the digest
-# - imageName, imageTag: the image's name in the archive; by default as in the
+# - imageName, imageTag: the name of a locked image in the archive; by default as in the
 #   lockfile
 # - the other arguments are those of fromLock
 #
@@ -19,7 +19,7 @@
   fromLock,
 }:
 let
-  make =
+  ofLock =
     transport: argument:
     let
       options = lib.lockOptions argument;
@@ -53,6 +53,30 @@ let
       inherit (image) config;
       meta = options.meta or { };
     };
+  ofImage =
+    transport: image:
+    derivation {
+      name = lib.sanitizeName "${transport}-${image.imageName}-${image.imageTag}.tar";
+      inherit system;
+      builder = "${n2c}/bin/n2c";
+      args = [
+        "copy"
+        "nix:${image.imageJson}"
+        "${transport}:${placeholder "out"}:${image.imageName}:${image.imageTag}"
+      ];
+      preferLocalBuild = true;
+      # Another machine's layers may have other bytes.
+      allowSubstitutes = false;
+    }
+    // {
+      inherit (image) imageName imageTag meta;
+    };
+  make =
+    transport: argument:
+    if builtins.isAttrs argument && argument ? imageJson then
+      ofImage transport argument
+    else
+      ofLock transport argument;
 in
 {
   toDockerArchive = make "docker-archive";

@@ -35,6 +35,12 @@
   perms ? [ ],
   # Files to leave out of what is in no other layer: see buildLayer.
   excludes ? [ ],
+  # The owner of all files in the layers of this image: see buildLayer. Layers from sets of
+  # arguments follow it, too.
+  uid ? 0,
+  gid ? 0,
+  uname ? "",
+  gname ? "",
   # Directories of the image, with their owners: see buildLayer.
   ensureDirs ? [ ],
   # How many layers to make of what is in no other layer.
@@ -57,9 +63,11 @@
   resolvedByNix ? false,
   # Whether the image has the store paths. Without them, it has mount points and links only.
   includeStorePaths ? true,
-  # When the image was made.
+  # When the image was made, or "now": the time at which it is built.
   created ? "0001-01-01T00:00:00Z",
   meta ? { },
+  # Further attributes of the result.
+  passthru ? { },
 }:
 let
   # Text with references to store paths, as a file.
@@ -70,14 +78,23 @@ let
       text = builtins.toJSON config;
     };
   };
+  # What sets of arguments in `layers` have from the image.
+  common = {
+    inherit
+      compress
+      uid
+      gid
+      uname
+      gname
+      ;
+  };
   given = layering.foldLayers "buildImage" (
-    if compress == null || !builtins.isList layers then
-      layers
-    else
+    if builtins.isList layers then
       map (
-        layer:
-        if builtins.isAttrs layer && !(layer ? drvPath) then { inherit compress; } // layer else layer
+        layer: if builtins.isAttrs layer && !(layer ? drvPath || layer ? fromTar) then common // layer else layer
       ) layers
+    else
+      layers
   );
   root = layering.rootOf "buildImage" copyToRoot contents;
   database = nixDatabase {
@@ -85,7 +102,8 @@ let
     layers = layering.uniqueLayers (builtins.concatMap (layer: layer.nestedLayers) given ++ given);
   };
   # What is in no other layer, and what the config refers to.
-  custom = layering.buildLayer {
+  custom = layering.buildLayer (
+    common // {
     copyToRoot = root ++ (if initializeNixDatabase then [ database ] else [ ]);
     deps = [ configFile ];
     ignore = configFile;
@@ -105,8 +123,8 @@ let
         ]
       else
         perms;
-    inherit maxLayers compress ensureDirs excludes;
-  };
+    inherit maxLayers ensureDirs excludes;
+  });
   built = custom.nestedLayers ++ [ custom ];
   hasMountPoints = snapshotter != null || !includeStorePaths;
   # Layers that are given as archives stay as they are.
@@ -216,3 +234,4 @@ else
     # The layers, from the bottom to the top, without those of `fromImage`.
     layers = all;
   }
+  // passthru

@@ -95,6 +95,12 @@ let
       # Regular expressions for files to leave out, by their paths in the store. Only n2c can
       # copy such a layer, unless it is not `reproducible`.
       excludes ? [ ],
+      # The owner of all files in it, unless `perms` says another one. Directories above store
+      # paths belong to root.
+      uid ? 0,
+      gid ? 0,
+      uname ? "",
+      gname ? "",
       # How many layers to make at most.
       maxLayers ? 1,
       # The step of the image's history: { created_by, author, comment, created }.
@@ -156,6 +162,21 @@ let
         regex = "^${escape "${path}"}";
         repl = "";
       }) root;
+      owner = {
+        inherit
+          uid
+          gid
+          uname
+          gname
+          ;
+      };
+      isOwned =
+        owner != {
+          uid = 0;
+          gid = 0;
+          uname = "";
+          gname = "";
+        };
       allPerms = perms ++ (if ensureDirs == [ ] then [ ] else directoryRules);
       below = fold "buildLayer" layers;
       holdsPaths = toList deps != [ ] || root != [ ] || perms != [ ] || ignore != null;
@@ -167,6 +188,8 @@ let
       throw "n2c: `ensureDirs` must be a list of sets, such as [ { path = \"/nix/store\"; uid = 1000; } ]."
     else if !builtins.isList excludes || !builtins.all builtins.isString excludes then
       throw "n2c: `excludes` must be a list of regular expressions, such as [ \"/share/doc/\" ]."
+    else if !builtins.isInt uid || !builtins.isInt gid || !builtins.isString uname || !builtins.isString gname then
+      throw "n2c: `uid` and `gid` must be numbers, and `uname` and `gname` names."
     else if !builtins.isBool reproducible then
       throw "n2c: `reproducible` of buildLayer must be true or false."
     else if !builtins.elem compress [ null "gzip" "zstd" ] then
@@ -206,7 +229,8 @@ let
         ignore = map (path: "${path}") (toList ignore);
         # As nix2container does it: those that are named, and not what they are above of.
         parents = map (layer: "${layer}/layers.json") below;
-      };
+      }
+      // (if isOwned then { inherit owner; } else { });
       # Another machine's store paths may have other bytes under the same name.
       allowSubstitutes = false;
     }

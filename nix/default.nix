@@ -51,6 +51,7 @@ let
       fromLock
       ;
   };
+  fromDockerArchive = import ./from-docker-archive.nix { inherit n2c system lib; };
   fromRef = import ./from-ref.nix {
     inherit system lib platforms fetch image;
   };
@@ -97,6 +98,7 @@ in
     buildLayer
     copyImages
     fetchBlob
+    fromDockerArchive
     fromLock
     fromRef
     pullImage

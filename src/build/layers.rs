@@ -10,6 +10,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use serde::Deserialize;
+
 use super::closure::{self, Node};
 use super::layer::{self, Archive};
 use super::{Error, PermissionRule, RewriteRule};
@@ -21,11 +23,33 @@ use crate::observer::{Event, Observer};
 use crate::oci::media_type;
 use crate::stream::compress::{CompressedHash, Compression};
 
+/// The owner of files.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: i64,
+    /// The group's number.
+    pub gid: i64,
+    /// The user's name; if it is empty, it is root's.
+    pub uname: String,
+    /// The group's name; if it is empty, it is root's.
+    pub gname: String,
+}
+
+impl Owner {
+    fn of_all_files(self) -> Permissions {
+        let Self { uid, gid, uname, gname } = self;
+        Permissions { regex: ".*".to_owned(), mode: String::new(), uid, gid, uname, gname }
+    }
+}
+
 /// How layers are made.
 #[derive(Debug, Default)]
 pub struct LayersOptions {
     /// A store path to leave out; an empty one is none.
     pub ignore: String,
+    /// The owner of the files of all store paths, unless a rule gives them another one.
+    pub owner: Option<Owner>,
     /// Changes of permissions, for store paths that they name.
     pub permissions: Vec<PermissionRule>,
     /// Changes of names; the last one for a store path counts.
@@ -88,10 +112,12 @@ pub fn records(
         options.rewrites.iter().map(|rule| (rule.path.as_str(), &rule.rewrite)).collect();
     let below: HashSet<&PathRecord> =
         options.parents.iter().flat_map(|layer| &layer.paths).collect();
+    let owner = options.owner.clone().map(Owner::of_all_files);
     let paths = closure::by_popularity(nodes)?;
     warn_of_unknown(&paths, options, observer);
     let records = paths.into_iter().filter(|path| *path != options.ignore).map(|path| {
-        let perms = permissions.get(path.as_str()).cloned().unwrap_or_default();
+        let mut perms: Vec<Permissions> = owner.iter().cloned().collect();
+        perms.extend(permissions.get(path.as_str()).into_iter().flatten().cloned());
         let rewrite = rewrites.get(path.as_str()).map(|rewrite| (*rewrite).clone());
         let excludes = options.excludes.clone();
         let has_options = rewrite.is_some() || !perms.is_empty() || !excludes.is_empty();

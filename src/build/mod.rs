@@ -20,7 +20,7 @@ pub use difference::{ImageDifference, LayerSize, PathChange, PathSize, PathsDiff
 pub use error::Error;
 pub use given::layer_from_tar;
 pub use image::{ImageOptions, image};
-pub use layers::{LayersOptions, layers, records};
+pub use layers::{LayersOptions, Owner, layers, records};
 pub use nix_database::{StoreNode, parse_store_graph, store_paths, write_store_database};
 pub use pattern::Error as PatternError;
 pub use snapshotter::{MountPointsOptions, Snapshotter, mount_points, store_paths_text};

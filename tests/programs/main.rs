@@ -8,6 +8,7 @@ mod support;
 mod build;
 mod build_image;
 mod copy_registry;
+mod docker_tools;
 mod doctor;
 mod end_to_end;
 mod engines;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use n2c::build::{self, LayersOptions, MountPointsOptions, Snapshotter};
+use n2c::build::{self, LayersOptions, MountPointsOptions, Owner, Snapshotter};
 use n2c::formats::layers::{self, Layer};
 use n2c::stream::compress::{Algorithm, Compression};
 use n2c::{Diagnose, Kind, StoreDirectory};
@@ -109,6 +109,8 @@ struct LayerWork {
     reproducible: bool,
     #[serde(default)]
     excludes: Vec<String>,
+    /// The owner of all files, if it isn't root.
+    owner: Option<Owner>,
     /// How the layers will be compressed, if what they compress to is recorded.
     compress: Option<String>,
 }
@@ -201,6 +203,7 @@ fn layer(out: &str, graph: &Value, work: &LayerWork, report: &Report) -> Result<
     let options = LayersOptions {
         compression,
         excludes: work.excludes.clone(),
+        owner: work.owner.clone(),
         ignore: String::new(),
         permissions: build::parse_permissions("perms", &text(&work.perms), report)?,
         rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites), report)?,

@@ -6,8 +6,10 @@ use clap::{Args, ValueEnum};
 use n2c::StoreDirectory;
 use n2c::build::{self, ImageOptions, MountPointsOptions, Snapshotter};
 use n2c::formats::layers::{History, Layer, PathRecord};
-use n2c::formats::time::Time;
+use n2c::formats::time::{NotATime, Time};
 use n2c::oci::platform::Platform;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::image_from_manifest::Inherit;
 use crate::cli::environment::environment;
@@ -41,8 +43,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ARCH", overrides_with = "arch")]
     arch: Option<String>,
 
-    /// When the image was made, as in RFC 3339
-    #[arg(long, value_name = "TIME", default_value_t = Time::zero(), value_parser = Time::parse, overrides_with = "created")]
+    /// When the image was made, as in RFC 3339, or `now`
+    #[arg(long, value_name = "TIME", default_value_t = Time::zero(), value_parser = created, overrides_with = "created")]
     created: Time,
 
     /// Make an image for nodes with nix-snapshotter, which mount store paths from their own store
@@ -68,6 +70,15 @@ pub(crate) struct Options {
     /// For scripts that pass it to nix2container
     #[arg(short = 'd', long = "debug", hide = true)]
     _debug: bool,
+}
+
+/// Reads a time. `now` is this second.
+fn created(text: &str) -> Result<Time, NotATime> {
+    if text != "now" {
+        return Time::parse(text);
+    }
+    let now = OffsetDateTime::now_utc().truncate_to_second();
+    Time::parse(&now.format(&Rfc3339).map_err(|_| NotATime)?)
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -129,6 +129,7 @@ fn run(options: &Options, tar_directory: Option<String>, report: &Report) -> Res
     };
     let made = LayersOptions {
         excludes: Vec::new(),
+        owner: None,
         ignore: options.ignore.clone().unwrap_or_default(),
         permissions,
         rewrites,

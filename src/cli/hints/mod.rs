@@ -157,7 +157,8 @@ impl Hint for layers::Error {
 impl Hint for image_json::ParseError {
     fn hint(&self) -> Option<String> {
         Some(
-            "make it with `n2c image`, or from a lockfile with `n2c image-from-manifest`"
+            "make it with `n2c image` or `n2c image-from-manifest`; in Nix, `fromLock` makes one of a \
+             lockfile, and `fromDockerArchive` of an archive"
                 .to_owned(),
         )
     }
