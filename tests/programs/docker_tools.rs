@@ -172,7 +172,7 @@ fn files_belong_to_whom_the_image_says() {
     }
     let of = |end: &str| {
         let found = owners.iter().find(|(name, ..)| name.ends_with(end));
-        found.map(|(_, uid, gid)| (*uid, *gid)).unwrap_or_else(|| panic!("{end}: {owners:?}"))
+        found.map_or_else(|| panic!("{end}: {owners:?}"), |(_, uid, gid)| (*uid, *gid))
     };
     assert_eq!(of("/link"), (1000, 100));
     assert_eq!(of("-app"), (1000, 100));
