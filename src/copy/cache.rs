@@ -39,6 +39,8 @@ pub struct Cache {
     suggested: Mutex<HashMap<Digest, Repository>>,
     /// Plain layers of which what was remembered is wrong, even if it can't be removed.
     forgotten: Mutex<HashSet<Digest>>,
+    /// How many files the directories have that this run has written to.
+    counts: Mutex<HashMap<PathBuf, usize>>,
     warned: OnceLock<()>,
 }
 
@@ -164,12 +166,28 @@ impl Cache {
 
     /// Writes a fact. A cache that can't be written is no reason to stop.
     fn write(&self, path: &Path, fact: &impl Serialize, observer: &dyn Observer) {
-        if let Err(error) = write(path, fact) {
+        if let Err(error) = self.try_write(path, fact) {
             self.warned.get_or_init(|| {
                 let text = format!("failed to write `{}`: {error}", path.display());
                 observer.observe(&Event::Warning(&text));
             });
         }
+    }
+
+    fn try_write(&self, path: &Path, fact: &impl Serialize) -> io::Result<()> {
+        let Some(directory) = path.parent() else { return Ok(()) };
+        fs::create_dir_all(directory)?;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Listing a large directory takes longer than the write.
+        let count = counts.get(directory).copied().filter(|count| *count < FILE_LIMIT);
+        let count = count.map_or_else(|| prune(directory), Ok)?;
+        counts.insert(directory.to_owned(), count + 1);
+        drop(counts);
+        // Without syncing: a file that a crash leaves empty is only unreadable.
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&serde_json::to_vec(fact)?)?;
+        file.persist(path)?;
+        Ok(())
     }
 }
 
@@ -181,22 +199,11 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&files::read(path, SIZE_LIMIT).ok()?).ok()
 }
 
-fn write(path: &Path, fact: &impl Serialize) -> io::Result<()> {
-    let Some(directory) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(directory)?;
-    prune(directory)?;
-    // Without syncing: a file that a crash leaves empty is only unreadable.
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec(fact)?)?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// Removes the older half of the files if there are too many.
-fn prune(directory: &Path) -> io::Result<()> {
+/// Removes the older half of the files if there are too many, and returns how many are left.
+fn prune(directory: &Path) -> io::Result<usize> {
     let files: Vec<DirEntry> = fs::read_dir(directory)?.flatten().collect();
     if files.len() < FILE_LIMIT {
-        return Ok(());
+        return Ok(files.len());
     }
     let time = |file: &DirEntry| file.metadata().and_then(|found| found.modified());
     let mut dated: Vec<(SystemTime, PathBuf)> = files
@@ -208,7 +215,7 @@ fn prune(directory: &Path) -> io::Result<()> {
         // Another run may have been faster.
         let _ = fs::remove_file(path);
     }
-    Ok(())
+    Ok(dated.len() - dated.len() / 2)
 }
 
 #[cfg(test)]
@@ -261,7 +268,13 @@ mod tests {
         fs::rename(directory.path().with_extension("all"), &target).expect("renamed");
         let digest = Digest::sha256(b"new");
         cache.remember_repository(&digest, &"a.io/x".parse().expect("a name"), &Silent);
-        let left = fs::read_dir(&target).expect("listed").count();
-        assert_eq!(left, FILE_LIMIT / 2 + 1);
+        let left = || fs::read_dir(&target).expect("listed").count();
+        assert_eq!(left(), FILE_LIMIT / 2 + 1);
+        // Also if the same run goes on writing.
+        for number in 0..FILE_LIMIT {
+            let digest = Digest::sha256(&number.to_be_bytes());
+            cache.remember_repository(&digest, &"a.io/x".parse().expect("a name"), &Silent);
+        }
+        assert!(left() <= FILE_LIMIT, "{}", left());
     }
 }
