@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use n2c::copy::{Cache, Changes, Copier, Source};
+use n2c::copy::{Cache, Changes, Copier};
 use n2c::observer::{Event, Observer};
 use n2c::oci::reference::Reference;
 use n2c::serve::{Catalog, Registry};
@@ -18,7 +18,7 @@ use n2c::{Diagnose, Kind};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::oneshot;
 
-use super::copy::sources::Opened;
+use super::copy::sources::{Given, Opened};
 use super::copy::{CompressionFormat, cache_directory};
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::hints::Hint;
@@ -178,8 +178,8 @@ async fn fill(
             return Err(Usage::new(text, "write it as `NAME:TAG=IMAGE`").into());
         };
         let (repository, tag) = name_of(name)?;
-        let source: Source = image.parse()?;
-        let opened = Opened::open(&source, &client, report).await?;
+        let given: Given = image.parse()?;
+        let opened = Opened::open(&given, &client, report).await?;
         let loaded =
             opened.load(&options.platforms, options.all.all_platforms, true, report).await?;
         let blobs = &*loaded.blobs;

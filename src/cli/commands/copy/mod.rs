@@ -14,19 +14,17 @@ use n2c::copy::engines::Engine;
 use n2c::copy::{Cache, Changes, Copier, Destination, Selection, Source};
 use n2c::formats::docker_archive::Name;
 use n2c::oci::digest::Digest;
-use n2c::oci::location::Location;
 use n2c::source::{Blobs, CompressedLayers, MergedSources};
 use n2c::stream::compress::Compression;
 
 use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
-use crate::cli::lockfiles;
 use crate::cli::report::Report;
 use batch::Names;
 use options::{Common, PushOptions, Request};
 pub(crate) use options::{CompressionFormat, Copy, Pull};
 use sides::Clients;
-use sources::{Loaded, Opened};
+use sources::{Given, Loaded, Opened};
 
 pub(crate) async fn pull(options: Pull, report: &Arc<Report>) -> Result<(), Failure> {
     let request = Request::from(options);
@@ -53,7 +51,7 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
     let (mut from, mut to) = (Vec::new(), Vec::new());
     for copy in &copies {
         for source in &copy.sources {
-            from.extend(registry_of(source)?);
+            from.extend(source.registry());
         }
         to.extend(copy.destinations.iter().filter_map(Named::registry));
     }
@@ -80,8 +78,10 @@ async fn run_one(
     cache: &Cache,
     report: &Arc<Report>,
 ) -> Result<(), Failure> {
-    if let ([Source::Location(location)], [Named { place: Destination::Directory(path), text }]) =
-        (&sources[..], &destinations[..])
+    if let (
+        [Given { source: Source::Location(location), .. }],
+        [Named { place: Destination::Directory(path), text }],
+    ) = (&sources[..], &destinations[..])
         && files::is_simple(request, annotations)?
     {
         let client = clients.source();
@@ -110,9 +110,7 @@ async fn run_one(
         [only] => only.selection.clone(),
         several => Selection::joined(several.iter().map(|one| one.selection.clone()).collect()),
     };
-    let made = sources.iter().zip(&loaded).filter(|(source, _)| {
-        matches!(source, Source::ImageJson(_) | Source::DockerArchive { .. })
-    });
+    let made = sources.iter().zip(&loaded).filter(|(source, _)| source.has_no_manifest());
     let made: HashSet<Digest> = made
         .flat_map(|(_, loaded)| loaded.selection.images())
         .map(|image| image.manifest().raw().digest().clone())
@@ -136,7 +134,7 @@ async fn run_one(
 
 /// The names of a copy, understood.
 struct Parsed {
-    sources: Vec<Source>,
+    sources: Vec<Given>,
     destinations: Vec<Named>,
 }
 
@@ -296,21 +294,6 @@ impl Job<'_> {
         }
         self.opened.iter().find_map(|one| one.recorded(&layer.digest, compression))
     }
-}
-
-/// The registry that an image comes from.
-fn registry_of(source: &Source) -> Result<Option<String>, Failure> {
-    let locked;
-    let location = match source {
-        Source::Location(location) => Some(location),
-        Source::Lockfile(file) => {
-            locked = lockfiles::read(file)?;
-            locked.location()
-        }
-        _ => None,
-    };
-    let reference = location.and_then(Location::reference);
-    Ok(reference.map(|reference| reference.repository().host().to_owned()))
 }
 
 fn distinct(mut hosts: Vec<String>) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Opens the sources of a copy, and chooses the images in them.
 
 use std::collections::HashSet;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use n2c::copy::{Selection, Source};
@@ -23,6 +24,42 @@ use crate::cli::lockfiles;
 use crate::cli::platforms::{self, PlatformOptions};
 use crate::cli::report::Report;
 
+/// A source as the user names it, with the lockfile if it is one, which is read only once.
+pub(crate) struct Given {
+    pub(super) source: Source,
+    lockfile: Option<Lockfile>,
+}
+
+impl FromStr for Given {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let source = text.parse()?;
+        let lockfile = match &source {
+            Source::Lockfile(file) => Some(lockfiles::read(file)?),
+            _ => None,
+        };
+        Ok(Self { source, lockfile })
+    }
+}
+
+impl Given {
+    /// The registry that the image comes from.
+    pub(super) fn registry(&self) -> Option<String> {
+        let location = match &self.source {
+            Source::Location(location) => Some(location),
+            _ => self.lockfile.as_ref().and_then(Lockfile::location),
+        };
+        let reference = location.and_then(Location::reference);
+        reference.map(|reference| reference.repository().host().to_owned())
+    }
+
+    /// Whether the image gets its manifest when it is copied.
+    pub(super) const fn has_no_manifest(&self) -> bool {
+        matches!(self.source, Source::ImageJson(_) | Source::DockerArchive { .. })
+    }
+}
+
 /// A source that was opened.
 pub(crate) enum Opened<'a> {
     Resolved(Box<Resolution<'a>>),
@@ -38,17 +75,19 @@ pub(crate) struct Loaded<'a> {
 
 impl<'a> Opened<'a> {
     pub(crate) async fn open(
-        source: &Source,
+        given: &Given,
         client: &'a Client,
         report: &'a Arc<Report>,
     ) -> Result<Self, Failure> {
-        let resolution = match source {
+        let resolution = match &given.source {
+            Source::Lockfile(file) => {
+                let known = given.lockfile.clone();
+                let lockfile = known.map_or_else(|| lockfiles::read(file), Ok)?;
+                return Ok(Self::Locked(Box::new(lockfile), client));
+            }
             Source::ImageJson(file) => {
                 let name = file.display().to_string();
                 return Ok(Self::Built(Box::new(BuiltImage::new(&name, inputs::image(file)?)?)));
-            }
-            Source::Lockfile(file) => {
-                return Ok(Self::Locked(Box::new(lockfiles::read(file)?), client));
             }
             Source::Location(location) => Resolution::open(location, client, &**report).await?,
             Source::Directory(path) => {
