@@ -8,7 +8,7 @@ use super::error::Error;
 use super::request::{Resource, Target};
 use crate::error::{Diagnose as _, Kind};
 use crate::json::{self, VALUE_LIMIT};
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Digest, Verified};
 use crate::oci::manifest::{Descriptor, SIZE_LIMIT};
 use crate::oci::reference::Repository;
 
@@ -26,6 +26,23 @@ struct List {
 }
 
 impl Client {
+    /// Returns the manifest or index that a tag points to, of any kind, or `None` if there is no
+    /// such tag.
+    pub async fn tagged_manifest(
+        &self,
+        repository: &Repository,
+        tag: &str,
+    ) -> Result<Option<Verified>, Error> {
+        let (resource, subject) =
+            (Resource::Manifest(tag.to_owned()), format!("manifest `{repository}:{tag}`"));
+        let target = Target { repository, resource, subject, digest: None, size: None };
+        match self.small_anywhere(&target, SIZE_LIMIT).await {
+            Ok(served) => Ok(Some(served.raw)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Returns the manifests in a repository that refer to one, or none if the registry doesn't
     /// know. Of a list with several pages, only the first is read.
     pub async fn referrers(

@@ -645,6 +645,14 @@ fn rule_82_what_refers_to_an_image_is_copied_with_it() {
         // Once is enough.
         copy(directory.path(), &[&from, &to, "--all"]).text();
         assert_eq!(registry.manifest("app", &tag), kept);
+        // What cosign keeps under a tag of its own comes along.
+        let tagged = format!("{tag}.sig");
+        source.put_manifest("app", &tagged, &signature);
+        let run = copy(directory.path(), &[&from, &to, "--all"]);
+        assert!(run.stderr.contains("copied 2 manifests that refer"), "{}", run.stderr);
+        assert_eq!(registry.manifest("app", &tagged)["artifactType"], "example/signature");
+        let run = copy(directory.path(), &[&from, &to, "--all"]);
+        assert!(run.stderr.contains("copied 1 manifest that refers"), "{}", run.stderr);
     }
 }
 

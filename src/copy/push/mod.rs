@@ -46,8 +46,8 @@ pub struct RegistryPush<'a> {
     pub cache: &'a Cache,
     /// The blobs that were sent while they were made: see [`Copier::learn`].
     pub streamed: &'a HashSet<Digest>,
-    /// The source of what refers to the image, if that is copied too.
-    pub referrers: Option<(&'a Client, &'a Repository)>,
+    /// The client of `origin`, if what refers to the image is copied from there too.
+    pub referrers: Option<&'a Client>,
     /// Whether nothing is sent.
     pub is_dry_run: bool,
 }
@@ -111,9 +111,9 @@ impl Copier<'_> {
                 arrival: blob.action.into(),
             });
         }
-        if let Some(from) = push.referrers {
+        if let (Some(client), Some(origin)) = (push.referrers, push.origin) {
             // A manifest may be there before what it refers to.
-            let count = self.copy_referrers(images, from, push).await?;
+            let count = self.copy_referrers(images, (client, origin), push).await?;
             if count > 0 {
                 let what = if count == 1 { "manifest that refers" } else { "manifests that refer" };
                 let text = format!("copied {count} {what} to the image");

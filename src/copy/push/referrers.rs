@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::relay::relay;
-use super::{RegistryPush, push_document};
+use super::{RegistryPush, at_once, push_document};
 use crate::copy::{Copier, Error};
 use crate::formats::oci_layout::Images;
 use crate::json::{self, VALUE_LIMIT};
@@ -22,6 +22,9 @@ use crate::source::RegistryBlobs;
 const REFERRER_LIMIT: usize = 1000;
 /// How deep indexes are nested.
 const DEPTH_LIMIT: usize = 4;
+/// What cosign appends to the tag of a manifest for its signatures, attestations and SBOMs, if it
+/// doesn't let them refer to the manifest.
+const COSIGN_SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 
 impl Copier<'_> {
     /// Copies what refers to `images`, or to something that does, from the repository that they
@@ -33,6 +36,7 @@ impl Copier<'_> {
         push: &RegistryPush<'_>,
     ) -> Result<usize, Error> {
         let blobs = RegistryBlobs::new(client, origin.clone());
+        let from = (&blobs, client, origin);
         let mut seen: BTreeSet<Digest> = images.documents().into_keys().cloned().collect();
         let mut subjects: VecDeque<Digest> = seen.iter().cloned().collect();
         let mut count = 0;
@@ -41,18 +45,49 @@ impl Copier<'_> {
                 if count >= REFERRER_LIMIT || !seen.insert(referrer.digest.clone()) {
                     continue;
                 }
-                copy_document(&referrer, (&blobs, client, origin), push, 0).await?;
+                copy_document(&referrer, None, from, push, 0).await?;
                 subjects.push_back(referrer.digest);
                 count += 1;
             }
         }
+        let documents = images.documents();
+        let tagged = documents
+            .keys()
+            .map(|subject| -> BoxFuture<'_, _> { Box::pin(copy_tagged(subject, from, push)) });
+        count += at_once(tagged.collect(), self.jobs).await?.into_iter().sum::<usize>();
         Ok(count)
     }
 }
 
-/// Copies a manifest and its blobs, or an index and what it lists.
+/// Copies what cosign keeps under tags that are made of a manifest's digest. Returns how many
+/// manifests that were.
+async fn copy_tagged(
+    subject: &Digest,
+    from: (&RegistryBlobs<'_>, &Client, &Repository),
+    push: &RegistryPush<'_>,
+) -> Result<usize, Error> {
+    let (_, client, origin) = from;
+    let mut count = 0;
+    for suffix in COSIGN_SUFFIXES {
+        let tag = referrers_tag(subject) + suffix;
+        let Some(raw) = client.tagged_manifest(origin, &tag).await? else { continue };
+        let (digest, size) = (raw.digest().clone(), raw.bytes().len() as u64);
+        let there = push.client.pushed_manifest(push.repository, &tag).await?;
+        if there.is_some_and(|there| *there.digest() == digest) {
+            continue;
+        }
+        let media_type = manifest::media_type_of_any(&raw);
+        let descriptor = Descriptor { media_type, digest, size, urls: Vec::new() };
+        copy_document(&descriptor, Some(&tag), from, push, 0).await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Copies a manifest and its blobs, or an index and what it lists, and gives it a tag.
 fn copy_document<'a>(
     descriptor: &'a Descriptor,
+    tag: Option<&'a str>,
     from: (&'a RegistryBlobs<'a>, &'a Client, &'a Repository),
     push: &'a RegistryPush<'_>,
     depth: usize,
@@ -65,7 +100,7 @@ fn copy_document<'a>(
             && let Ok(Document::Index(index)) = Document::parse("", raw.clone(), None)
         {
             for entry in index.entries() {
-                copy_document(&entry.descriptor, from, push, depth + 1).await?;
+                copy_document(&entry.descriptor, None, from, push, depth + 1).await?;
             }
         }
         for blob in manifest::blobs_of_any(&raw) {
@@ -79,7 +114,7 @@ fn copy_document<'a>(
             };
             relay(push.client, blobs, request).await??;
         }
-        push_document(push, None, &descriptor.media_type, &raw).await
+        push_document(push, tag, &descriptor.media_type, &raw).await
     })
 }
 

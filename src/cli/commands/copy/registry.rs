@@ -6,8 +6,7 @@ use n2c::copy::{self, PlannedBlob, PushSummary, RegistryPush};
 use n2c::oci::digest::Digest;
 use n2c::oci::image::Image;
 use n2c::oci::location::Location;
-use n2c::oci::reference::{Reference, Repository};
-use n2c::registry::Client;
+use n2c::oci::reference::Reference;
 use n2c::resolve::Resolution;
 use n2c::source::{self, CompressedLayers};
 use n2c::stream::compress::Compression;
@@ -24,6 +23,8 @@ type Mapping = HashMap<Digest, (Digest, u64)>;
 impl Job<'_> {
     pub(super) async fn copy_to_registry(&self, reference: &Reference) -> Result<(), Failure> {
         let tags = self.tags(reference)?;
+        let (all_platforms, dry_run) =
+            (self.request.common.all.all_platforms, self.request.push.dry_run);
         let push = RegistryPush {
             client: self.clients.destination(),
             repository: reference.repository(),
@@ -32,8 +33,8 @@ impl Job<'_> {
             origin: self.opened.iter().find_map(super::Opened::origin),
             cache: self.cache,
             streamed: &HashSet::new(),
-            referrers: self.referrers(),
-            is_dry_run: self.request.push.dry_run,
+            referrers: (all_platforms && !dry_run).then(|| self.clients.source()),
+            is_dry_run: dry_run,
         };
         let summary = match self.request.push.compression(!self.made.is_empty())? {
             None => self.push_as_is(&push).await?,
@@ -43,13 +44,6 @@ impl Job<'_> {
             Some(summary) => self.tell(reference, &summary),
             None => Ok(()),
         }
-    }
-
-    /// Where what refers to the image comes from, if that is copied too.
-    fn referrers(&self) -> Option<(&Client, &Repository)> {
-        let is_wanted = self.request.common.all.all_platforms && !self.request.push.dry_run;
-        let origin = self.opened.iter().find_map(super::Opened::origin).filter(|_| is_wanted)?;
-        Some((self.clients.source(), origin))
     }
 
     /// The tags that the image gets.
