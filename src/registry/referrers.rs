@@ -38,7 +38,8 @@ impl Client {
         let target = Target { repository, resource, subject, digest: None, size: None };
         match self.small_anywhere(&target, SIZE_LIMIT).await {
             Ok(served) => Ok(Some(served.raw)),
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            // Some registries deny access to what they don't have.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Denied) => Ok(None),
             Err(error) => Err(error),
         }
     }
