@@ -373,6 +373,10 @@ fn copies_keep_the_annotations() {
     let pushed = Pushable::start();
     let reference = format!("docker://{}", pushed.registry.reference("acme/app:1"));
     store.run(&["copy", "--quiet", "nix:image.json", &reference]).text();
+    let shown = store.run(&["inspect", "nix:image.json"]);
+    assert!(shown.text().contains("1, mounted from the node's store"), "{:?}", shown.stdout);
+    let shown = store.run(&["inspect", "nix:image.json", "--json"]).json();
+    assert_eq!(shown["layers"][0]["mountPoints"], true);
     // What a registry has, in a layout.
     let copied = ["copy", "--quiet", &reference, "oci:layout:1", "--arch", "amd64"];
     store.run(&copied).text();

@@ -39,6 +39,9 @@ struct BuiltLayer {
     size: u64,
     /// How many store paths are in it.
     path_count: usize,
+    /// Whether a node mounts them, so that their size isn't part of the layer's.
+    #[serde(rename = "mountPoints", skip_serializing_if = "std::ops::Not::not")]
+    are_mounted: bool,
     /// The largest of them, or all of them, the largest first.
     paths: Vec<PathSize>,
 }
@@ -59,6 +62,7 @@ impl BuiltDetails {
                 digest: layer.digest.clone(),
                 size: layer.size,
                 path_count,
+                are_mounted: layer.has_mount_points,
                 paths,
             }
         });
@@ -84,8 +88,11 @@ impl BuiltDetails {
         }
         for layer in &self.layers {
             let size = BinaryBytes(layer.size).to_string();
-            let paths =
-                if layer.path_count == 0 { String::new() } else { layer.path_count.to_string() };
+            let paths = match (layer.path_count, layer.are_mounted) {
+                (0, _) => String::new(),
+                (count, false) => count.to_string(),
+                (count, true) => format!("{count}, mounted from the node's store"),
+            };
             table.add_row([layer.digest.to_string(), size, paths]);
             for path in &layer.paths {
                 let size = path
