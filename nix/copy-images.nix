@@ -9,6 +9,7 @@
 {
   n2c,
   n2cDerivation,
+  program,
   lib,
 }:
 {
@@ -46,19 +47,7 @@ if !builtins.isString name || lib.sanitizeName name != name then
 else if !builtins.isList all || all == [ ] then
   throw "n2c: `images` of copyImages must be a set or a list of images."
 else
-  n2cDerivation {
-    inherit name;
-    n2c = {
-      kind = "script";
-      inherit name;
-      text = ''
-        #!/bin/sh
-        exec ${n2c}/bin/n2c copy --batch ${batch} "$@"
-      '';
-    };
-    allowSubstitutes = false;
-  }
+  program name ''exec ${n2c}/bin/n2c copy --batch ${batch} "$@"''
   // {
     inherit batch;
-    meta.mainProgram = name;
   }

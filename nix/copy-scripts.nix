@@ -2,7 +2,7 @@
 # follows `--` is passed on to `n2c copy` as it is, and printed nowhere.
 {
   n2c,
-  n2cDerivation,
+  program,
   lib,
 }:
 {
@@ -11,38 +11,21 @@
   imageTag,
 }:
 let
-  script =
-    name: arguments:
-    n2cDerivation {
-      inherit name;
-      n2c = {
-        kind = "script";
-        inherit name;
-        text = ''
-          #!/bin/sh
-          ${arguments}
-        '';
-      };
-      allowSubstitutes = false;
-    }
-    // {
-      meta.mainProgram = name;
-    };
   copy = "exec ${n2c}/bin/n2c copy nix:${image}";
   # A copy to a place with the image's name and tag.
   copyTo =
-    name: transport: script name ''${copy} ${lib.quote "${transport}${imageName}:${imageTag}"} "$@"'';
+    name: transport: program name ''${copy} ${lib.quote "${transport}${imageName}:${imageTag}"} "$@"'';
 in
 {
   # To the destination behind `--`, in skopeo's syntax.
-  copyTo = script "copy-to" ''${copy} "$@"'';
+  copyTo = program "copy-to" ''${copy} "$@"'';
   copyToRegistry = copyTo "copy-to-registry" "docker://";
   copyToDockerDaemon = copyTo "copy-to-docker-daemon" "docker-daemon:";
   copyToPodman = copyTo "copy-to-podman" "containers-storage:";
   # To the namespace in $CONTAINERD_NAMESPACE.
   copyToContainerd = copyTo "copy-to-containerd" "containerd:";
   # To the file behind `--`.
-  copyToOciArchive = script "copy-to-oci-archive" ''
+  copyToOciArchive = program "copy-to-oci-archive" ''
     file=''${1:?name the archive to write}
     shift
     ${copy} "oci-archive:$file":${lib.quote "${imageName}:${imageTag}"} "$@"'';

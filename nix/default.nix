@@ -51,7 +51,8 @@ let
       fromLock
       ;
   };
-  fromDockerArchive = import ./from-docker-archive.nix { inherit n2c system lib; };
+  imageFromDir = import ./image-from-dir.nix { inherit n2c system; };
+  fromDockerArchive = import ./from-docker-archive.nix { inherit n2c system lib imageFromDir; };
   fromRef = import ./from-ref.nix {
     inherit system lib platforms fetch image;
   };
@@ -65,15 +66,16 @@ let
       ;
   };
   pullImage = import ./pull-image.nix {
-    inherit n2c system lib platforms;
+    inherit n2c system lib platforms imageFromDir;
     inherit (fetch) impureEnvVars;
   };
   n2cDerivation = import ./derivation.nix { inherit n2c system; };
   layering = import ./build-layer.nix { inherit n2cDerivation lib; };
   nixDatabase = import ./nix-database.nix { inherit n2cDerivation; };
   mountPoints = import ./mount-points.nix { inherit n2cDerivation; };
-  copyScripts = import ./copy-scripts.nix { inherit n2c n2cDerivation lib; };
-  copyImages = import ./copy-images.nix { inherit n2c n2cDerivation lib; };
+  program = import ./program.nix { inherit n2cDerivation; };
+  copyScripts = import ./copy-scripts.nix { inherit n2c program lib; };
+  copyImages = import ./copy-images.nix { inherit n2c n2cDerivation program lib; };
   buildImage = import ./build-image.nix {
     inherit
       n2c

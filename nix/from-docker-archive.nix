@@ -6,6 +6,7 @@
   n2c,
   system,
   lib,
+  imageFromDir,
 }:
 let
   fromDockerArchive =
@@ -35,21 +36,8 @@ let
     in
     if imageName != null && !isName then
       throw "n2c: invalid `imageName` `${lib.show imageName}` of fromDockerArchive."
-    else if !builtins.elem inheritConfig [ "none" "env" "all" ] then
-      throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${lib.show inheritConfig}`."
     else
-      derivation {
-        name = "image.json";
-        inherit system;
-        builder = "${n2c}/bin/n2c";
-        args = [
-          "image-from-dir"
-          (placeholder "out")
-          "${directory}"
-          "--inherit=${inheritConfig}"
-        ];
-        preferLocalBuild = true;
-      }
+      imageFromDir "image.json" inheritConfig directory
       // {
         meta = options.meta or { };
         # The image, as a directory in skopeo's layout.

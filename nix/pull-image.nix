@@ -7,6 +7,7 @@
   lib,
   platforms,
   impureEnvVars,
+  imageFromDir,
 }:
 let
   pullImage =
@@ -59,18 +60,7 @@ let
     if !isName then
       throw "n2c: invalid `imageName` `${lib.show imageName}`: expected a reference without a tag, such as `quay.io/acme/base`."
     else
-      derivation {
-        name = lib.sanitizeName "nix2container-${imageName}.json";
-        inherit system;
-        builder = "${n2c}/bin/n2c";
-        args = [
-          "image-from-dir"
-          (placeholder "out")
-          "${directory}"
-          "--inherit=${inheritConfig}"
-        ];
-        preferLocalBuild = true;
-      }
+      imageFromDir (lib.sanitizeName "nix2container-${imageName}.json") inheritConfig directory
       // {
         inherit imageName meta;
         # The image, as a directory in skopeo's layout.

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::functions::{
-    ROOT, build, eval, eval_error, greeting, nix_with_n2c, read, with_n2c,
+    ROOT, build, eval, eval_error, greeting, nix_with_n2c, read, with_n2c, with_paths,
 };
 use crate::support::images::Image;
 use crate::support::program::n2c_in;
@@ -17,15 +17,6 @@ fn nix_with_greeting() -> Nix {
     let nix = nix_with_n2c();
     greeting(&nix);
     nix
-}
-
-/// An expression in which there is a tree `greeting`, and a file `app` that refers to it.
-fn with_paths(nix: &Nix, expression: &str) -> String {
-    format!(
-        "let greeting = builtins.path {{ path = {}; name = \"greeting\"; }}; \
-         app = builtins.toFile \"app\" \"exec ${{greeting}}/bin/greet\"; in {expression}",
-        nix.directory().join("greeting").display()
-    )
 }
 
 fn layers(nix: &Nix, expression: &str) -> Value {

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::functions::{
-    SANDBOX, build, eval, eval_error, greeting, nix_with_n2c, read, with_n2c,
+    SANDBOX, build, eval, eval_error, greeting, nix_with_n2c, read, with_n2c, with_paths,
 };
 use crate::support::images::Image;
 use crate::support::program::n2c_in;
@@ -39,15 +39,6 @@ fn nix_in_sandbox() -> Nix {
     greeting(&nix);
     nix.configure(SANDBOX);
     nix
-}
-
-/// An expression with a tree `greeting`, and a file `app` that refers to it.
-fn with_paths(nix: &Nix, expression: &str) -> String {
-    format!(
-        "let greeting = builtins.path {{ path = {}; name = \"greeting\"; }}; \
-         app = builtins.toFile \"app\" \"exec ${{greeting}}/bin/greet\"; in {expression}",
-        nix.directory().join("greeting").display()
-    )
 }
 
 fn built(nix: &Nix, expression: &str) -> Value {

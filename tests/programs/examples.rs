@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::functions::{ROOT, SANDBOX, nix_with_n2c};
+use crate::support::functions::{ROOT, SANDBOX, nix_with_n2c, programs};
 use crate::support::images::Image;
 use crate::support::program::n2c_in;
 use crate::support::registry::Registry;
@@ -14,8 +14,7 @@ use crate::support::tools::{Distribution, Nix, Podman, run};
 /// Nix with busybox in a folder, and the lockfile of a base image.
 fn prepare(registry: &Registry) -> Nix {
     let nix = nix_with_n2c();
-    fs::create_dir_all(nix.directory().join("programs/bin")).expect("made");
-    fs::copy("/bin/busybox", nix.directory().join("programs/bin/busybox")).expect("copied");
+    programs(&nix);
     registry.put_image("base", "1", &Image::new("linux/amd64", &["the base says hello"]));
     let reference = registry.reference("base:1");
     let arguments = ["lock", &reference, "--platform", "x86_64-linux", "-o", "base.json"];
@@ -147,15 +146,13 @@ fn each_does_what_it_says() {
 #[ignore = "needs nix-bin, docker-registry, podman, runc and root; run `tests/run`"]
 fn services_are_copied_together() {
     let nix = nix_with_n2c();
-    fs::create_dir_all(nix.directory().join("programs/bin")).expect("made");
-    fs::copy("/bin/busybox", nix.directory().join("programs/bin/busybox")).expect("copied");
+    let programs = programs(&nix);
     nix.configure(SANDBOX);
     let registry = Distribution::start();
     let here = nix.directory().display();
     let expression = format!(
-        "(import {ROOT}/examples/services.nix {{ n2c = {here}/n2c; programs = builtins.path {{ \
-         path = {here}/programs; name = \"programs\"; }}; system = \"x86_64-linux\"; \
-         registry = \"{}\"; }}).copyAll",
+        "(import {ROOT}/examples/services.nix {{ n2c = {here}/n2c; programs = {programs}; \
+         system = \"x86_64-linux\"; registry = \"{}\"; }}).copyAll",
         registry.reference("acme")
     );
     let script = nix.run("nix-build", &["--no-out-link", "-E", &expression]);

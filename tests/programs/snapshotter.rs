@@ -6,22 +6,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::functions::{ROOT, SANDBOX, build, eval, greeting, nix_with_n2c, read};
+use crate::support::functions::{
+    ROOT, SANDBOX, build, eval, greeting, nix_with_n2c, programs, read, with_paths,
+};
 use crate::support::tools::{Nix, run};
 
 const CLOSURE: &str = "containerd.io/snapshot/nix-closure";
 const STORE_PATH: &str = "containerd.io/snapshot/nix-store-path.";
 
-/// An expression with a tree `greeting`, a file `app` that refers to it, and the arguments of an
-/// image that holds both.
+/// An expression in which there are the arguments of an image that holds both paths.
 fn with_arguments(nix: &Nix, expression: &str) -> String {
-    format!(
-        "let greeting = builtins.path {{ path = {}; name = \"greeting\"; }}; \
-         app = builtins.toFile \"app\" \"exec ${{greeting}}/bin/greet\"; \
-         arguments = {{ name = \"acme/app\"; tag = \"1\"; copyToRoot = greeting; \
-         config.Cmd = [ app ]; layers = [ {{ deps = [ greeting ]; }} ]; }}; in {expression}",
-        nix.directory().join("greeting").display()
-    )
+    let arguments = "{ name = \"acme/app\"; tag = \"1\"; copyToRoot = greeting; \
+                     config.Cmd = [ app ]; layers = [ { deps = [ greeting ]; } ]; }";
+    with_paths(nix, &format!("let arguments = {arguments}; in {expression}"))
 }
 
 fn nix_in_sandbox() -> Nix {
@@ -162,13 +159,11 @@ fn layers_that_are_archives_stay() {
 #[ignore = "needs nix-bin and root; run `tests/run`"]
 fn the_example_has_an_image_for_each_node() {
     let nix = nix_in_sandbox();
-    fs::create_dir_all(nix.directory().join("programs/bin")).expect("made");
-    fs::copy("/bin/busybox", nix.directory().join("programs/bin/busybox")).expect("copied");
+    let programs = programs(&nix);
     let here = nix.directory().display();
     for (name, layers) in [("everywhere", 1), ("legacy", 1), ("closure", 1), ("pod", 0)] {
         let expression = format!(
-            "(import {ROOT}/examples/snapshotter.nix {{ n2c = {here}/n2c; programs = \
-             builtins.path {{ path = {here}/programs; name = \"programs\"; }}; \
+            "(import {ROOT}/examples/snapshotter.nix {{ n2c = {here}/n2c; programs = {programs}; \
              system = \"x86_64-linux\"; }}).{name}"
         );
         let path = nix.run("nix-build", &["--no-out-link", "-E", &expression]);

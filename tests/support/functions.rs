@@ -36,6 +36,24 @@ pub fn greeting(nix: &Nix) -> PathBuf {
     tree
 }
 
+/// Wraps an expression so that there is a tree `greeting` in it, and a file `app` that refers to
+/// it.
+pub fn with_paths(nix: &Nix, expression: &str) -> String {
+    format!(
+        "let greeting = builtins.path {{ path = {}; name = \"greeting\"; }}; \
+         app = builtins.toFile \"app\" \"exec ${{greeting}}/bin/greet\"; in {expression}",
+        nix.directory().join("greeting").display()
+    )
+}
+
+/// Makes a package with a static busybox, and returns an expression for it.
+pub fn programs(nix: &Nix) -> String {
+    let folder = nix.directory().join("programs");
+    fs::create_dir_all(folder.join("bin")).expect("made");
+    fs::copy("/bin/busybox", folder.join("bin/busybox")).expect("copied");
+    format!("builtins.path {{ path = {}; name = \"programs\"; }}", folder.display())
+}
+
 /// Wraps an expression so that `n2c` in it is the set of functions.
 pub fn with_n2c(nix: &Nix, system: &str, expression: &str) -> String {
     format!(
