@@ -317,6 +317,8 @@ fn a_node_without_nix_snapshotter_has_no_files_of_its_image() {
         let copied =
             copy(directory.path(), &[&output, &format!("containerd:{name}:1")], &variables);
         assert_eq!(sent(&copied), 1);
+        let is_told = copied.stderr.contains("`CONTAINERD_SNAPSHOTTER` names");
+        assert_eq!(is_told, name == "nix", "{}", copied.stderr);
     }
     let container = |name: &str| {
         let name = format!("docker.io/library/{name}:1");

@@ -210,17 +210,27 @@ impl Job<'_> {
 
     /// Warns if an image goes to where nothing mounts its store paths.
     fn warn_of_snapshotter(&self, destination: &Named) {
-        let has_none = match &destination.place {
-            Destination::Engine { engine, .. } => !matches!(engine, Engine::Containerd { .. }),
-            Destination::DockerArchive { .. } => true,
-            _ => false,
-        };
         let images = self.selection.images();
-        if has_none && images.iter().any(|image| image.manifest().needs_nix_snapshotter()) {
-            self.report.warning(&format!(
-                "`{}` loses which store paths the image needs; nix-snapshotter mounts them for containerd only",
-                destination.text
-            ));
+        if !images.iter().any(|image| image.manifest().needs_nix_snapshotter()) {
+            return;
+        }
+        let name = &destination.text;
+        match &destination.place {
+            Destination::Engine { engine: Engine::Containerd { .. }, .. } => {
+                if environment().get("CONTAINERD_SNAPSHOTTER").is_none() {
+                    self.report.warning(&format!(
+                        "containerd unpacks `{name}` with its usual snapshotter; nix-snapshotter's \
+                         is the one that `CONTAINERD_SNAPSHOTTER` names, as a rule `nix`"
+                    ));
+                }
+            }
+            Destination::Engine { .. } | Destination::DockerArchive { .. } => {
+                self.report.warning(&format!(
+                    "`{name}` loses which store paths the image needs; nix-snapshotter mounts \
+                     them for containerd only"
+                ));
+            }
+            _ => {}
         }
     }
 
