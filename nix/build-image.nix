@@ -146,7 +146,7 @@ let
     else if inheritConfig != "none" && builtins.isAttrs fromImage && fromImage ? inheriting then
       fromImage.inheriting inheritConfig
     else
-      fromImage;
+      fromImage.imageJson or fromImage;
   imageName = lib.toLower name;
   imageTag =
     if tag == null then

@@ -162,6 +162,7 @@ let
         regex = "^${escape "${path}"}";
         repl = "";
       }) root;
+      isId = number: builtins.isInt number && number >= 0 && number <= 4294967294;
       owner = {
         inherit
           uid
@@ -188,8 +189,8 @@ let
       throw "n2c: `ensureDirs` must be a list of sets, such as [ { path = \"/nix/store\"; uid = 1000; } ]."
     else if !builtins.isList excludes || !builtins.all builtins.isString excludes then
       throw "n2c: `excludes` must be a list of regular expressions, such as [ \"/share/doc/\" ]."
-    else if !builtins.isInt uid || !builtins.isInt gid || !builtins.isString uname || !builtins.isString gname then
-      throw "n2c: `uid` and `gid` must be numbers, and `uname` and `gname` names."
+    else if !isId uid || !isId gid || !builtins.isString uname || !builtins.isString gname then
+      throw "n2c: `uid` and `gid` must be numbers from 0 to 4294967294, and `uname` and `gname` names."
     else if !builtins.isBool reproducible then
       throw "n2c: `reproducible` of buildLayer must be true or false."
     else if !builtins.elem compress [ null "gzip" "zstd" ] then
@@ -240,7 +241,23 @@ let
       storePaths = {
         roots = root ++ toList deps;
         ignore = toList ignore;
-        perms = allPerms;
+        # Of what goes to the root, only directories can belong to somebody else.
+        perms =
+          (
+            if isOwned then
+              map (
+                path:
+                owner
+                // {
+                  path = "${path}";
+                  regex = ".*";
+                  mode = "";
+                }
+              ) root
+            else
+              [ ]
+          )
+          ++ allPerms;
         inherit rewrites excludes;
       };
     };

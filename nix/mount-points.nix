@@ -9,16 +9,22 @@
   snapshotter,
 }:
 let
-  concat = name: builtins.concatMap (layer: layer.storePaths.${name}) layers;
-  # Left out if nothing else refers to them.
-  ignore = map (path: "${path}") (concat "ignore");
-  exportReferencesGraph.graph = concat "roots";
+  paths = map (layer: layer.storePaths) layers;
+  exportReferencesGraph.graph = builtins.concatMap (one: one.roots) paths;
+  named = map (
+    one:
+    one
+    // {
+      roots = map (path: "${path}") one.roots;
+      ignore = map (path: "${path}") one.ignore;
+    }
+  ) paths;
   closureInfo = n2cDerivation {
     name = "closure-info";
     inherit exportReferencesGraph;
     n2c = {
       kind = "closureInfo";
-      inherit ignore;
+      layers = named;
     };
   };
 in
@@ -29,10 +35,7 @@ n2cDerivation {
     kind = "mountPoints";
     inherit snapshotter;
     closureInfo = "${closureInfo}";
-    inherit ignore;
-    perms = concat "perms";
-    rewrites = concat "rewrites";
-    excludes = concat "excludes";
+    layers = named;
     metadata.created_by = "n2c";
   };
   allowSubstitutes = false;

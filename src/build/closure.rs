@@ -7,7 +7,7 @@ use super::Error;
 use crate::formats::go_json::{self, List, go_object};
 
 /// A store path and what it refers to, as Nix's `exportReferencesGraph` describes it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Node {
     pub(super) path: String,
     pub(super) references: List<String>,
@@ -38,17 +38,19 @@ pub fn without(nodes: Vec<Node>, ignored: &[String]) -> Result<Vec<Node>, Error>
     Ok(rest)
 }
 
-/// Leaves out paths, unless something in the rest refers to them.
+/// The part of a graph that these paths and what they refer to make.
 #[must_use]
-pub fn without_unneeded(nodes: Vec<Node>, ignored: &[String]) -> Vec<Node> {
-    let (left_out, mut rest): (Vec<Node>, Vec<Node>) =
-        nodes.into_iter().partition(|node| ignored.contains(&node.path));
-    for node in left_out {
-        if rest.iter().any(|other| other.references.0.contains(&node.path)) {
-            rest.push(node);
+pub fn closure_of(nodes: &[Node], roots: &[String]) -> Vec<Node> {
+    let by_path: HashMap<&str, &Node> =
+        nodes.iter().map(|node| (node.path.as_str(), node)).collect();
+    let mut waiting: Vec<&str> = roots.iter().map(String::as_str).collect();
+    let mut reached: BTreeSet<&str> = BTreeSet::new();
+    while let Some(path) = waiting.pop() {
+        if let Some(node) = by_path.get(path).filter(|_| reached.insert(path)) {
+            waiting.extend(node.references.0.iter().map(String::as_str));
         }
     }
-    rest
+    nodes.iter().filter(|node| reached.contains(node.path.as_str())).cloned().collect()
 }
 
 /// Returns all paths of a graph, those that only occur as references too. The score of a
@@ -154,6 +156,19 @@ mod tests {
     fn ties_are_in_reverse_order_and_a_reference_counts_once() {
         let ties = graph(&[("a", &[]), ("b", &["b", "c", "c"]), ("d", &[])]);
         assert_eq!(by_popularity(&ties).expect("an order"), ["c", "d", "b", "a"]);
+    }
+
+    #[test]
+    fn a_closure_is_what_its_roots_reach() {
+        let graph = graph(&[("a", &["b"]), ("b", &["b", "c"]), ("c", &[]), ("d", &["a", "c"])]);
+        let names = |roots: &[&str]| {
+            let roots: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();
+            let nodes = closure_of(&graph, &roots);
+            nodes.into_iter().map(|node| node.path).collect::<String>()
+        };
+        assert_eq!(names(&["b"]), "bc");
+        assert_eq!(names(&["a", "c", "x"]), "abc");
+        assert_eq!(names(&[]), "");
     }
 
     #[test]

@@ -57,6 +57,14 @@ pub enum Error {
         /// The store's directory.
         store: String,
     },
+    /// A store path is a link to something that is in no store.
+    #[error("`{}` is a link to `{}`, which is not in the store", path.display(), target.display())]
+    LeavesStore {
+        /// The store path.
+        path: PathBuf,
+        /// What it leads to.
+        target: PathBuf,
+    },
     /// A closure-info belongs to another closure.
     #[error("`{path}` is not in the closure `{closure}`")]
     NotInClosure {
@@ -74,6 +82,17 @@ pub enum Error {
         /// How many paths there are.
         count: usize,
         /// The size of their annotations.
+        size: u64,
+        /// The largest manifest.
+        limit: u64,
+    },
+    /// No manifest has room for so many annotations of layers.
+    #[error(
+        "the annotations of the layers take {size} bytes, and registries refuse manifests over \
+         {limit} bytes"
+    )]
+    TooManyAnnotations {
+        /// Their size.
         size: u64,
         /// The largest manifest.
         limit: u64,
@@ -192,6 +211,7 @@ impl Diagnose for Error {
             | Self::Changed { .. }
             | Self::Cycle { .. }
             | Self::NotAStorePath { .. }
+            | Self::LeavesStore { .. }
             | Self::NotInClosure { .. } => Kind::Verification,
             Self::Layers(error) => error.kind(),
             Self::Image(error) => error.kind(),
@@ -200,7 +220,8 @@ impl Diagnose for Error {
             | Self::Mode { .. }
             | Self::Ignored { .. }
             | Self::EmptyClosure
-            | Self::TooManyPaths { .. } => Kind::Usage,
+            | Self::TooManyPaths { .. }
+            | Self::TooManyAnnotations { .. } => Kind::Usage,
             Self::Read { .. }
             | Self::Database { .. }
             | Self::Tar { .. }

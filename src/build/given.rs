@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use super::Error;
-use crate::formats::layers::{History, Layer};
+use crate::formats::layers::{History, Layer, LayerContent};
 use crate::oci::digest::{self, Digest, Hasher};
 use crate::oci::media_type;
 use crate::stream::compress::Algorithm;
@@ -57,7 +57,7 @@ pub fn layer_from_tar(path: &str, history: History) -> Result<Layer, Error> {
         diff_id,
         compressed: Vec::new(),
         paths: Vec::new(),
-        has_mount_points: false,
+        content: LayerContent::Files,
         annotations: BTreeMap::new(),
         media_type: algorithm
             .map_or(plain.to_owned(), |one| media_type::compressed(plain, one.name())),

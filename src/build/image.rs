@@ -5,6 +5,7 @@ use crate::formats::image_json::{ImageJson, Inherit};
 use crate::formats::layers::Layer;
 use crate::formats::time::Time;
 use crate::observer::Observer;
+use crate::oci::manifest::SIZE_LIMIT;
 
 /// What an image is made of.
 #[derive(Debug)]
@@ -36,9 +37,17 @@ pub fn image(
         layers = base.into_layers();
     }
     for layer in more {
-        if layers.iter().all(|other| other.digest != layer.digest) {
+        let is_same = |other: &Layer| {
+            (&other.digest, &other.annotations) == (&layer.digest, &layer.annotations)
+        };
+        if !layers.iter().any(is_same) {
             layers.push(layer);
         }
+    }
+    let annotations = layers.iter().flat_map(|layer| &layer.annotations);
+    let size: usize = annotations.map(|(name, value)| name.len() + value.len()).sum();
+    if size as u64 > SIZE_LIMIT {
+        return Err(Error::TooManyAnnotations { size: size as u64, limit: SIZE_LIMIT });
     }
     Ok(ImageJson::from_parts(config, layers, architecture, created))
 }

@@ -16,7 +16,7 @@ use super::closure::{self, Node};
 use super::layer::{self, Archive};
 use super::{Error, PermissionRule, RewriteRule};
 use crate::formats::layers::{
-    CompressedRecord, History, Layer, PathOptions, PathRecord, Permissions, Rewrite,
+    CompressedRecord, History, Layer, LayerContent, PathOptions, PathRecord, Permissions, Rewrite,
 };
 use crate::fs::{self, OutputFile};
 use crate::observer::{Event, Observer};
@@ -88,7 +88,7 @@ pub fn layers(
                 diff_id: archive.digest,
                 compressed: compressed.into_iter().collect(),
                 paths: records.to_vec(),
-                has_mount_points: false,
+                content: LayerContent::Files,
                 annotations: BTreeMap::new(),
                 media_type: media_type::OCI_LAYER.to_owned(),
                 file,

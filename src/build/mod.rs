@@ -15,7 +15,7 @@ mod snapshotter;
 mod stream;
 mod tree;
 
-pub use closure::{Node, parse as parse_graph, without, without_unneeded};
+pub use closure::{Node, closure_of, parse as parse_graph, without};
 pub use difference::{ImageDifference, LayerSize, PathChange, PathSize, PathsDifference};
 pub use error::Error;
 pub use given::layer_from_tar;

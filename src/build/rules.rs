@@ -115,8 +115,8 @@ impl<'a> Rules<'a> {
     /// What to say about rules that no file matched.
     pub(super) fn unused(&self, path: &str) -> Vec<String> {
         let mut unused = Vec::new();
-        if self.rewrite.as_ref().is_some_and(|rule| !rule.is_used.get()) {
-            unused.push(format!("the rewrite rule for `{path}` matches none of its files"));
+        if self.is_rewrite_unused() {
+            unused.push(unused_rewrite(path));
         }
         for regex in self.unused_permissions() {
             unused.push(format!("the rule `{regex}` for `{path}` matches none of its files"));
@@ -124,11 +124,21 @@ impl<'a> Rules<'a> {
         unused
     }
 
+    /// Whether there is a rewrite that no file matched.
+    pub(super) fn is_rewrite_unused(&self) -> bool {
+        self.rewrite.as_ref().is_some_and(|rule| !rule.is_used.get())
+    }
+
     /// The regular expressions of rules for permissions that no file matched.
     pub(super) fn unused_permissions(&self) -> impl Iterator<Item = &str> {
         let unused = self.permissions.iter().filter(|rule| !rule.is_used.get());
         unused.map(|rule| rule.permissions.regex.as_str())
     }
+}
+
+/// What to say about the rewrite for a store path that no file matched.
+pub(super) fn unused_rewrite(path: &str) -> String {
+    format!("the rewrite rule for `{path}` matches none of its files")
 }
 
 /// A mode in octal digits, or none.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::layers::STACK;
 use super::{Error, layer, snapshotter};
-use crate::formats::layers::PathRecord;
+use crate::formats::layers::{LayerContent, PathRecord};
 use crate::oci::digest::Digest;
 
 /// How many pieces of the archive may wait to be read.
@@ -22,16 +22,16 @@ pub(crate) struct LayerStream {
 }
 
 impl LayerStream {
-    /// Starts to make the archive of store paths, or of mount points for them.
-    pub(crate) fn start(records: Vec<PathRecord>, has_mount_points: bool) -> Result<Self, Error> {
+    /// Starts to make the archive of store paths, or of what stands for them.
+    pub(crate) fn start(records: Vec<PathRecord>, content: LayerContent) -> Result<Self, Error> {
         let (sender, pieces) = mpsc::channel(WAITING);
         let (tell, outcome) = oneshot::channel();
         let make = move || {
             let mut sender = Sender(sender);
-            let made = if has_mount_points {
-                snapshotter::archive(&records, Some(&mut sender))
-            } else {
+            let made = if content == LayerContent::Files {
                 layer::archive(&records, Some(&mut sender), true)
+            } else {
+                snapshotter::archive(&records, content, Some(&mut sender))
             };
             // Nobody may be waiting for it any more.
             let _ = tell.send(made.map(|archive| (archive.digest, archive.size)));

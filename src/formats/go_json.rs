@@ -80,7 +80,7 @@ fn written(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {
 }
 
 /// A list whose elements may be `null`, which means the element's default.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct List<T>(pub(crate) Vec<T>);
 
 impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for List<T> {

@@ -33,6 +33,14 @@ pub enum Error {
         #[source]
         source: digest::Error,
     },
+    /// A layer holds something that this version can't make.
+    #[error("unknown content `{content}` of a layer in `{file}`")]
+    Content {
+        /// The file's name.
+        file: String,
+        /// What it says, escaped.
+        content: String,
+    },
 }
 
 impl Diagnose for Error {
@@ -58,11 +66,10 @@ pub struct Layer {
     /// The store paths in it, in the order in which they were added.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathRecord>,
-    /// Whether it holds mount points for its store paths, and links to their files, in place of
-    /// their content: a key of n2c's own. nix2container's readers, which ignore it, find that
-    /// the layer has another digest.
-    #[serde(rename = "mount-points", skip_serializing_if = "std::ops::Not::not")]
-    pub has_mount_points: bool,
+    /// What it holds of its store paths: a key of n2c's own. nix2container's readers, which
+    /// ignore it, find that the layer has another digest.
+    #[serde(skip_serializing_if = "LayerContent::is_files")]
+    pub content: LayerContent,
     /// Annotations of its descriptor, by name: a key of n2c's own, which upstream's readers
     /// ignore.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -76,6 +83,35 @@ pub struct Layer {
     /// The step of the image's history that made it.
     #[serde(rename = "History")]
     pub history: History,
+}
+
+/// What a layer holds of its store paths.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerContent {
+    /// Their files.
+    #[default]
+    Files,
+    /// A mount point for each of them, and links to the files that rewrites move.
+    MountPoints,
+    /// Only such links.
+    Links,
+}
+
+impl LayerContent {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    const fn is_files(&self) -> bool {
+        matches!(self, Self::Files)
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "" | "files" => Self::Files,
+            "mount-points" => Self::MountPoints,
+            "links" => Self::Links,
+            _ => return None,
+        })
+    }
 }
 
 /// What a layer becomes when it is compressed.
@@ -168,7 +204,7 @@ pub(crate) struct RawLayer {
     diff_id: String,
     compressed: List<RawCompressed>,
     paths: List<RawPath>,
-    has_mount_points: bool,
+    content: String,
     annotations: Map<String, Value>,
     media_type: String,
     file: String,
@@ -181,7 +217,7 @@ go_object!(RawLayer {
     "diff_ids" => diff_id,
     "compressed" => compressed,
     "paths" => paths,
-    "mount-points" => has_mount_points,
+    "content" => content,
     "annotations" => annotations,
     "mediatype" => media_type,
     "layer-path" => file,
@@ -261,6 +297,10 @@ impl RawLayer {
             let invalid = |source| Error::Digest { file: file.to_owned(), source };
             text.parse::<Digest>().map_err(invalid)
         };
+        let content = LayerContent::of_name(&self.content).ok_or_else(|| Error::Content {
+            file: file.to_owned(),
+            content: self.content.escape_default().to_string(),
+        })?;
         Ok(Layer {
             digest: digest(&self.digest)?,
             size: self.size,
@@ -268,7 +308,7 @@ impl RawLayer {
             // A record of something unknown is no reason to refuse the layer.
             compressed: self.compressed.0.into_iter().filter_map(RawCompressed::check).collect(),
             paths: self.paths.0.into_iter().map(PathRecord::from).collect(),
-            has_mount_points: self.has_mount_points,
+            content,
             annotations: json::texts(&self.annotations),
             media_type: self.media_type,
             file: Some(self.file).filter(|file| !file.is_empty()),
@@ -316,7 +356,7 @@ mod tests {
                 PathRecord { path: "/nix/store/a".into(), options: Some(options) },
                 PathRecord { path: "/nix/store/b".into(), options: None },
             ],
-            has_mount_points: true,
+            content: LayerContent::MountPoints,
             annotations: [("name".to_owned(), "value".to_owned())].into(),
             media_type: "application/vnd.oci.image.layer.v1.tar".into(),
             file: Some("a.tar".into()),
@@ -336,5 +376,10 @@ mod tests {
             let error = parse("layers.json", text.as_bytes()).expect_err(text);
             assert_eq!(error.to_string(), "invalid layers in `layers.json`");
         }
+        let digest = Digest::sha256(b"");
+        let text =
+            format!(r#"[{{"digest":"{digest}","diff_ids":"{digest}","content":"devices\n"}}]"#);
+        let error = parse("layers.json", text.as_bytes()).expect_err("an error").to_string();
+        assert_eq!(error, r"unknown content `devices\n` of a layer in `layers.json`");
     }
 }

@@ -61,6 +61,8 @@ impl Diagnose for Error {
 pub enum Reason {
     /// It is a URL.
     Scheme,
+    /// It has a user, and perhaps a password.
+    User,
     /// It is the ID of a local image.
     ImageId,
     /// The tag is malformed.
@@ -83,6 +85,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Scheme => "it must not have a scheme",
+            Self::User => "it must not have a user or a password",
             Self::ImageId => "64 hex digits are an image ID, not a name",
             Self::Tag => {
                 "the tag must be 1 to 128 letters, digits, `_`, `.` or `-`, and start with none of `.-`"
@@ -208,7 +211,7 @@ impl Reference {
 
     /// Parses a reference without adding a default tag.
     fn parse(text: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::Invalid { text: text.escape_default().to_string(), reason };
+        let invalid = |reason| Error::Invalid { text: without_user(text), reason };
         let text_without_transport = text.strip_prefix("docker://").unwrap_or(text);
         if text_without_transport.contains("://") {
             return Err(invalid(Reason::Scheme));
@@ -217,6 +220,8 @@ impl Reference {
             return Err(invalid(Reason::ImageId));
         }
         let (name_and_tag, digest) = match text_without_transport.split_once('@') {
+            // No digest has a slash.
+            Some((_, rest)) if rest.contains('/') => return Err(invalid(Reason::User)),
             Some((rest, digest)) => {
                 let digest = digest.parse().map_err(|source| Error::Digest {
                     text: text.escape_default().to_string(),
@@ -355,9 +360,38 @@ fn is_host(host: &str) -> bool {
             .is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// What is shown of a text that is no reference: without what may be a password, and with control
+/// characters escaped.
+fn without_user(text: &str) -> String {
+    let start = text.find("://").map_or(0, |index| index + "://".len());
+    let host = text[start..].rfind('/').and_then(|slash| text[start..start + slash].rfind('@'));
+    match host {
+        Some(at) => {
+            let (scheme, rest) = (&text[..start], &text[start + at..]);
+            format!("{}…{}", scheme.escape_default(), rest.escape_default())
+        }
+        None => text.escape_default().to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        for text in [
+            "me:s3cret@x.example/y",
+            "docker://me:s3cret@x.example/y:1",
+            "https://me:s3cret@x.example/y",
+            "me:s3c@ret@x.example/y",
+            "me:s3cret@x.example:5000/y@sha256:1",
+        ] {
+            let error = text.parse::<Reference>().expect_err(text);
+            let shown = crate::error_chain(&error);
+            assert!(!shown.contains("s3c") && !shown.contains("ret@"), "{shown}");
+        }
+    }
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

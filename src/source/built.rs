@@ -17,7 +17,7 @@ use super::{Blobs, Error};
 use crate::build::LayerStream;
 use crate::formats::convert;
 use crate::formats::image_json::ImageJson;
-use crate::formats::layers::{Layer, PathRecord};
+use crate::formats::layers::{Layer, LayerContent, PathRecord};
 use crate::oci::digest::{self, Digest};
 use crate::oci::image::Image;
 use crate::oci::manifest::Descriptor;
@@ -141,7 +141,7 @@ struct BuiltLayer {
     digest: Digest,
     size: u64,
     paths: Arc<[PathRecord]>,
-    has_mount_points: bool,
+    content: LayerContent,
 }
 
 impl BuiltLayer {
@@ -150,12 +150,12 @@ impl BuiltLayer {
             digest: layer.digest.clone(),
             size: layer.size,
             paths: layer.paths.clone().into(),
-            has_mount_points: layer.has_mount_points,
+            content: layer.content,
         }
     }
 
     fn start(&self) -> Result<Pieces, Error> {
-        let stream = LayerStream::start(self.paths.to_vec(), self.has_mount_points)?;
+        let stream = LayerStream::start(self.paths.to_vec(), self.content)?;
         Ok(Pieces { layer: self.clone(), stream: Some(stream), held: None, total: 0 })
     }
 }

@@ -882,6 +882,7 @@ fn a_batch_shares_what_its_images_have_in_common() {
     let asked = registry.registry.calls().len();
     let run = copy(directory.path(), &["--batch", "batch.json"]);
     assert!(run.error(8).contains("can't be made again"), "{}", run.stderr);
+    assert!(run.stderr.contains("copy 1 of 2 failed"), "{}", run.stderr);
     let log = registry.log_since(asked);
     assert!(log.iter().all(|line| line != "PUT tag"), "{log:?}");
 }
@@ -892,24 +893,37 @@ fn a_batch_that_is_none_copies_nothing() {
     let write = |text: &str| fs::write(directory.path().join("batch.json"), text).expect("written");
     let batch = ["copy", "--batch", "batch.json"];
     for (text, error) in [
-        ("", "invalid list of copies in `batch.json`"),
-        ("{}", "invalid list of copies"),
-        (r#"[{"source": [], "destinations": []}]"#, "invalid list of copies"),
-        (r#"[{"sources": "nix:image.json", "destinations": ["oci:x"]}]"#, "invalid list of copies"),
+        ("", "`batch.json` is not JSON: line 1"),
+        ("{}", "`batch.json` lists no copies"),
+        ("[]", "`batch.json` lists no copies"),
+        (r#"["nix:image.json"]"#, "copy 1 in `batch.json` has another shape"),
+        (r#"[{"source": [], "destinations": []}]"#, "has the unknown key `source`"),
+        // A name that is shown nowhere may hold a password.
         (
-            r#"[{"sources": [], "destinations": ["oci:x:1"]}]"#,
-            "copy 1 in `batch.json` has no source",
+            r#"[{"sources": "docker://me:s3cret@x.example/y", "destinations": ["oci:x"]}]"#,
+            "has no list of names as `sources`",
         ),
-        (r#"[{"sources": ["nix:image.json"], "destinations": []}]"#, "has no destination"),
+        (r#"[{"sources": [], "destinations": ["oci:x:1"]}]"#, "has no list of names as `sources`"),
+        (r#"[{"sources": ["nix:image.json"], "destinations": []}]"#, "no list of names as `dest"),
         (
             r#"[{"sources": ["nix:image.json"], "destinations": ["oci:x:1"]},
                 {"sources": ["nix:image.json"], "destinations": ["--tls-verify"]}]"#,
             "invalid destination `--tls-verify`",
         ),
+        (
+            r#"[{"sources": ["nix:image.json"], "destinations": ["dir:x"]},
+                {"sources": ["nix:image.json"], "destinations": ["oci:x:1", "dir:x"]}]"#,
+            "`dir:x` is the destination of two copies",
+        ),
+        (
+            r#"[{"sources": ["docker://me:s3cret@x.example/y"], "destinations": ["dir:x"]}]"#,
+            "invalid",
+        ),
     ] {
         write(text);
         let run = n2c_in(directory.path(), &batch);
         assert!(run.error(2).contains(error), "{text}: {}", run.stderr);
+        assert!(!run.stderr.contains("s3cret"), "{}", run.stderr);
         assert!(!directory.path().join("x").exists());
     }
     n2c_in(directory.path(), &["copy", "--batch", "nowhere.json"]).error(1);
@@ -917,6 +931,6 @@ fn a_batch_that_is_none_copies_nothing() {
     for more in [&["nix:image.json", "oci:x:1"][..], &["--digestfile", "x"], &["--to", "oci:x:1"]] {
         assert_eq!(n2c_in(directory.path(), &[&batch, more].concat()).code, 2);
     }
-    write("[]");
-    assert_eq!(n2c_in(directory.path(), &batch).text(), "");
+    let twice = ["copy", "nix:image.json", "--to", "dir:x", "--to", "dir:x"];
+    assert!(n2c_in(directory.path(), &twice).error(2).contains("two copies"));
 }

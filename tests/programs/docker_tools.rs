@@ -184,5 +184,5 @@ fn images_have_its_other_options() {
     let passthru = "(n2c.buildImage { name = \"x\"; passthru = { tests = 1; }; }).tests";
     assert_eq!(eval(&nix, "x86_64-linux", passthru), json!(1));
     let error = eval_error(&nix, "(n2c.buildImage { name = \"x\"; uid = \"me\"; }).drvPath");
-    assert!(error.contains("`uid` and `gid` must be numbers"), "{error}");
+    assert!(error.contains("`uid` and `gid` must be numbers from 0"), "{error}");
 }

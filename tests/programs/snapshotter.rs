@@ -148,7 +148,7 @@ fn layers_that_are_archives_stay() {
     let layers = image["layers"].as_array().expect("layers");
     let kinds: Vec<(bool, bool)> = layers
         .iter()
-        .map(|layer| (layer["layer-path"].is_string(), layer["mount-points"] == true))
+        .map(|layer| (layer["layer-path"].is_string(), layer["content"] == "mount-points"))
         .collect();
     // The base's, the archive, and the mount points.
     assert_eq!(kinds, [(false, false), (true, false), (false, true)], "{image}");

@@ -11,23 +11,25 @@ use std::path::{Path, PathBuf};
 
 use crate::build::Error;
 use crate::build::layer::{Archive, Writer};
-use crate::build::rules::{Attributes, Rules};
-use crate::build::tree::{DEPTH_LIMIT, clean, join};
-use crate::formats::layers::PathRecord;
+use crate::build::rules::{self, Attributes, Rules};
+use crate::build::tree::{DEPTH_LIMIT, clean};
+use crate::formats::layers::{LayerContent, PathRecord};
 use crate::stream::tar::{self, Header, Kind};
 
 /// The mode of a mount point for a file, which is empty.
 const FILE_MODE: i64 = 0o555;
 const DIRECTORY: Attributes<'static> = Attributes::of_root(0o755);
 
-/// Makes the archive for store paths, and writes it to `file` if there is one.
+/// Makes the archive for store paths, and writes it to `file` if there is one. `content` says
+/// whether there are mount points in it.
 pub(in crate::build) fn archive(
     records: &[PathRecord],
+    content: LayerContent,
     file: Option<&mut dyn Write>,
 ) -> Result<Archive, Error> {
     let mut entries = Entries::default();
     for record in records {
-        entries.add_mount_point(record)?;
+        entries.add_mount_point(record, content)?;
     }
     for record in records {
         entries.add_links(record)?;
@@ -75,15 +77,31 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Adds what a node mounts a store path over.
-    fn add_mount_point(&mut self, record: &'a PathRecord) -> Result<(), Error> {
+    /// Adds what a node mounts a store path over, or the directory of the store.
+    fn add_mount_point(
+        &mut self,
+        record: &'a PathRecord,
+        content: LayerContent,
+    ) -> Result<(), Error> {
         let path = Path::new(&record.path);
-        // As mounts do, this follows a link.
-        let found = fs::metadata(path);
-        let found = found.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let read = |source| Error::Read { path: path.to_owned(), source };
+        // As mounts do, this follows a link, but not out of the store.
+        let found = fs::metadata(path).map_err(read)?;
+        if fs::symlink_metadata(path).map_err(read)?.is_symlink() {
+            let (target, store) = (path.canonicalize().map_err(read)?, path.parent());
+            let store = store.map(Path::canonicalize).transpose().map_err(read)?;
+            if store.is_none_or(|store| target == store || !target.starts_with(store)) {
+                return Err(Error::LeavesStore { path: path.to_owned(), target });
+            }
+        }
+        let mut components = clean(record.path.as_bytes());
+        if content == LayerContent::Links {
+            components.pop();
+            return self.add(&components, Content::Directory(DIRECTORY), path);
+        }
         let content =
             if found.is_dir() { Content::Directory(DIRECTORY) } else { Content::MountPoint };
-        self.add(&clean(record.path.as_bytes()), content, path)
+        self.add(&components, content, path)
     }
 
     /// Adds links to the files of a store path that go to other places.
@@ -97,7 +115,12 @@ impl<'a> Entries<'a> {
         }
         while let Some(path) = waiting.pop() {
             let read = |source| Error::Read { path: path.clone(), source };
-            let is_directory = fs::symlink_metadata(&path).map_err(read)?.is_dir();
+            let file_type = fs::symlink_metadata(&path).map_err(read)?.file_type();
+            let is_directory = file_type.is_dir();
+            if !is_directory && !file_type.is_file() && !file_type.is_symlink() {
+                let kind = "a pipe, a socket or a device";
+                return Err(Error::Special { path, kind });
+            }
             let is_top = path.as_os_str() == record.path.as_str();
             let source = path.as_os_str().as_bytes();
             if !is_top && rules.excludes(source) {
@@ -114,6 +137,9 @@ impl<'a> Entries<'a> {
                 below.sort_unstable_by(|one, other| other.cmp(one));
                 waiting.extend(below);
             }
+        }
+        if is_moved && rules.is_rewrite_unused() {
+            self.warnings.push(rules::unused_rewrite(&record.path));
         }
         for regex in rules.unused_permissions() {
             self.warnings.push(format!(
@@ -138,18 +164,27 @@ impl<'a> Entries<'a> {
         if components.len() > DEPTH_LIMIT {
             return Err(Error::TooDeep { path: path.to_owned() });
         }
+        if destination.contains(&0) {
+            let (path, name) = (path.to_owned(), destination.to_vec());
+            return Err(Error::Header { path, source: tar::Error::Unencodable { name } });
+        }
         match (components.len() > 1, is_directory) {
             (true, true) => {
                 let attributes = rules.apply(path.as_os_str().as_bytes(), DIRECTORY.mode);
                 self.add(&components, Content::Directory(attributes), path)
             }
             (true, false) => self.add(&components, Content::Link, path),
+            (false, true) => {
+                // The root has no entry, but a rule for it is one that was used.
+                rules.apply(path.as_os_str().as_bytes(), DIRECTORY.mode);
+                Ok(())
+            }
             // Only a directory can be the root, or has something else to go there.
             (false, false) if is_top || !destination.is_empty() => {
                 let (path, kind) = (path.display().to_string(), "a file");
                 Err(Error::NotARoot { path, kind })
             }
-            (false, _) => Ok(()),
+            (false, false) => Ok(()),
         }
     }
 
@@ -161,25 +196,33 @@ impl<'a> Entries<'a> {
         source: &Path,
     ) -> Result<(), Error> {
         // The first component of an absolute path is empty.
-        for end in 2..components.len() {
-            self.put(&components[1..end], Content::Directory(DIRECTORY), source)?;
+        let key = components[1..].join(&0);
+        // Most often, the directory above is there, and then all above that are.
+        let mut ends: Vec<usize> = Vec::new();
+        for end in (0..key.len()).rev().filter(|end| key[*end] == 0) {
+            let above = self.entries.get(&key[..end]);
+            if above.is_some_and(|above| matches!(above.content, Content::Directory(_))) {
+                break;
+            }
+            ends.push(end);
         }
-        self.put(&components[1..], content, source)
+        for end in ends.into_iter().rev() {
+            self.put(key[..end].to_vec(), Content::Directory(DIRECTORY), source)?;
+        }
+        self.put(key, content, source)
     }
 
-    fn put(
-        &mut self,
-        components: &[&[u8]],
-        content: Content<'a>,
-        source: &Path,
-    ) -> Result<(), Error> {
-        let entry = match self.entries.entry(components.join(&0)) {
+    fn put(&mut self, key: Vec<u8>, content: Content<'a>, source: &Path) -> Result<(), Error> {
+        let shown = |key: &[u8]| format!("/{}", String::from_utf8_lossy(&name(key)).escape_debug());
+        let entry = match self.entries.entry(key) {
             btree_map::Entry::Vacant(place) => {
                 place.insert(Entry { content, source: source.to_owned() });
                 return Ok(());
             }
-            btree_map::Entry::Occupied(place) => place.into_mut(),
+            btree_map::Entry::Occupied(place) => place,
         };
+        let destination = shown(entry.key());
+        let entry = entry.into_mut();
         match (&mut entry.content, content) {
             (Content::Directory(old), Content::Directory(new)) => {
                 if new != DIRECTORY {
@@ -189,18 +232,16 @@ impl<'a> Entries<'a> {
             (Content::MountPoint, Content::MountPoint) => {}
             (Content::Link, Content::Link) => {
                 if entry.source != source {
+                    let (first, second) = (entry.source.display(), source.display());
                     self.warnings.push(format!(
-                        "two links for `/{}`: to `{}`, and to `{}`, which wins",
-                        String::from_utf8_lossy(&join(components)).escape_debug(),
-                        entry.source.display(),
-                        source.display(),
+                        "two links for `{destination}`: to `{first}`, and to `{second}`, which wins"
                     ));
                     source.clone_into(&mut entry.source);
                 }
             }
             (old, new) => {
                 return Err(Error::Conflict {
-                    destination: format!("/{}", String::from_utf8_lossy(&join(components))),
+                    destination,
                     difference: "type",
                     first: entry.source.clone(),
                     first_value: old.name().to_owned(),
@@ -213,10 +254,14 @@ impl<'a> Entries<'a> {
     }
 }
 
+/// The name in the archive of the entry with this key.
+fn name(key: &[u8]) -> Vec<u8> {
+    key.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect()
+}
+
 impl Entry<'_> {
     fn header(&self, key: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut name: Vec<u8> =
-            key.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect();
+        let mut name = name(key);
         let header = match &self.content {
             Content::Directory(attributes) => {
                 name.push(b'/');

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::formats::layers::{History, Layer, PathRecord};
+use crate::formats::layers::{History, Layer, LayerContent, PathRecord};
 use crate::fs;
 use crate::observer::{Event, Observer};
 use crate::oci::manifest::SIZE_LIMIT;
@@ -50,7 +50,8 @@ pub enum Snapshotter {
 /// How a layer of mount points is made.
 #[derive(Debug)]
 pub struct MountPointsOptions<'a> {
-    /// Who mounts the paths; `None` if that is not said in the layer.
+    /// How the layer names the paths; `None` if something else mounts the whole store, so that
+    /// the layer needs no mount points.
     pub snapshotter: Option<Snapshotter>,
     /// The step of the history.
     pub history: History,
@@ -58,8 +59,8 @@ pub struct MountPointsOptions<'a> {
     pub store: &'a StoreDirectory,
 }
 
-/// Makes a layer with a mount point for each store path, and with links in the places to which
-/// rewrites move files. Rules for permissions change directories only.
+/// Makes a layer with a mount point for each store path, or none, and with links in the places to
+/// which rewrites move files. Rules for permissions change directories only.
 pub fn mount_points(
     records: &[PathRecord],
     options: MountPointsOptions<'_>,
@@ -74,6 +75,7 @@ pub fn mount_points(
         check(path, store)?;
     }
     let mut records = records.to_vec();
+    let snapshotter_is_known = snapshotter.is_some();
     let annotations = match snapshotter {
         None => BTreeMap::new(),
         Some(Snapshotter::Closure { closure_info }) => {
@@ -90,7 +92,9 @@ pub fn mount_points(
             (Err(error), None) => return Err(error),
         },
     };
-    let archive = archive(&records, None)?;
+    let content =
+        if snapshotter_is_known { LayerContent::MountPoints } else { LayerContent::Links };
+    let archive = archive(&records, content, None)?;
     for warning in &archive.warnings {
         observer.observe(&Event::Warning(warning));
     }
@@ -100,7 +104,7 @@ pub fn mount_points(
         diff_id: archive.digest,
         compressed: Vec::new(),
         paths: records,
-        has_mount_points: true,
+        content,
         annotations,
         media_type: media_type::OCI_LAYER.to_owned(),
         file: None,
@@ -108,7 +112,7 @@ pub fn mount_points(
     })
 }
 
-/// Refuses everything that a node must not mount.
+/// Refuses what is not directly in the store.
 fn check(path: &str, store: &StoreDirectory) -> Result<(), Error> {
     if store.holds(path) {
         return Ok(());
@@ -165,7 +169,8 @@ fn add_closure(
     if let Some(other) = records.iter().find(|record| !listed.contains(record.path.as_str())) {
         return Err(Error::NotInClosure { path: other.path.clone(), closure: name });
     }
-    if let Some(last) = list.lines().rfind(|line| !line.is_empty())
+    let list_ends_with = list.lines().rfind(|line| !line.is_empty());
+    if let Some(last) = list_ends_with.filter(|last| store.holds(last))
         && !Path::new(last).is_dir()
     {
         let text = format!(

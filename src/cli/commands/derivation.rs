@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use n2c::build::{self, LayersOptions, MountPointsOptions, Owner, Snapshotter};
-use n2c::formats::layers::{self, Layer};
+use n2c::formats::layers::{self, Layer, PathRecord};
 use n2c::stream::compress::{Algorithm, Compression};
 use n2c::{Diagnose, Kind, StoreDirectory};
 use serde::Deserialize;
@@ -90,8 +90,8 @@ enum Work {
     Script { name: String, text: String },
     /// A directory with the layers.json of a layer of mount points.
     MountPoints(Box<MountPointsWork>),
-    /// A directory with the list of the closure's store paths.
-    ClosureInfo { ignore: Vec<String> },
+    /// A directory with the list of the layers' store paths.
+    ClosureInfo { layers: Vec<LayerPaths> },
     /// A directory with a layers.json and, if they are not reproducible, the layers.
     Layer(Box<LayerWork>),
 }
@@ -118,15 +118,48 @@ struct LayerWork {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MountPointsWork {
-    perms: Value,
-    rewrites: Value,
+    layers: Vec<LayerPaths>,
     metadata: Value,
-    excludes: Vec<String>,
-    /// Store paths to leave out if nothing else refers to them.
-    ignore: Vec<String>,
     /// `legacy` or `closure`, or nothing if a node is told otherwise what to mount.
     snapshotter: Option<String>,
     closure_info: PathBuf,
+}
+
+/// What is in a layer of store paths, and how.
+#[derive(Deserialize)]
+struct LayerPaths {
+    /// Their closures are in it,
+    roots: Vec<String>,
+    /// but not these store paths.
+    ignore: Vec<String>,
+    perms: Value,
+    rewrites: Value,
+    excludes: Vec<String>,
+}
+
+impl LayerPaths {
+    /// The store paths of several layers, with their rules.
+    fn records(
+        layers: &[Self],
+        graph: &Value,
+        report: &Report,
+    ) -> Result<Vec<PathRecord>, Failure> {
+        let text = |value: &Value| value.to_string().into_bytes();
+        let nodes = build::parse_graph("the closure", &text(graph))?;
+        let mut records = Vec::new();
+        for layer in layers {
+            let own = build::closure_of(&nodes, &layer.roots);
+            let options = LayersOptions {
+                excludes: layer.excludes.clone(),
+                permissions: build::parse_permissions("perms", &text(&layer.perms), report)?,
+                rewrites: build::parse_rewrites("rewrites", &text(&layer.rewrites), report)?,
+                ..LayersOptions::default()
+            };
+            let own = build::without(own, &layer.ignore)?;
+            records.extend(build::records(&own, &options, report)?);
+        }
+        Ok(records)
+    }
 }
 
 pub(crate) fn run(report: &Report) -> Result<(), Failure> {
@@ -156,10 +189,8 @@ pub(crate) fn run(report: &Report) -> Result<(), Failure> {
         }
         Work::Script { name, text } => script(Path::new(&out), &name, &text),
         Work::MountPoints(work) => mount_points(&out, &attributes.graph, &work, report),
-        Work::ClosureInfo { ignore } => {
-            let nodes = build::parse_graph("the closure", attributes.graph.to_string().as_bytes())?;
-            let nodes = build::without_unneeded(nodes, &ignore);
-            let records = build::records(&nodes, &LayersOptions::default(), report)?;
+        Work::ClosureInfo { layers } => {
+            let records = LayerPaths::records(&layers, &attributes.graph, report)?;
             let text = build::store_paths_text(&out, &records);
             fs::create_dir(&out).map_err(|source| Error::Output { path: out.clone(), source })?;
             let file = Path::new(&out).join("store-paths");
@@ -223,16 +254,7 @@ fn mount_points(
     work: &MountPointsWork,
     report: &Report,
 ) -> Result<(), Failure> {
-    let text = |value: &Value| value.to_string().into_bytes();
-    let nodes = build::parse_graph("the closure", &text(graph))?;
-    let nodes = build::without_unneeded(nodes, &work.ignore);
-    let options = LayersOptions {
-        excludes: work.excludes.clone(),
-        permissions: build::parse_permissions("perms", &text(&work.perms), report)?,
-        rewrites: build::parse_rewrites("rewrites", &text(&work.rewrites), report)?,
-        ..LayersOptions::default()
-    };
-    let records = build::records(&nodes, &options, report)?;
+    let records = LayerPaths::records(&work.layers, graph, report)?;
     let closure_info = work.closure_info.clone();
     let options = MountPointsOptions {
         snapshotter: match work.snapshotter.as_deref() {
@@ -240,7 +262,7 @@ fn mount_points(
             Some(_) => Some(Snapshotter::Closure { closure_info }),
             None => None,
         },
-        history: build::parse_history("metadata", &text(&work.metadata), report)?,
+        history: build::parse_history("metadata", work.metadata.to_string().as_bytes(), report)?,
         store: &StoreDirectory::of(environment())?,
     };
     write_layers(out, &[build::mount_points(&records, options, report)?])

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use n2c::StoreDirectory;
 use n2c::build::{self, ImageOptions, MountPointsOptions, Snapshotter};
-use n2c::formats::layers::{History, Layer, PathRecord};
+use n2c::formats::layers::{History, Layer, LayerContent, PathRecord};
 use n2c::formats::time::{NotATime, Time};
 use n2c::oci::platform::Platform;
 use time::OffsetDateTime;
@@ -107,7 +107,7 @@ fn with_mount_points(
     snapshotter: Snapshotter,
     report: &Report,
 ) -> Result<Vec<Layer>, Failure> {
-    let is_made = |layer: &Layer| !layer.paths.is_empty() && !layer.has_mount_points;
+    let is_made = |layer: &Layer| !layer.paths.is_empty() && layer.content == LayerContent::Files;
     let (made, mut kept): (Vec<Layer>, Vec<Layer>) = layers.into_iter().partition(is_made);
     let records: Vec<PathRecord> = made.into_iter().flat_map(|layer| layer.paths).collect();
     let store = StoreDirectory::of(environment())?;

@@ -45,6 +45,9 @@ impl Hint for reference::Error {
                 let end = text[slash..].find([':', '@']).map_or(text.len(), |index| slash + index);
                 Some(format!("try `{}{}`", text[..end].to_lowercase(), &text[end..]))
             }
+            Self::Invalid { reason: Reason::User, .. } => {
+                Some("log in with `docker login`, or pass a file with `--authfile`".to_owned())
+            }
             Self::Invalid { text, reason: Reason::Scheme } => {
                 let bare = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
                 Some(format!("try `{bare}`"))
@@ -179,13 +182,13 @@ impl Hint for build::Error {
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(
                 "build the image on this machine, or bring its paths with `nix copy`".to_owned(),
             ),
-            Self::EmptyClosure => {
-                Some("name layers with store paths, or leave out `--snapshotter`".to_owned())
-            }
+            Self::EmptyClosure => Some(
+                "there must be layers of store paths, such as of those in the config".to_owned(),
+            ),
             Self::NotInClosure { .. } => {
                 Some("make the closure-info from the store paths of all layers".to_owned())
             }
-            Self::TooManyPaths { .. } => Some(
+            Self::TooManyPaths { .. } | Self::TooManyAnnotations { .. } => Some(
                 "use `--snapshotter closure` with `--closure-info`, which takes one annotation"
                     .to_owned(),
             ),

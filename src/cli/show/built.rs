@@ -7,6 +7,7 @@ use comfy_table::CellAlignment;
 use indicatif::BinaryBytes;
 use n2c::ImageJson;
 use n2c::build::{ImageDifference, PathSize};
+use n2c::formats::layers::LayerContent;
 use n2c::oci::digest::Digest;
 use n2c::text;
 use serde::Serialize;
@@ -62,7 +63,7 @@ impl BuiltDetails {
                 digest: layer.digest.clone(),
                 size: layer.size,
                 path_count,
-                are_mounted: layer.has_mount_points,
+                are_mounted: layer.content != LayerContent::Files,
                 paths,
             }
         });

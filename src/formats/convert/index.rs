@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Error, annotate, descriptor};
-use crate::formats::go_json;
+use super::{Error, annotate, descriptor, of_bounded_size};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::image::Image;
 use crate::oci::manifest::{Document, Index};
@@ -59,8 +58,7 @@ pub fn index_of(
     if !annotations.is_empty() {
         annotate(&mut object, annotations);
     }
-    let raw = Verified::as_found(go_json::to_compact(&object));
-    Ok(Document::parse(subject, raw, None)?)
+    Ok(Document::parse(subject, of_bounded_size(subject, &object)?, None)?)
 }
 
 /// Converts `index` to an OCI index, and adds annotations. `images` are the converted images
@@ -105,6 +103,5 @@ pub fn index_with(
     if !annotations.is_empty() {
         annotate(&mut converted, annotations);
     }
-    let raw = Verified::as_found(go_json::to_compact(&converted));
-    Ok(Document::parse(subject, raw, None)?)
+    Ok(Document::parse(subject, of_bounded_size(subject, &converted)?, None)?)
 }

@@ -55,6 +55,16 @@ pub enum Error {
         /// The layer's type.
         media_type: String,
     },
+    /// No registry and no engine would take the manifest.
+    #[error("the manifest of {subject} would take {size} bytes, over the limit of {limit}")]
+    TooLarge {
+        /// The image.
+        subject: String,
+        /// The size of the manifest in bytes.
+        size: u64,
+        /// The largest manifest.
+        limit: u64,
+    },
     /// Nobody could choose the image from an index.
     #[error("the config of image `{digest}` names no platform, so an index can't list it")]
     NoPlatform {
@@ -77,6 +87,7 @@ impl Diagnose for Error {
         match self {
             Self::Manifest(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::TooLarge { .. } => Kind::Verification,
             Self::Nested
             | Self::NoAnnotations { .. }
             | Self::NoSnapshotter { .. }
@@ -126,10 +137,20 @@ fn assemble(subject: &str, config: &Verified, layers: Vec<Value>) -> Result<Imag
     let config_descriptor = descriptor(media_type::OCI_CONFIG, config.digest(), size);
     object.insert("config".to_owned(), config_descriptor);
     object.insert("layers".to_owned(), layers.into());
-    let raw = Verified::as_found(go_json::to_compact(&object));
+    let raw = of_bounded_size(subject, &object)?;
     let media_type = media_type::OCI_MANIFEST.to_owned();
     let manifest = ImageManifest::read(subject, raw, media_type, object)?;
     Ok(Image::new(subject, manifest, ImageConfig::parse(subject, config)?)?)
+}
+
+/// The text of a manifest or an index, unless it is larger than anybody takes it.
+fn of_bounded_size(subject: &str, object: &Map<String, Value>) -> Result<Verified, Error> {
+    let text = go_json::to_compact(object);
+    let (size, limit) = (text.len() as u64, manifest::SIZE_LIMIT);
+    if size > limit {
+        return Err(Error::TooLarge { subject: subject.to_owned(), size, limit });
+    }
+    Ok(Verified::as_found(text))
 }
 
 /// The same image with other descriptors of its layers, which must hold the same content.
@@ -148,7 +169,7 @@ pub fn with_layers(subject: &str, image: &Image, layers: &[Descriptor]) -> Resul
 
 /// The same image with another manifest of the same type.
 fn rewritten(subject: &str, image: &Image, object: Map<String, Value>) -> Result<Image, Error> {
-    let raw = Verified::as_found(go_json::to_compact(&object));
+    let raw = of_bounded_size(subject, &object)?;
     let media_type = image.manifest().media_type().to_owned();
     let manifest = ImageManifest::read(subject, raw, media_type, object)?;
     Ok(Image::new(subject, manifest, image.config().clone())?)

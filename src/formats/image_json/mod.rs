@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::error::{Diagnose, Kind};
 use crate::formats::blob_map::{self, BlobMap};
 use crate::formats::go_json::{self, List, go_object};
-use crate::formats::layers::{self, History, Layer, RawLayer};
+use crate::formats::layers::{self, History, Layer, LayerContent, RawLayer};
 use crate::formats::lockfile::Entry;
 use crate::formats::time::Time;
 use crate::fs;
@@ -305,7 +305,7 @@ fn layers_of(image: &Image, blobs: &BlobMap) -> Result<Vec<Layer>, Error> {
             diff_id: diff_id.clone(),
             compressed: Vec::new(),
             paths: Vec::new(),
-            has_mount_points: false,
+            content: LayerContent::Files,
             annotations: image.manifest().snapshot_annotations(index),
             media_type: media_type.to_owned(),
             file: Some(path.display().to_string()),

@@ -2,6 +2,7 @@
 
 mod batch;
 mod files;
+mod job;
 mod options;
 mod registry;
 mod sides;
@@ -10,17 +11,15 @@ pub(super) mod sources;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use n2c::copy::engines::Engine;
-use n2c::copy::{Cache, Changes, Copier, Destination, Selection, Source};
-use n2c::formats::docker_archive::Name;
+use n2c::copy::{Cache, Destination, Selection, Source};
 use n2c::oci::digest::Digest;
-use n2c::source::{Blobs, CompressedLayers, MergedSources};
-use n2c::stream::compress::Compression;
+use n2c::source::MergedSources;
 
 use crate::cli::environment::environment;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::report::Report;
 use batch::Names;
+use job::{Job, Results};
 use options::{Common, PushOptions, Request};
 pub(crate) use options::{CompressionFormat, Copy, Pull};
 use sides::Clients;
@@ -43,11 +42,14 @@ pub(crate) async fn copy(options: Copy, report: &Arc<Report>) -> Result<(), Fail
 async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> {
     let annotations = request.push.annotations()?;
     let mut copies = Vec::new();
-    for names in &request.copies {
-        let copy = Parsed::new(names)?;
-        check(&request, &copy.destinations, &annotations)?;
-        copies.push(copy);
+    for (index, names) in request.copies.iter().enumerate() {
+        let copy = Parsed::new(names).and_then(|copy| {
+            check(&request, &copy.destinations, &annotations)?;
+            Ok(copy)
+        });
+        copies.push(copy.inspect_err(|_| note_failure(&request, index, report))?);
     }
+    check_distinct(copies.iter().flat_map(|copy| &copy.destinations))?;
     let (mut from, mut to) = (Vec::new(), Vec::new());
     for copy in &copies {
         for source in &copy.sources {
@@ -62,22 +64,60 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
         destination.place.check()?;
     }
     // What one copy finds out, the next ones need not.
-    let cache = Cache::new(cache_directory());
-    for copy in &copies {
-        run_one(&request, copy, &annotations, &clients, &cache, report).await?;
+    let (cache, results) = (Cache::new(cache_directory()), Results::default());
+    let all = AllCopies {
+        request: &request,
+        annotations: &annotations,
+        clients: &clients,
+        cache: &cache,
+        results: &results,
+        report,
+    };
+    for (index, copy) in copies.iter().enumerate() {
+        let outcome = run_one(&all, copy).await;
+        outcome.inspect_err(|_| note_failure(&request, index, report))?;
+    }
+    results.print(report)
+}
+
+/// Says which of several copies has failed.
+fn note_failure(request: &Request, index: usize, report: &Report) {
+    let count = request.copies.len();
+    if count > 1 {
+        report.note(&format!("copy {} of {count} failed; none behind it was begun", index + 1));
+    }
+}
+
+/// Refuses two copies to one place, of which the second would replace the first.
+fn check_distinct<'a>(destinations: impl Iterator<Item = &'a Named>) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    for destination in destinations {
+        // However it is written.
+        if !seen.insert(format!("{:?}", destination.place)) {
+            let text = format!("`{}` is the destination of two copies", destination.text);
+            return Err(Usage::new(text, "name each destination once").into());
+        }
     }
     Ok(())
 }
 
+/// What all copies of a run share.
+#[derive(Clone, Copy)]
+struct AllCopies<'a> {
+    request: &'a Request,
+    annotations: &'a BTreeMap<String, String>,
+    clients: &'a Clients,
+    cache: &'a Cache,
+    results: &'a Results,
+    report: &'a Arc<Report>,
+}
+
 /// Copies one image, for one platform or for several, to all its destinations.
 async fn run_one(
-    request: &Request,
+    all_copies: &AllCopies<'_>,
     Parsed { sources, destinations }: &Parsed,
-    annotations: &BTreeMap<String, String>,
-    clients: &Clients,
-    cache: &Cache,
-    report: &Arc<Report>,
 ) -> Result<(), Failure> {
+    let AllCopies { request, annotations, clients, cache, results, report } = *all_copies;
     if let (
         [Given { source: Source::Location(location), .. }],
         [Named { place: Destination::Directory(path), text }],
@@ -124,6 +164,7 @@ async fn run_one(
         annotations,
         clients,
         cache,
+        results,
         report,
     };
     for destination in destinations {
@@ -162,147 +203,6 @@ impl Named {
             Destination::Registry(reference) => Some(reference.repository().host().to_owned()),
             _ => None,
         }
-    }
-}
-
-/// Everything that is known of a copy.
-struct Job<'a> {
-    request: &'a Request,
-    blobs: &'a MergedSources<'a>,
-    opened: &'a [Opened<'a>],
-    selection: Selection,
-    /// The images that have no manifest before they are copied, by the one that they get.
-    made: HashSet<Digest>,
-    annotations: &'a BTreeMap<String, String>,
-    clients: &'a Clients,
-    cache: &'a Cache,
-    report: &'a Arc<Report>,
-}
-
-impl Job<'_> {
-    async fn copy_to(&self, destination: &Named) -> Result<(), Failure> {
-        self.warn_of_snapshotter(destination);
-        if let Destination::Registry(reference) = &destination.place {
-            return self.copy_to_registry(reference).await;
-        }
-        if let Destination::Engine { engine, name } = &destination.place {
-            return self.copy_to_engine(engine, name, &destination.text).await;
-        }
-        let compression = match destination.place {
-            Destination::DockerArchive { .. } => None,
-            _ => self.request.push.compression(false)?,
-        };
-        let changed = match compression {
-            None => self.changed(None)?,
-            Some(compression) => {
-                let layers = CompressedLayers::new(self.blobs, compression);
-                let copier = self.copier(self.blobs);
-                let known = |layer: &_| self.recorded(layer, compression, &HashSet::new());
-                let images = self.selection.images();
-                copier.learn(images, &layers, &known, self.cache, None).await?;
-                let changed = self.changed(Some(&layers))?;
-                let copier = self.copier(&layers);
-                return self.write(&copier, &changed, destination).await;
-            }
-        };
-        self.write(&self.copier(self.blobs), &changed, destination).await
-    }
-
-    /// Warns if an image goes to where nothing mounts its store paths.
-    fn warn_of_snapshotter(&self, destination: &Named) {
-        let images = self.selection.images();
-        if !images.iter().any(|image| image.manifest().needs_nix_snapshotter()) {
-            return;
-        }
-        let name = &destination.text;
-        match &destination.place {
-            Destination::Engine { engine: Engine::Containerd { .. }, .. } => {
-                if environment().get("CONTAINERD_SNAPSHOTTER").is_none() {
-                    self.report.warning(&format!(
-                        "containerd unpacks `{name}` with its usual snapshotter; nix-snapshotter's \
-                         is the one that `CONTAINERD_SNAPSHOTTER` names, as a rule `nix`"
-                    ));
-                }
-            }
-            Destination::Engine { .. } | Destination::DockerArchive { .. } => {
-                self.report.warning(&format!(
-                    "`{name}` loses which store paths the image needs; nix-snapshotter mounts \
-                     them for containerd only"
-                ));
-            }
-            _ => {}
-        }
-    }
-
-    /// Copies the image into an engine. Layers stay as they are.
-    async fn copy_to_engine(
-        &self,
-        engine: &Engine,
-        name: &Name,
-        destination: &str,
-    ) -> Result<(), Failure> {
-        let [image] = self.selection.images() else {
-            let text = format!("`{destination}` holds one image for one platform");
-            return Err(Usage::new(text, "name one `--platform`").into());
-        };
-        let mut names = vec![name.clone()];
-        names.extend(files::names_of(&self.request.common.additional_tags)?);
-        let copier = self.copier(self.blobs);
-        let summary = copier.to_engine(image, &names, engine, environment()).await?;
-        self.report.pushed(destination, summary.sent, summary.total, false);
-        if let Some(path) = &self.request.push.digestfile {
-            Report::result(Some(path), summary.digest.to_string().as_bytes())?;
-        }
-        Ok(())
-    }
-
-    async fn write(
-        &self,
-        copier: &Copier<'_>,
-        changed: &Selection,
-        destination: &Named,
-    ) -> Result<(), Failure> {
-        let tags = &self.request.common.additional_tags;
-        files::write(copier, changed, destination.place.clone(), tags).await?;
-        if let (Some(path), Some(contents)) = (&self.request.push.digestfile, changed.contents()) {
-            Report::result(Some(path), contents.root.digest().to_string().as_bytes())?;
-        }
-        self.report.copied_to(&destination.text);
-        Ok(())
-    }
-
-    fn copier<'b>(&'b self, blobs: &'b dyn Blobs) -> Copier<'b> {
-        Copier { blobs, jobs: self.request.common.jobs.get(), observer: &**self.report }
-    }
-
-    fn changed(&self, layers: Option<&CompressedLayers<'_>>) -> Result<Selection, Failure> {
-        let format = self.request.common.format.map(Into::into);
-        let changes = Changes { layers, format, annotations: self.annotations };
-        let result = self.selection.clone().changed(&changes)?;
-        let all_made = self.made.len() == self.selection.images().len();
-        if self.request.push.preserve_digests && !all_made {
-            let root = |selection: &Selection| {
-                selection.contents().map(|contents| contents.root.digest().clone())
-            };
-            if root(&result) != root(&self.selection) {
-                let hint = "leave out `--preserve-digests`, or what changes the image";
-                return Err(Usage::new("the copy would have another digest", hint).into());
-            }
-        }
-        Ok(result)
-    }
-
-    /// What a plain layer compresses to, if that was recorded when it was built.
-    fn recorded(
-        &self,
-        layer: &n2c::oci::manifest::Descriptor,
-        compression: Compression,
-        wrong: &HashSet<Digest>,
-    ) -> Option<(Digest, u64)> {
-        if wrong.contains(&layer.digest) {
-            return None;
-        }
-        self.opened.iter().find_map(|one| one.recorded(&layer.digest, compression))
     }
 }
 

@@ -13,7 +13,8 @@ use n2c::stream::compress::Compression;
 use n2c::{Diagnose as _, Kind};
 use serde_json::json;
 
-use super::Job;
+use super::job::Job;
+use super::sources::Opened;
 use crate::cli::failure::{Failure, Usage};
 use crate::cli::report::Report;
 
@@ -30,7 +31,7 @@ impl Job<'_> {
             repository: reference.repository(),
             tags: &tags,
             digest: reference.digest(),
-            origin: self.opened.iter().find_map(super::Opened::origin),
+            origin: self.opened.iter().find_map(Opened::origin),
             cache: self.cache,
             streamed: &HashSet::new(),
             referrers: (all_platforms && !dry_run).then(|| self.clients.source()),
@@ -172,7 +173,7 @@ impl Job<'_> {
         let (sent, total) = summary.bytes();
         self.report.pushed(&name, sent, total, push.dry_run);
         if push.json {
-            return Report::json(&[json!({
+            self.results.add_json(json!({
                 "name": reference.repository().to_string(),
                 "digest": summary.digest.to_string(),
                 "dryRun": push.dry_run,
@@ -181,14 +182,17 @@ impl Job<'_> {
                 "sent": sent,
                 "total": total,
                 "blobs": summary.blobs,
-            })]);
+            }));
+            return Ok(());
         }
         if push.dry_run {
             let line = |blob: &PlannedBlob| {
                 format!("{:<7} {} {}\n", blob.action.name(), blob.digest, blob.size)
             };
-            return self.report.text(&summary.blobs.iter().map(line).collect::<String>());
+            self.results.add_text(&summary.blobs.iter().map(line).collect::<String>());
+            return Ok(());
         }
-        self.report.text(&format!("{name}\n"))
+        self.results.add_text(&format!("{name}\n"));
+        Ok(())
     }
 }
