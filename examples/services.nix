@@ -59,12 +59,12 @@ let
       '';
       # environment.etc.<name>: a text or the path of a file, with a mode and an owner.
       etcFile = name: file: make "etc-file" {
+        file = "etc/${name}";
         text = file.text or "";
         source = file.source or "";
       } ''
-        file=etc/${name}
-        busybox mkdir -p $(busybox dirname $file)
-        if [ -n "$source" ]; then busybox cp $source $file; else printf '%s' "$text" > $file; fi
+        busybox mkdir -p "$(busybox dirname "$file")"
+        if [ -n "$source" ]; then busybox cp "$source" "$file"; else printf '%s' "$text" > "$file"; fi
       '';
       etcFiles = builtins.mapAttrs etcFile files;
       # image.interactive: programs for a shell.
@@ -93,7 +93,8 @@ let
       perms = attrValues (
         builtins.mapAttrs (name: path: {
           inherit path;
-          regex = "/etc/${name}$";
+          # Each of these trees has one file, below these directories.
+          regex = "^${path}/etc/.*[^/]$";
           mode = files.${name}.mode or "0444";
           uid = files.${name}.uid or 0;
           gid = files.${name}.gid or 0;

@@ -1,4 +1,4 @@
-# fromDockerArchive ./image.tar, or with { archive, imageName ? null, imageTag ? null,
+# fromDockerArchive ./image.tar, or with { archive, imageName ? null, imageTag ? "latest",
 # inheritConfig ? "none", meta ? { } }: an image in an archive as `docker save`, skopeo and
 # nixpkgs' dockerTools write it, compressed or not, as `fromImage` of buildImage. `imageName`
 # and `imageTag` choose one of several images.
@@ -34,7 +34,9 @@ let
         preferLocalBuild = true;
       };
     in
-    if imageName != null && !isName then
+    if imageName == null && options ? imageTag then
+      throw "n2c: `imageTag` of fromDockerArchive needs `imageName`."
+    else if imageName != null && !isName then
       throw "n2c: invalid `imageName` `${lib.show imageName}` of fromDockerArchive."
     else
       imageFromDir "image.json" inheritConfig directory

@@ -12,4 +12,4 @@ mod wire;
 pub use add::{Ingestion, Store};
 pub use error::{AddError, is_hang_up};
 pub use incoming::IncomingBlob;
-pub use path::{Error, StoreDirectory, StorePath, sanitise_name};
+pub use path::{Error, StoreDirectory, StorePath, is_store_path, sanitise_name};

@@ -121,6 +121,14 @@ impl fmt::Display for StoreDirectory {
     }
 }
 
+/// Whether this text is a path directly in a store, wherever that is.
+#[must_use]
+pub fn is_store_path(text: &str) -> bool {
+    let store =
+        text.rsplit_once('/').and_then(|(directory, _)| StoreDirectory::new(directory).ok());
+    store.is_some_and(|store| store.holds(text))
+}
+
 /// Returns the path without `//`, `.` and `..`, as Nix's `canonPath` does: the text of
 /// the path is what is hashed.
 fn canonical(path: &str) -> String {

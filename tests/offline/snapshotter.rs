@@ -293,6 +293,101 @@ fn rules_and_conflicts_are_what_they_are_in_layers() {
 }
 
 #[test]
+fn a_rewrite_without_effect_is_named() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    store.layers(&[&path], &[&path]);
+    let text = fs::read_to_string(store.directory.path().join("layers.json")).expect("text");
+    let mut layers: Value = serde_json::from_str(&text).expect("JSON");
+    let rewrite = &mut layers[0]["paths"][0]["options"]["rewrite"];
+    rewrite["regex"] = json!("nothing of the kind");
+    store.write("layers.json", &layers.to_string());
+    let run = store.try_image("x.json", &["--snapshotter", "legacy"]);
+    assert!(run.code == 0 && run.stderr.contains("matches none of its files"), "{}", run.stderr);
+    // No name has a NUL.
+    layers[0]["paths"][0]["options"]["rewrite"] = json!({ "regex": "^.*/bin", "repl": "a\u{0}b" });
+    store.write("layers.json", &layers.to_string());
+    let run = store.try_image("new.json", &["--snapshotter", "legacy"]);
+    assert!(run.error(1).contains("failed to add"), "{}", run.stderr);
+}
+
+#[test]
+fn deep_trees_are_no_more_work_than_they_have_files() {
+    let store = Store::new();
+    let files: Vec<String> = (0..300).map(|n| format!("{}f{n}", "d/".repeat(900))).collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let path = store.add(TREE, &files);
+    store.layers(&[&path], &[&path]);
+    let layer = store.image("x.json", &["--snapshotter", "legacy"]);
+    // Two blocks for each link at least, and one for each directory.
+    assert!(layer["size"].as_u64() > Some((300 * 2 + 900) * 512), "{layer}");
+}
+
+// The base of an image may have a layer with the same bytes, but other annotations.
+#[test]
+fn a_layer_of_the_base_does_not_hide_the_annotations() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    store.layers(&[&path], &[&path]);
+    let layer = store.image("nix.json", &["--snapshotter", "legacy"]);
+    let text = fs::read(store.directory.path().join("nix.json")).expect("an image");
+    let mut image: Value = serde_json::from_slice(&text).expect("JSON");
+    image["layers"][0].as_object_mut().expect("a layer").remove("annotations");
+    store.write("base.json", &image.to_string());
+    let above = ["--snapshotter", "legacy", "--from-image", "base.json"];
+    assert_eq!(store.image("above.json", &above)["annotations"], layer["annotations"]);
+    // The same one twice is still one.
+    let twice = ["--snapshotter", "legacy", "--from-image", "nix.json"];
+    store.image("twice.json", &twice);
+    let text = fs::read(store.directory.path().join("twice.json")).expect("an image");
+    let image: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(image["layers"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_manifest_that_nobody_takes_is_not_written() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    store.layers(&[&path], &[&path]);
+    store.image("nix.json", &["--snapshotter", "legacy"]);
+    let text = fs::read(store.directory.path().join("nix.json")).expect("an image");
+    let mut image: Value = serde_json::from_slice(&text).expect("JSON");
+    image["layers"][0]["annotations"]["x"] = json!("x".repeat(5 << 20));
+    store.write("large.json", &image.to_string());
+    let pushed = Pushable::start();
+    let reference = format!("docker://{}", pushed.registry.reference("app:1"));
+    for destination in ["oci:large:1", &reference] {
+        let run = store.run(&["copy", "nix:large.json", destination]);
+        assert!(run.error(8).contains("over the limit of 4194304"), "{}", run.stderr);
+    }
+    assert!(pushed.registry.calls().is_empty());
+    let run = store.try_image("x.json", &["--from-image", "large.json"]);
+    assert!(run.error(2).contains("over 4194304 bytes"), "{}", run.stderr);
+}
+
+// A node would mount what the base of an image names.
+#[test]
+fn a_base_can_not_make_a_node_mount_anything() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    store.layers(&[&path], &[&path]);
+    store.image("nix.json", &["--snapshotter", "legacy"]);
+    store.run(&["copy", "--quiet", "nix:nix.json", "dir:directory"]).text();
+    let file = store.directory.path().join("directory/manifest.json");
+    let text = fs::read_to_string(&file).expect("a manifest");
+    fs::write(&file, text.replace(&path, "/etc")).expect("written");
+    let run = store.run(&["image-from-dir", "base.json", "directory"]);
+    assert!(run.code == 0 && run.stderr.contains("names no store path"), "{}", run.stderr);
+    let text = fs::read_to_string(store.directory.path().join("base.json")).expect("an image");
+    assert!(text.contains("nix-layer") && !text.contains("/etc"), "{text}");
+    // Nor a store path that leads out of the store.
+    fs::remove_dir_all(&path).expect("removed");
+    symlink("/etc", &path).expect("linked");
+    let run = store.try_image("x.json", &["--snapshotter", "legacy"]);
+    assert!(run.error(8).contains("is a link to `/etc`"), "{}", run.stderr);
+}
+
+#[test]
 fn what_a_node_could_not_mount_is_no_image() {
     let store = Store::new();
     let path = store.add(TREE, &["bin/a"]);
@@ -377,6 +472,8 @@ fn copies_keep_the_annotations() {
     assert!(shown.text().contains("1, mounted from the node's store"), "{:?}", shown.stdout);
     let shown = store.run(&["inspect", "nix:image.json", "--json"]).json();
     assert_eq!(shown["layers"][0]["mountPoints"], true);
+    let shown = store.run(&["inspect", &reference["docker://".len()..], "--arch", "amd64"]);
+    assert!(shown.stderr.contains("nix-snapshotter mounts"), "{}", shown.stderr);
     // What a registry has, in a layout.
     let copied = ["copy", "--quiet", &reference, "oci:layout:1", "--arch", "amd64"];
     store.run(&copied).text();
@@ -453,7 +550,13 @@ fn a_name_with_a_registry_is_containerds_too() {
     registry.put_image("app", "1", &Image::new("linux/amd64", &["text"]));
     let directory = tempfile::tempdir().expect("a directory");
     let name = "nix:0/nix/store/00000000000000000000000000000001-nix-image-app.tar:latest";
-    for (name, expected) in [(name, json!(name)), ("acme/app:1", Value::Null), ("1", Value::Null)] {
+    for (name, expected) in [
+        (name, json!(name)),
+        ("localhost/app:1", json!("localhost/app:1")),
+        ("acme/app:1", Value::Null),
+        ("./app:1", Value::Null),
+        ("1", Value::Null),
+    ] {
         let destination = format!("oci-archive:image.tar:{name}");
         let reference = registry.reference("app:1");
         let arguments = ["pull", "--quiet", &reference, &destination, "--arch", "amd64"];

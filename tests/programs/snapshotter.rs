@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::functions::{
-    ROOT, SANDBOX, build, eval, greeting, nix_with_n2c, programs, read, with_paths,
+    ROOT, SANDBOX, build, eval, eval_error, greeting, nix_with_n2c, programs, read, with_paths,
 };
 use crate::support::tools::{Nix, run};
 
@@ -97,7 +97,8 @@ fn its_files_are_links_into_the_store() {
             let found = entry.expect("an entry").metadata().expect("metadata");
             assert!(found.is_dir() || found.len() == 0);
         }
-        assert_eq!(fs::read_dir(&store).expect("mount points").count(), 2);
+        let expected = if has_annotations { 2 } else { 0 };
+        assert_eq!(fs::read_dir(&store).expect("mount points").count(), expected);
         fs::remove_dir_all(&layout).expect("removed");
         fs::remove_dir_all(&bundle).expect("removed");
     }
@@ -175,5 +176,74 @@ fn the_example_has_an_image_for_each_node() {
             assert!(image.starts_with("nix:0/nix/store/"), "{image}");
             assert!(nix.file(&image["nix:0".len()..]).is_file());
         }
+    }
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn rules_are_those_of_their_layers() {
+    let nix = nix_in_sandbox();
+    // What one layer leaves out, another may have.
+    let more = "{ copyToRoot = null; config = { }; snapshotter = \"legacy\"; layers = let text = builtins.toFile \"text\" \"\"; in \
+                [ (n2c.buildLayer { deps = [ app text ]; ignore = text; }) (n2c.buildLayer { deps = [ text ]; }) ]; }";
+    let (_, built) = image(&nix, more);
+    assert!(built["layers"][0]["annotations"].to_string().contains("-text\""), "{built}");
+    let excluded = |more: &str| {
+        let arguments = format!(
+            "{{ copyToRoot = greeting; excludes = [ \"/link$\" ]; config = {{ }}; {more} }}"
+        );
+        let (_, built) = image(&nix, &arguments);
+        built["layers"][0]["paths"].to_string().matches("/link$").count()
+    };
+    assert_eq!(excluded("snapshotter = \"legacy\"; layers = [ ];"), 1);
+    // The layer below has it, as without nix-snapshotter.
+    let below = "snapshotter = \"legacy\"; layers = [ { copyToRoot = greeting; } ];";
+    let arguments = format!("{{ excludes = [ \"/link$\" ]; config = {{ }}; {below} }}");
+    let (_, built) = image(&nix, &arguments);
+    let paths = built["layers"][0]["paths"].as_array().expect("paths").clone();
+    let kept = paths.iter().filter(|path| path["options"]["excludes"].is_null());
+    assert_eq!(kept.count(), 1, "{built}");
+    // Its directories belong to whom the image says.
+    let (_, built) = image(&nix, "{ uid = 1000; snapshotter = \"legacy\"; }");
+    assert!(built["layers"][0]["paths"].to_string().contains("\"uid\":1000"), "{built}");
+    // Layers of links and of mount points are never equal.
+    let (_, links) = image(&nix, "{ includeStorePaths = false; }");
+    let (_, legacy) = image(&nix, "{ snapshotter = \"legacy\"; }");
+    assert_ne!(links["layers"][0]["digest"], legacy["layers"][0]["digest"]);
+    // An image for a node can be the base of another one.
+    let base = "{ name = \"above\"; fromImage = n2c.buildImage (arguments // { resolvedByNix = true; }); }";
+    let path = build(&nix, &with_arguments(&nix, &format!("n2c.buildImage {base}")));
+    assert_eq!(read(&nix.file(&path))["layers"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+#[ignore = "needs nix-bin and root; run `tests/run`"]
+fn mistakes_in_lists_of_images_are_named() {
+    let nix = nix_in_sandbox();
+    for (arguments, expected) in [
+        ("{ images = { }; }", "must be a set or a list of images"),
+        ("{ images = [ app ]; }", "something that buildImage didn't make"),
+        ("{ images = [ [ ] ]; }", "something that buildImage didn't make"),
+        ("{ images = [ image image ]; }", "two images of copyImages go to `docker://acme/app:1`"),
+        ("{ images = [ image ]; destination = _: 5; }", "`destination` of copyImages must give"),
+        ("{ images = [ image ]; name = \"--help\"; }", "`name` of copyImages"),
+        ("{ images = [ image ]; name = \"a b\"; }", "`name` of copyImages"),
+    ] {
+        let expression = format!(
+            "let image = n2c.buildImage arguments; in (n2c.copyImages {arguments}).drvPath"
+        );
+        let error = eval_error(&nix, &with_arguments(&nix, &expression));
+        assert!(error.contains(expected), "{arguments}: {error}");
+    }
+    for (more, expected) in [
+        ("snapshotter = \"new\";", "`snapshotter` must be"),
+        ("resolvedByNix = true; snapshotter = null;", "must be for a `snapshotter`"),
+        ("snapshotter = \"legacy\"; initializeNixDatabase = true;", "can't have `initializeNix"),
+        ("uid = -1;", "must be numbers from 0"),
+        ("uid = 4294967295;", "must be numbers from 0"),
+    ] {
+        let expression = format!("(n2c.buildImage (arguments // {{ {more} }})).drvPath");
+        let error = eval_error(&nix, &with_arguments(&nix, &expression));
+        assert!(error.contains(expected), "{more}: {error}");
     }
 }

@@ -160,6 +160,9 @@ async fn inspect(
                     "showing `{wanted}` for this machine; choose another with `--platform`"
                 ));
             }
+            if image.manifest().needs_nix_snapshotter() {
+                report.note("the image lacks its files: nix-snapshotter mounts its store paths");
+            }
             Some(Details::new(shown, &image))
         }
         Err(resolve::Error::NoPlatform { wanted, .. }) if named.is_empty() => {

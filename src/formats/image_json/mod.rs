@@ -22,8 +22,10 @@ use crate::fs;
 use crate::observer::{Event, Observer};
 use crate::oci::digest::{self, Verified};
 use crate::oci::image::{self, CONFIG_SIZE_LIMIT, Image, ImageConfig};
+use crate::oci::manifest;
 use crate::oci::media_type;
 use crate::oci::platform::Platform;
+use crate::store::is_store_path;
 
 pub(super) use run_config::inherited;
 pub(crate) use run_config::{FIELDS, Kind as FieldKind};
@@ -187,10 +189,21 @@ impl ImageJson {
             warn("`created` in the config is not a valid time, and is left out");
         }
         let built_for = config.platform().or(platform);
+        let mut layers = layers_of(image, blobs)?;
+        for layer in &mut layers {
+            // A node would mount whatever these name.
+            layer.annotations.retain(|name, value| {
+                let is_kept = !manifest::names_store_path(name) || is_store_path(value);
+                if !is_kept {
+                    warn(&format!("the annotation `{name}` names no store path, and is left out"));
+                }
+                is_kept
+            });
+        }
         Ok(Self {
             version: VERSION,
             image_config,
-            layers: layers_of(image, blobs)?,
+            layers,
             arch: built_for.map(|platform| platform.architecture().to_owned()).unwrap_or_default(),
             created: time,
         })

@@ -76,8 +76,9 @@ impl Images<'_> {
         if let Some(name) = name {
             entry["annotations"] = json!({ REF_NAME: name });
             // containerd takes only such names as they are.
-            let host = name.split_once('/').map(|(host, _)| host);
-            if host.is_some_and(|host| host.contains(['.', ':'])) {
+            let host = name.split_once('/').map(|(host, _)| host).unwrap_or_default();
+            let is_registry = host.contains(['.', ':']) || host == "localhost";
+            if is_registry && host.starts_with(|c: char| c.is_ascii_alphanumeric()) {
                 entry["annotations"][CONTAINERD_NAME] = name.into();
             }
         }

@@ -24,6 +24,13 @@ pub const SIZE_LIMIT: u64 = 4 << 20;
 const SNAPSHOT: &str = "containerd.io/snapshot/";
 /// The same for those that nix-snapshotter reads.
 const NIX_SNAPSHOT: &str = "containerd.io/snapshot/nix-";
+/// The one of them that is only a mark.
+const NIX_LAYER: &str = "containerd.io/snapshot/nix-layer";
+
+/// Whether an annotation of this name is a store path that a node mounts.
+pub(crate) fn names_store_path(annotation: &str) -> bool {
+    annotation.starts_with(NIX_SNAPSHOT) && annotation != NIX_LAYER
+}
 
 /// Why a document can't be used as a manifest or index.
 #[derive(Debug, thiserror::Error)]
