@@ -220,8 +220,7 @@ impl Reference {
             return Err(invalid(Reason::ImageId));
         }
         let (name_and_tag, digest) = match text_without_transport.split_once('@') {
-            // No digest has a slash.
-            Some((_, rest)) if rest.contains('/') => return Err(invalid(Reason::User)),
+            Some((_, rest)) if is_below_host(rest) => return Err(invalid(Reason::User)),
             Some((rest, digest)) => {
                 let digest = digest.parse().map_err(|source| Error::Digest {
                     text: text.escape_default().to_string(),
@@ -360,12 +359,18 @@ fn is_host(host: &str) -> bool {
             .is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Whether a text behind an `@` is a repository, rather than a digest.
+fn is_below_host(text: &str) -> bool {
+    let is_digest = ["sha256:", "sha512:"].iter().any(|algorithm| text.starts_with(algorithm));
+    text.contains('/') && !is_digest
+}
+
 /// What is shown of a text that is no reference: without what may be a password, and with control
 /// characters escaped.
 fn without_user(text: &str) -> String {
     let start = text.find("://").map_or(0, |index| index + "://".len());
     let host = text[start..].rfind('/').and_then(|slash| text[start..start + slash].rfind('@'));
-    match host {
+    match host.filter(|at| is_below_host(&text[start + at + 1..])) {
         Some(at) => {
             let (scheme, rest) = (&text[..start], &text[start + at..]);
             format!("{}…{}", scheme.escape_default(), rest.escape_default())

@@ -157,8 +157,9 @@ fn check_case(name: &str, differs: impl Fn(&str, &str, &str) -> bool) {
     let codes = text("rc");
     let codes: Vec<bool> = codes.lines().map(|line| line.ends_with(" 0")).collect();
     for (line, succeeds) in text("cmd").lines().zip(codes) {
-        // Without a command, n2c prints its usage too, but as an error.
-        if line == "$N2C" {
+        // Without a command, n2c prints its usage too, but as an error. And it knows the time,
+        // as dockerTools does.
+        if line == "$N2C" || line.ends_with(" --created now") {
             continue;
         }
         let run = std::process::Command::new("bash")

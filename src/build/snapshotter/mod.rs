@@ -75,7 +75,8 @@ pub fn mount_points(
         check(path, store)?;
     }
     let mut records = records.to_vec();
-    let snapshotter_is_known = snapshotter.is_some();
+    let content =
+        if snapshotter.is_some() { LayerContent::MountPoints } else { LayerContent::Links };
     let annotations = match snapshotter {
         None => BTreeMap::new(),
         Some(Snapshotter::Closure { closure_info }) => {
@@ -92,8 +93,6 @@ pub fn mount_points(
             (Err(error), None) => return Err(error),
         },
     };
-    let content =
-        if snapshotter_is_known { LayerContent::MountPoints } else { LayerContent::Links };
     let archive = archive(&records, content, None)?;
     for warning in &archive.warnings {
         observer.observe(&Event::Warning(warning));
@@ -125,7 +124,7 @@ fn check(path: &str, store: &StoreDirectory) -> Result<(), Error> {
 /// names, as text.
 fn legacy(paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, Error> {
     let mut annotations = BTreeMap::from([(LAYER.to_owned(), "true".to_owned())]);
-    let mut keys: Vec<String> =
+    let keys: Vec<String> =
         (0..paths.len()).map(|number| format!("{STORE_PATH}{number}")).collect();
     let last = keys.iter().max().and_then(|max| keys.iter().position(|key| key == max));
     // Otherwise in the order in which Nix lists a closure.
@@ -133,7 +132,7 @@ fn legacy(paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, Error> {
     if let (Some(last), Some(path)) = (last, ordered.pop()) {
         ordered.insert(last, path);
     }
-    for (key, path) in keys.drain(..).zip(ordered) {
+    for (key, path) in keys.into_iter().zip(ordered) {
         annotations.insert(key, path.to_owned());
     }
     // As JSON: quotes, a colon and a comma.
