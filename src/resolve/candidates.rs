@@ -14,7 +14,8 @@ use crate::oci::platform::Platform;
 pub(super) struct Candidate {
     pub(super) descriptor: Descriptor,
     pub(super) platform: Platform,
-    pub(super) needs_os_features: bool,
+    /// What it needs of its node (`os.features`).
+    pub(super) os_features: Vec<String>,
     /// The image, if it was already fetched because the index does not give its platform.
     pub(super) image: Option<Image>,
 }
@@ -28,7 +29,7 @@ impl Candidate {
         Some(Self {
             descriptor: entry.descriptor.clone(),
             platform: entry.platform.clone()?,
-            needs_os_features: !entry.os_features.is_empty(),
+            os_features: entry.os_features.clone(),
             image: None,
         })
     }
@@ -38,7 +39,7 @@ impl Candidate {
     /// if it does not run on `wanted`.
     pub(super) fn rank(&self, wanted: &Platform) -> Option<(bool, usize, bool)> {
         let distance = wanted.distance(&self.platform)?;
-        Some((self.needs_os_features, distance, self.image.is_some()))
+        Some((!self.os_features.is_empty(), distance, self.image.is_some()))
     }
 }
 
@@ -117,8 +118,8 @@ impl Search {
             None => &mut self.unnamed,
         };
         let platform = platform.unwrap_or_else(|| Platform::new("", "", ""));
-        let (needs_os_features, image) = (false, Some(image));
-        list.push(Candidate { descriptor, platform, needs_os_features, image });
+        let (os_features, image) = (Vec::new(), Some(image));
+        list.push(Candidate { descriptor, platform, os_features, image });
     }
 }
 

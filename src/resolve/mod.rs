@@ -159,11 +159,13 @@ impl<'a> Resolution<'a> {
             let platform = seen.platform.clone().or(candidate.map(|found| found.platform.clone()));
             let taken = !was_taken && chosen.as_ref().is_some_and(is);
             was_taken |= taken;
+            let needed = candidate.map(|found| found.os_features.join("`, `")).unwrap_or_default();
             let fits = candidate.and_then(|candidate| candidate.rank(wanted));
             let reason = match (&seen.artifact_type, fits) {
                 (Some(kind), _) => format!("not an image: {kind}"),
                 (None, Some((_, 0, _))) if taken => "fits exactly".to_owned(),
                 (None, Some(_)) if taken => "fits best".to_owned(),
+                (None, Some((true, ..))) => format!("needs `{needed}` of its node"),
                 (None, Some(_)) => "another entry fits as well or better".to_owned(),
                 (None, None) if candidate.is_some() => format!("does not run on {wanted}"),
                 (None, None) if search.missing.contains(&seen.descriptor) => {

@@ -539,6 +539,9 @@ fn an_index_has_an_image_for_each_kind_of_node() {
     // n2c itself takes the one for all nodes, too.
     let locked = store.run(&["lock", &reference["docker://".len()..], "--arch", "amd64"]).json();
     assert_eq!(locked["layers"][0]["annotations"], Value::Null);
+    let explained =
+        store.run(&["inspect", &reference["docker://".len()..], "--arch", "amd64", "--explain"]);
+    assert!(explained.text().contains("needs `nix-snapshotter` of its node"), "{explained:?}");
     // Two for the same nodes are still one too many.
     let run = store.run(&["copy", "nix:nix.json", "nix:nix.json", &reference]);
     assert!(run.error(2).contains("two images are for"), "{}", run.stderr);
