@@ -8,12 +8,13 @@
 {
   n2c,
   programs,
+  name ? "hello",
   system ? builtins.currentSystem,
 }:
 let
-  inherit (import ../nix { inherit n2c system; }) buildImage;
+  inherit (import ../nix { inherit n2c system; }) buildImage copyImages;
   arguments = {
-    name = "hello";
+    inherit name;
     tag = "1";
     config.Entrypoint = [
       "${programs}/bin/busybox"
@@ -32,6 +33,24 @@ rec {
   # The same with one name for all of them, for versions from 0.3 on. Nodes get the closure in one
   # step, from a binary cache that also has this list.
   closure = buildImage (arguments // { snapshotter = "closure"; });
+
+  # Copies the images under two tags: `1` is an index with the one for all nodes and, behind it,
+  # the one for nodes with nix-snapshotter, and `1-nix` is the latter alone.
+  copyBoth = copyImages {
+    images = [
+      [
+        everywhere
+        closure
+      ]
+      (buildImage (
+        arguments
+        // {
+          tag = "1-nix";
+          snapshotter = "closure";
+        }
+      ))
+    ];
+  };
 
   # An image that a node finds in its own store, or in a binary cache: no registry has it.
   resolved = buildImage (arguments // { resolvedByNix = true; });

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::functions::{
     ROOT, SANDBOX, build, eval, eval_error, greeting, nix_with_n2c, programs, read, with_paths,
 };
-use crate::support::tools::{Nix, run};
+use crate::support::tools::{Distribution, Nix, run, skopeo};
 
 const CLOSURE: &str = "containerd.io/snapshot/nix-closure";
 const STORE_PATH: &str = "containerd.io/snapshot/nix-store-path.";
@@ -177,6 +177,37 @@ fn the_example_has_an_image_for_each_node() {
             assert!(nix.file(&image["nix:0".len()..]).is_file());
         }
     }
+}
+
+#[test]
+#[ignore = "needs nix-bin, docker-registry, skopeo and root; run `tests/run`"]
+fn both_kinds_of_nodes_find_an_image_in_a_registry() {
+    let nix = nix_in_sandbox();
+    let registry = Distribution::start();
+    let (programs, here) = (programs(&nix), nix.directory().display());
+    let expression = format!(
+        "(import {ROOT}/examples/snapshotter.nix {{ n2c = {here}/n2c; programs = {programs}; \
+         system = \"x86_64-linux\"; name = \"{}\"; }}).copyBoth",
+        registry.reference("team/hello")
+    );
+    let script = nix.run("nix-build", &["--no-out-link", "-E", &expression]);
+    let printed = nix.run(&format!("{script}/bin/copy-images"), &["--quiet"]);
+    assert_eq!(printed.lines().count(), 2, "{printed}");
+    let raw = |tag: &str| -> Value {
+        let image = format!("docker://{}", registry.reference(&format!("team/hello:{tag}")));
+        let text = skopeo(&["inspect", "--raw", "--tls-verify=false", &image]);
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let (index, alone) = (raw("1"), raw("1-nix"));
+    let entries = index["manifests"].as_array().expect("an index");
+    let features = entries.iter().map(|entry| &entry["platform"]["os.features"]);
+    assert_eq!(features.collect::<Vec<_>>(), [&Value::Null, &json!(["nix-snapshotter"])]);
+    let layers = alone["layers"].as_array().expect("layers");
+    assert!(layers[0]["annotations"][CLOSURE].is_string(), "{alone}");
+    // A few hundred bytes, and the same image in both places.
+    assert!(layers[0]["size"].as_u64() < Some(1000), "{alone}");
+    let digest = printed.lines().last().and_then(|line| line.split('@').nth(1));
+    assert_eq!(entries[1]["digest"].as_str(), digest);
 }
 
 #[test]
