@@ -311,6 +311,28 @@ fn a_rewrite_without_effect_is_named() {
     assert!(run.error(1).contains("failed to add"), "{}", run.stderr);
 }
 
+// containerd 2.3 can't start what mounts a file last.
+#[test]
+fn a_closure_of_files_gets_a_directory() {
+    let store = Store::new();
+    let file = store.add(FILE, &[""]);
+    let info = store.closure_info(1, &[&file]);
+    store.layers(&[&file], &[]);
+    let run = store.try_image("x.json", &["--snapshotter", "legacy"]);
+    assert!(run.code == 0 && run.stderr.contains("all store paths are files"), "{}", run.stderr);
+    let with_info = ["--snapshotter", "legacy", "--closure-info", &info];
+    let layer = store.image("x.json", &with_info);
+    assert_eq!(layer["annotations"]["containerd.io/snapshot/nix-store-path.0"], file);
+    assert_eq!(layer["annotations"]["containerd.io/snapshot/nix-store-path.1"], info);
+    assert!(names(&store, "x.json").contains(&format!("{}/", &info[1..])));
+    // It isn't needed beside a directory.
+    let tree = store.add(TREE, &["bin/a"]);
+    store.layers(&[&file, &tree], &[]);
+    let layer = store.image("x.json", &with_info);
+    assert_eq!(layer["annotations"]["containerd.io/snapshot/nix-store-path.1"], tree);
+    assert_eq!(layer["annotations"].as_object().map(serde_json::Map::len), Some(3));
+}
+
 #[test]
 fn deep_trees_are_no_more_work_than_they_have_files() {
     let store = Store::new();

@@ -82,16 +82,24 @@ pub fn mount_points(
         Some(Snapshotter::Closure { closure_info }) => {
             add_closure(&closure_info, store, &mut records, observer)?
         }
-        Some(Snapshotter::Legacy { fallback }) => match (legacy(&paths), fallback) {
-            (Ok(annotations), _) => annotations,
-            (Err(error), Some(closure_info)) => {
-                let text =
-                    format!("{error}; naming their closure instead, for nix-snapshotter 0.3");
-                observer.observe(&Event::Warning(&text));
-                add_closure(&closure_info, store, &mut records, observer)?
+        Some(Snapshotter::Legacy { fallback }) => {
+            let directory = directory_to_add(&paths, fallback.as_deref(), store, observer)?;
+            let all = paths.iter().copied().chain(directory.as_deref()).collect();
+            match (legacy(&all), fallback) {
+                (Ok(annotations), _) => {
+                    let added = directory.map(|path| PathRecord { path, options: None });
+                    records.extend(added);
+                    annotations
+                }
+                (Err(error), Some(closure_info)) => {
+                    let text =
+                        format!("{error}; naming their closure instead, for nix-snapshotter 0.3");
+                    observer.observe(&Event::Warning(&text));
+                    add_closure(&closure_info, store, &mut records, observer)?
+                }
+                (Err(error), None) => return Err(error),
             }
-            (Err(error), None) => return Err(error),
-        },
+        }
     };
     let archive = archive(&records, content, None)?;
     for warning in &archive.warnings {
@@ -118,6 +126,25 @@ fn check(path: &str, store: &StoreDirectory) -> Result<(), Error> {
     }
     let path = path.escape_default().to_string();
     Err(Error::NotAStorePath { path, store: store.to_string() })
+}
+
+/// The closure-info, if there is one and no other path is a directory: one must be mounted last.
+fn directory_to_add(
+    paths: &BTreeSet<&str>,
+    closure_info: Option<&Path>,
+    store: &StoreDirectory,
+    observer: &dyn Observer,
+) -> Result<Option<String>, Error> {
+    // Paths that aren't there are an error when the layer is made.
+    if paths.iter().any(|path| !Path::new(path).is_file()) {
+        return Ok(None);
+    }
+    if let Some(closure_info) = closure_info {
+        return Ok(Some(name_of(closure_info, store)?));
+    }
+    let text = "all store paths are files: containerd 2.3 and later can't run the image";
+    observer.observe(&Event::Warning(text));
+    Ok(None)
 }
 
 /// The annotations that name each path. nix-snapshotter mounts the paths in the order of these
@@ -153,15 +180,7 @@ fn add_closure(
     records: &mut Vec<PathRecord>,
     observer: &dyn Observer,
 ) -> Result<BTreeMap<String, String>, Error> {
-    let name = match closure_info.to_str() {
-        Some(name) if store.holds(name) => name.to_owned(),
-        _ => {
-            let read = |source| Error::Read { path: closure_info.to_owned(), source };
-            let target = closure_info.canonicalize().map_err(read)?;
-            target.to_string_lossy().into_owned()
-        }
-    };
-    check(&name, store)?;
+    let name = name_of(closure_info, store)?;
     let list = fs::read(&Path::new(&name).join(STORE_PATHS), LIST_LIMIT)?;
     let list = String::from_utf8_lossy(&list);
     let mut listed: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty()).collect();
@@ -185,4 +204,18 @@ fn add_closure(
         records.push(PathRecord { path: path.to_owned(), options: None });
     }
     Ok([(CLOSURE.to_owned(), name.clone())].into())
+}
+
+/// The store path of a closure-info, to which a link may lead.
+fn name_of(closure_info: &Path, store: &StoreDirectory) -> Result<String, Error> {
+    let name = match closure_info.to_str() {
+        Some(name) if store.holds(name) => name.to_owned(),
+        _ => {
+            let read = |source| Error::Read { path: closure_info.to_owned(), source };
+            let target = closure_info.canonicalize().map_err(read)?;
+            target.to_string_lossy().into_owned()
+        }
+    };
+    check(&name, store)?;
+    Ok(name)
 }
