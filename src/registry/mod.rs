@@ -120,6 +120,13 @@ pub struct RawDocument {
     pub content_type: Option<String>,
 }
 
+/// A document, and where the next one is if it is a page of a list.
+struct Page {
+    document: RawDocument,
+    /// The `Link` headers.
+    links: Vec<String>,
+}
+
 /// A blob and where to find it.
 #[derive(Clone, Copy, Debug)]
 pub struct BlobRequest<'a> {
@@ -274,6 +281,11 @@ impl Client {
 
     /// Fetches a small document from the first endpoint that has it.
     async fn small_anywhere(&self, target: &Target<'_>, limit: u64) -> Result<RawDocument, Error> {
+        Ok(self.page_anywhere(target, limit).await?.document)
+    }
+
+    /// Fetches a page of a list from the first endpoint that has it, or a small document.
+    async fn page_anywhere(&self, target: &Target<'_>, limit: u64) -> Result<Page, Error> {
         let mut places = self.places(target)?;
         while let Some(place) = self.next_place(&mut places) {
             match self.small(target, &place, limit).await {
@@ -305,9 +317,10 @@ impl Client {
         target: &Target<'_>,
         repository: &Repository,
         limit: u64,
-    ) -> Result<RawDocument, Error> {
+    ) -> Result<Page, Error> {
         let body = self.connection.fetch(&target.request(repository), limit).await?;
-        let content_type = body.content_type;
+        let (content_type, links) = (body.content_type, body.links);
+        let page = |raw| Page { document: RawDocument { raw, content_type }, links };
         let Some(digest) = target.digest else {
             // Without a digest it can't be checked whether the bytes are encoded, so decode
             // them if that works: only JSON is fetched this way.
@@ -315,19 +328,16 @@ impl Client {
                 .is_encoded
                 .then(|| transport::encoding::decode(&body.bytes, limit).ok())
                 .flatten();
-            return Ok(RawDocument {
-                raw: Verified::as_found(decoded.unwrap_or(body.bytes)),
-                content_type,
-            });
+            return Ok(page(Verified::as_found(decoded.unwrap_or(body.bytes))));
         };
         let checked = |bytes| Verified::check(&target.subject, bytes, digest, target.size);
         if body.is_encoded
             && let Ok(decoded) = transport::encoding::decode(&body.bytes, limit)
             && let Ok(raw) = checked(decoded)
         {
-            return Ok(RawDocument { raw, content_type });
+            return Ok(page(raw));
         }
-        Ok(RawDocument { raw: checked(body.bytes)?, content_type })
+        Ok(page(checked(body.bytes)?))
     }
 
     /// Downloads a blob into `sink`, replacing its content, and returns its size. The

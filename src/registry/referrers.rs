@@ -1,16 +1,22 @@
 //! What refers to a manifest: signatures, SBOMs and the like (distribution-spec, "Listing
 //! Referrers"; protocol rule 82).
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::Client;
 use super::error::Error;
 use super::request::{Resource, Target};
+use super::tags::next_query;
 use crate::error::{Diagnose as _, Kind};
 use crate::json::{self, VALUE_LIMIT};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::manifest::{Descriptor, SIZE_LIMIT};
 use crate::oci::reference::Repository;
+
+/// How many pages of a list are read.
+const PAGES: usize = 100;
 
 /// Returns the tag of the index of what refers to a manifest, on registries that don't keep
 /// track of that.
@@ -45,31 +51,51 @@ impl Client {
     }
 
     /// Returns the manifests in a repository that refer to one, or none if the registry doesn't
-    /// know. Of a list with several pages, only the first is read.
+    /// know.
     pub async fn referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
-        let places =
-            [Resource::Referrers(subject.clone()), Resource::Manifest(referrers_tag(subject))];
-        for resource in places {
-            let name = format!("the referrers of `{repository}@{subject}`");
-            let target = Target { repository, resource, subject: name, digest: None, size: None };
-            match self.small_anywhere(&target, SIZE_LIMIT).await {
-                Ok(served) => {
-                    // Some registries answer any question with a page.
-                    let list = json::parse::<List>(served.raw.bytes(), VALUE_LIMIT);
-                    if let Ok(list) = list {
-                        return Ok(list.manifests);
-                    }
-                }
-                Err(error) if error.kind() == Kind::NotFound => {}
-                // Registries that don't know the question refuse it in many ways.
-                Err(Error::Status { status, .. }) if status.is_client_error() => {}
-                Err(error) => return Err(error),
-            }
+        let (mut found, mut query, mut asked) = (Vec::new(), String::new(), BTreeSet::new());
+        while asked.insert(query.clone()) && asked.len() <= PAGES {
+            let resource = Resource::Referrers(subject.clone(), query);
+            let Some((page, links)) = self.list(repository, subject, resource).await? else {
+                break;
+            };
+            found.extend(page);
+            // Use only the query of the link, so that it can't lead to another server.
+            let Some(next) = next_query(&links) else { return Ok(found) };
+            query = next;
         }
-        Ok(Vec::new())
+        if found.is_empty() {
+            let resource = Resource::Manifest(referrers_tag(subject));
+            let list = self.list(repository, subject, resource).await?;
+            found.extend(list.into_iter().flat_map(|(page, _)| page));
+        }
+        Ok(found)
+    }
+
+    /// Returns a list of manifests, and the links to the next page, or `None` if the registry
+    /// has no such list.
+    async fn list(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        resource: Resource,
+    ) -> Result<Option<(Vec<Descriptor>, Vec<String>)>, Error> {
+        let name = format!("the referrers of `{repository}@{subject}`");
+        let target = Target { repository, resource, subject: name, digest: None, size: None };
+        match self.page_anywhere(&target, SIZE_LIMIT).await {
+            Ok(page) => {
+                // Some registries answer any question with a page.
+                let list = json::parse::<List>(page.document.raw.bytes(), VALUE_LIMIT).ok();
+                Ok(list.map(|list| (list.manifests, page.links)))
+            }
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            // Registries that don't know the question refuse it in many ways.
+            Err(Error::Status { status, .. }) if status.is_client_error() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -27,8 +27,8 @@ pub(super) enum Resource {
     Blob(Digest),
     /// A page of the list of tags, by its query string.
     Tags(String),
-    /// What refers to a manifest.
-    Referrers(Digest),
+    /// A page of the list of what refers to a manifest, by its query string.
+    Referrers(Digest, String),
     /// The beginning of an upload, by its query.
     Uploads(String),
     /// An upload under way, at the URL that the registry gave for it.
@@ -41,7 +41,10 @@ impl fmt::Display for Resource {
             Self::Manifest(target) => write!(formatter, "manifests/{target}"),
             Self::Blob(digest) => write!(formatter, "blobs/{digest}"),
             Self::Tags(query) => write!(formatter, "tags/list?{query}"),
-            Self::Referrers(digest) => write!(formatter, "referrers/{digest}"),
+            Self::Referrers(digest, query) if query.is_empty() => {
+                write!(formatter, "referrers/{digest}")
+            }
+            Self::Referrers(digest, query) => write!(formatter, "referrers/{digest}?{query}"),
             Self::Uploads(query) if query.is_empty() => formatter.write_str("blobs/uploads/"),
             Self::Uploads(query) => write!(formatter, "blobs/uploads/?{query}"),
             // Its URL may be signed.
@@ -95,7 +98,7 @@ impl<'a> Request<'a> {
     /// Returns the headers.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if matches!(self.resource, Resource::Manifest(_) | Resource::Referrers(_))
+        if matches!(self.resource, Resource::Manifest(_) | Resource::Referrers(..))
             && self.method != Method::PUT
         {
             let accept = ACCEPTED_MANIFESTS.join(", ");

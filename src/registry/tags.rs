@@ -48,7 +48,7 @@ pub(super) async fn tags(
         tags.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)));
         asked.insert(query);
         // Use only the query of the link, so that it can't lead to another server.
-        match links.iter().find_map(|link| next_query(link)) {
+        match next_query(&links) {
             Some(next) if asked.len() < PAGES && !asked.contains(&next) => query = next,
             Some(_) => {
                 let host = repository.host().to_owned();
@@ -59,9 +59,14 @@ pub(super) async fn tags(
     }
 }
 
+/// Returns the query of the next page from the `Link` headers of this one.
+pub(super) fn next_query(headers: &[String]) -> Option<String> {
+    headers.iter().find_map(|links| next_of(links))
+}
+
 /// Returns the query of the next page from a `Link` header with one or several links (RFC
 /// 8288).
-fn next_query(links: &str) -> Option<String> {
+fn next_of(links: &str) -> Option<String> {
     let (target, _) = links.split('<').skip(1).filter_map(|link| link.split_once('>')).find(
         |(_, parameters)| {
             parameters.split([';', ',']).filter_map(|parameter| parameter.split_once('=')).any(
@@ -88,7 +93,7 @@ mod tests {
             ("</v2/a/tags/list>; rel=\"next\"", None),
             ("garbage", None),
         ] {
-            assert_eq!(next_query(link).as_deref(), expected);
+            assert_eq!(next_of(link).as_deref(), expected);
         }
     }
 }

@@ -656,6 +656,48 @@ fn rule_82_what_refers_to_an_image_is_copied_with_it() {
     }
 }
 
+// protocol rule 82
+#[test]
+fn rule_82_a_list_of_what_refers_to_an_image_may_have_pages() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = Image::new("linux/amd64", &["base"]);
+    let config = images::Blob::new("application/vnd.oci.empty.v1+json", "{}");
+    let signatures = ["one", "two", "three"].map(|text| {
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": n2c::oci::media_type::OCI_MANIFEST,
+            "artifactType": "example/signature",
+            "config": config.descriptor(),
+            "layers": [],
+            "subject": image.manifest.descriptor(),
+            "annotations": { "text": text },
+        });
+        images::Blob::json(n2c::oci::media_type::OCI_MANIFEST, &manifest)
+    });
+    let source = Registry::start();
+    source.put_image("app", "1", &image);
+    source.put_manifest("app", "list", &images::index(&[image.manifest.entry("linux/amd64")]));
+    source.put_blob(&config);
+    for signature in &signatures {
+        source.put_manifest("app", "signature", signature);
+    }
+    let pages = signatures.each_ref().map(|one| images::index(&[one.descriptor()]).bytes);
+    let start = format!("/v2/app/referrers/{}", image.manifest.digest());
+    source.hook(move |call| {
+        let page = call.target.strip_prefix(&start)?;
+        let number = page.strip_prefix("?page=").map_or(0, |number| number.parse().unwrap_or(9));
+        // The last one leads back to the first.
+        let link = format!("<https://evil.example{start}?page={}>; rel=\"next\"", (number + 1) % 3);
+        Some(Reply::new(200, pages[number].clone()).with("Link", link))
+    });
+    let registry = Pushable::start();
+    let from = format!("docker://{}", source.reference("app:list"));
+    let to = format!("docker://{}", registry.reference("app:1"));
+    let run = copy(directory.path(), &[&from, &to, "--all"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("copied 3 manifests that refer"), "{}", run.stderr);
+}
+
 #[test]
 fn all_images_of_an_index_are_copied_or_none() {
     let directory = tempfile::tempdir().expect("a directory");
