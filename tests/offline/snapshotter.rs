@@ -387,6 +387,29 @@ fn a_manifest_that_nobody_takes_is_not_written() {
     assert!(run.error(2).contains("over 4194304 bytes"), "{}", run.stderr);
 }
 
+// An image.json can come from anywhere.
+#[test]
+fn an_image_with_other_paths_is_not_copied() {
+    let store = Store::new();
+    let path = store.add(TREE, &["bin/a"]);
+    store.layers(&[&path], &[&path]);
+    store.image("nix.json", &["--snapshotter", "legacy"]);
+    let text = fs::read_to_string(store.directory.path().join("nix.json")).expect("an image");
+    store.write("a", "");
+    for content in ["mount-points", "links", "devices"] {
+        for other in ["/etc", "a", ".", "/", "", "/etc/passwd", "../x"] {
+            let text =
+                text.replace(&format!("\"path\": \"{path}\""), &format!("\"path\": \"{other}\""));
+            store.write("x.json", &text.replace("\"mount-points\"", &format!("\"{content}\"")));
+            let run = store.run(&["copy", "nix:x.json", "oci:layout:1"]);
+            let error = run.error(8);
+            let expected =
+                if content == "devices" { "unknown content" } else { "is not a path in the store" };
+            assert!(error.contains(expected), "{content} {other}: {error}");
+        }
+    }
+}
+
 // A node would mount what the base of an image names.
 #[test]
 fn a_base_can_not_make_a_node_mount_anything() {

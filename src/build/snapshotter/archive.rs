@@ -14,6 +14,7 @@ use crate::build::layer::{Archive, Writer};
 use crate::build::rules::{self, Attributes, Rules};
 use crate::build::tree::{DEPTH_LIMIT, clean};
 use crate::formats::layers::{LayerContent, PathRecord};
+use crate::store::{StoreDirectory, is_store_path};
 use crate::stream::tar::{self, Header, Kind};
 
 /// The mode of a mount point for a file, which is empty.
@@ -85,6 +86,12 @@ impl<'a> Entries<'a> {
     ) -> Result<(), Error> {
         let path = Path::new(&record.path);
         let read = |source| Error::Read { path: path.to_owned(), source };
+        // The layer may be that of an image.json from elsewhere.
+        if !is_store_path(&record.path) {
+            let store = StoreDirectory::default().to_string();
+            let path = record.path.escape_default().to_string();
+            return Err(Error::NotAStorePath { path, store });
+        }
         // As mounts do, this follows a link, but not out of the store.
         let found = fs::metadata(path).map_err(read)?;
         if fs::symlink_metadata(path).map_err(read)?.is_symlink() {
