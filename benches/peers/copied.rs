@@ -85,8 +85,9 @@ fn build(here: &Path, name: &str, top: &str, options: &[&str]) {
     n2c_in(here, &arguments).text();
 }
 
-/// The works, into the registry at `host`, which has an image of four large layers.
-pub(crate) fn works(here: &Path, host: &str) -> Vec<Work> {
+/// The works, into the registry at `host`, which has an image of four large layers, and which is
+/// also at `far`, 50 ms away.
+pub(crate) fn works(here: &Path, host: &str, far: &str) -> Vec<Work> {
     let here = here.display();
     // A machine that remembers nothing.
     let forget = "rm -f /var/lib/containers/cache/blob-info-cache-*".to_owned();
@@ -141,6 +142,29 @@ pub(crate) fn works(here: &Path, host: &str) -> Vec<Work> {
             contenders: vec![
                 n2c(&before("recorded"), format!("{} {own}", image("changed"))),
                 skopeo(push("plain"), format!("{} {other}", layout("changed"))),
+            ],
+        },
+        Work {
+            name: "copy, unchanged, on such a machine, 50 ms away",
+            contenders: vec![
+                n2c(
+                    &before("recorded"),
+                    format!("{} docker://{far}/bench/own:1", image("recorded")),
+                ),
+                skopeo(push("plain"), format!("{} docker://{far}/bench/skopeo:1", layout("plain"))),
+            ],
+        },
+        Work {
+            name: "copy, 1 MB of 400 MB changed, on such a machine, 50 ms away",
+            contenders: vec![
+                n2c(
+                    &before("recorded"),
+                    format!("{} docker://{far}/bench/own:1", image("changed")),
+                ),
+                skopeo(
+                    push("plain"),
+                    format!("{} docker://{far}/bench/skopeo:1", layout("changed")),
+                ),
             ],
         },
         Work {

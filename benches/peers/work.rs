@@ -206,7 +206,7 @@ impl Place {
                 self.layers("graph", "--max-layers 100", "tar -c graph | openssl sha256 > sum"),
             ),
         ];
-        works.extend(copied::works(self.copied.path(), &near));
+        works.extend(copied::works(self.copied.path(), &near, &self.far.to_string()));
         works
     }
 
