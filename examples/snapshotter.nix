@@ -3,7 +3,8 @@
 #
 #   nix-build examples/snapshotter.nix -A closure --arg n2c <n2c> --arg programs <busybox>
 #
-# `programs` is a package with a static busybox in `bin`, such as nixpkgs'
+# `name` is the image's, with the registry that it is copied to: `--argstr name
+# registry.example/acme/hello`. `programs` is a package with a static busybox in `bin`, such as nixpkgs'
 # `pkgsStatic.busybox`. examples/snapshotter.sh runs the images on a real node.
 {
   n2c,

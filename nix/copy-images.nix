@@ -67,6 +67,8 @@ let
 in
 if !builtins.isString name || builtins.match "[A-Za-z0-9][A-Za-z0-9+._-]*" name == null then
   throw "n2c: `name` of copyImages must be that of a program, such as \"copy-images\"."
+else if !builtins.isFunction destination then
+  throw "n2c: `destination` of copyImages must be a function from an image to a text."
 else if !builtins.isList all || all == [ ] then
   throw "n2c: `images` of copyImages must be a set or a list of images."
 else if twice != null then

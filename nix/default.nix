@@ -51,7 +51,7 @@ let
       fromLock
       ;
   };
-  imageFromDir = import ./image-from-dir.nix { inherit n2c system; };
+  imageFromDir = import ./image-from-dir.nix { inherit n2c system lib; };
   fromDockerArchive = import ./from-docker-archive.nix { inherit n2c system lib imageFromDir; };
   fromRef = import ./from-ref.nix {
     inherit system lib platforms fetch image;

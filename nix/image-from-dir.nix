@@ -1,5 +1,9 @@
 # imageFromDir name inheritConfig directory: the image.json of an image in skopeo's `dir:` layout.
-{ n2c, system }:
+{
+  n2c,
+  system,
+  lib,
+}:
 name: inheritConfig: directory:
 if
   !builtins.elem inheritConfig [
@@ -8,7 +12,7 @@ if
     "all"
   ]
 then
-  throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${toString inheritConfig}`."
+  throw "n2c: `inheritConfig` must be \"none\", \"env\" or \"all\", not `${lib.show inheritConfig}`."
 else
   derivation {
     inherit name system;

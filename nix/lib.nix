@@ -115,8 +115,11 @@ rec {
     let
       text = builtins.substring 0 200 (if builtins.isString value then value else builtins.toJSON value);
     in
+    # A password before a host, by mistake.
+    if builtins.match ".*:.*@.*" text != null && builtins.match ".*@sha(256|512):.*" text == null then
+      "text with a user or a password"
     # Other characters could control the terminal.
-    if builtins.match "[ -~]*" text == null then "text with control or non-ASCII characters" else text;
+    else if builtins.match "[ -~]*" text == null then "text with control or non-ASCII characters" else text;
 
   # "docker.io/library/alpine:3.19@sha256:…" →
   # { repository = "docker.io/library/alpine"; name = "library/alpine"; tag = "3.19"; digest = "sha256:…"; }

@@ -33,6 +33,41 @@ pub fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
+/// Returns `text` without what looks like a user and a password before a host, as in
+/// `https://user:password@host/path` or in a name that begins so by mistake.
+#[must_use]
+pub fn without_passwords(text: &str) -> String {
+    let is_boundary = |c: char| c.is_whitespace() || "`\"'(),".contains(c);
+    text.split_inclusive(is_boundary)
+        .map(|part| {
+            let word = part.trim_end_matches(is_boundary);
+            without_password(word) + &part[word.len()..]
+        })
+        .collect()
+}
+
+fn without_password(word: &str) -> String {
+    let start = word.find("://").map_or(0, |index| index + "://".len());
+    let is_digest = |text: &str| {
+        let (algorithm, hex) = text.split_once(':').unwrap_or_default();
+        !algorithm.is_empty()
+            && algorithm.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            && hex.chars().all(|c| c.is_ascii_hexdigit() || c == '…')
+            && hex.chars().count() >= 6
+    };
+    let end = match word.rsplit_once('@') {
+        Some((before, behind)) if is_digest(behind) => before.len(),
+        _ => word.len(),
+    };
+    let user = word.get(start..end).and_then(|name| name.rsplit_once('@')).map(|(user, _)| user);
+    match user {
+        Some(user) if user.contains(':') => {
+            format!("{}…{}", &word[..start], &word[start + user.len()..])
+        }
+        _ => word.to_owned(),
+    }
+}
+
 /// Returns `text` with its line breaks, and with all other active characters escaped.
 #[must_use]
 pub fn lines(text: &str) -> String {
@@ -60,6 +95,25 @@ pub fn json(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (text, expected) in [
+            ("invalid `https://me:s3cret@host/a:1`", "invalid `https://…@host/a:1`"),
+            ("`me:s3cret@host:5077`: no", "`…@host:5077`: no"),
+            ("x=docker://me:s3c@ret@host/a", "x=docker://…@host/a"),
+            (&format!("me:pw@host/a:1@{digest} b"), &format!("…@host/a:1@{digest} b")),
+            ("me:pw@sha256:5000/a", "…@sha256:5000/a"),
+            // Nothing of the kind.
+            ("ssh://me@host:22/x", "ssh://me@host:22/x"),
+            ("`a/b:1@sha256:31e35…`", "`a/b:1@sha256:31e35…`"),
+            (&format!("localhost:5000/a@{digest}"), &format!("localhost:5000/a@{digest}")),
+            ("at 5:00 @ home", "at 5:00 @ home"),
+        ] {
+            assert_eq!(without_passwords(text), expected);
+        }
+    }
 
     #[test]
     fn nothing_active_is_left() {

@@ -10,6 +10,11 @@ use tokio::signal::unix::SignalKind;
 
 use crate::cli::hints::Hint;
 
+/// What is shown of an error and its causes: no password, not even one in a name by mistake.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    n2c::text::without_passwords(&n2c::error_chain(error))
+}
+
 /// An error with all that is shown of it.
 pub(crate) trait Problem: Diagnose + Hint {}
 

@@ -11,12 +11,15 @@ use super::request::{Resource, Target};
 use super::tags::next_query;
 use crate::error::{Diagnose as _, Kind};
 use crate::json::{self, VALUE_LIMIT};
+use crate::observer::Event;
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::manifest::{Descriptor, SIZE_LIMIT};
 use crate::oci::reference::Repository;
 
 /// How many pages of a list are read.
 const PAGES: usize = 100;
+/// No further page is read once there are so many.
+const REFERRERS: usize = 1000;
 
 /// Returns the tag of the index of what refers to a manifest, on registries that don't keep
 /// track of that.
@@ -58,7 +61,7 @@ impl Client {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, Error> {
         let (mut found, mut query, mut asked) = (Vec::new(), String::new(), BTreeSet::new());
-        while asked.insert(query.clone()) && asked.len() <= PAGES {
+        while asked.insert(query.clone()) && asked.len() <= PAGES && found.len() < REFERRERS {
             let resource = Resource::Referrers(subject.clone(), query);
             let Some((page, links)) = self.list(repository, subject, resource).await? else {
                 break;
@@ -72,6 +75,12 @@ impl Client {
             let resource = Resource::Manifest(referrers_tag(subject));
             let list = self.list(repository, subject, resource).await?;
             found.extend(list.into_iter().flat_map(|(page, _)| page));
+        } else {
+            let text = format!(
+                "the list of what refers to `{repository}@{subject}` does not end; using its \
+                 beginning"
+            );
+            self.connection.observer().observe(&Event::Warning(&text));
         }
         Ok(found)
     }
@@ -92,7 +101,8 @@ impl Client {
                 let list = json::parse::<List>(page.document.raw.bytes(), VALUE_LIMIT).ok();
                 Ok(list.map(|list| (list.manifests, page.links)))
             }
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Denied) => Ok(None),
+            Err(error) if error.kind() == Kind::RateLimited => Err(error),
             // Registries that don't know the question refuse it in many ways.
             Err(Error::Status { status, .. }) if status.is_client_error() => Ok(None),
             Err(error) => Err(error),

@@ -645,7 +645,7 @@ fn rule_82_what_refers_to_an_image_is_copied_with_it() {
         // Once is enough.
         copy(directory.path(), &[&from, &to, "--all"]).text();
         assert_eq!(registry.manifest("app", &tag), kept);
-        // What cosign keeps under a tag of its own comes along.
+        // What cosign keeps under a tag of its own comes along, but replaces nothing.
         let tagged = format!("{tag}.sig");
         source.put_manifest("app", &tagged, &signature);
         let run = copy(directory.path(), &[&from, &to, "--all"]);
@@ -653,6 +653,10 @@ fn rule_82_what_refers_to_an_image_is_copied_with_it() {
         assert_eq!(registry.manifest("app", &tagged)["artifactType"], "example/signature");
         let run = copy(directory.path(), &[&from, &to, "--all"]);
         assert!(run.stderr.contains("copied 1 manifest that refers"), "{}", run.stderr);
+        source.put_manifest("app", &tagged, &image.manifest);
+        let run = copy(directory.path(), &[&from, &to, "--all"]);
+        assert!(run.stderr.contains("is left as it is"), "{}", run.stderr);
+        assert_eq!(registry.manifest("app", &tagged)["artifactType"], "example/signature");
     }
 }
 
@@ -696,6 +700,7 @@ fn rule_82_a_list_of_what_refers_to_an_image_may_have_pages() {
     let run = copy(directory.path(), &[&from, &to, "--all"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("copied 3 manifests that refer"), "{}", run.stderr);
+    assert!(run.stderr.contains("does not end; using its beginning"), "{}", run.stderr);
 }
 
 #[test]
@@ -924,9 +929,37 @@ fn a_batch_shares_what_its_images_have_in_common() {
     let asked = registry.registry.calls().len();
     let run = copy(directory.path(), &["--batch", "batch.json"]);
     assert!(run.error(8).contains("can't be made again"), "{}", run.stderr);
-    assert!(run.stderr.contains("copy 1 of 2 failed"), "{}", run.stderr);
+    assert!(run.stderr.contains("copy 1 of 2 failed; none behind it was begun"), "{}", run.stderr);
     let log = registry.log_since(asked);
     assert!(log.iter().all(|line| line != "PUT tag"), "{log:?}");
+}
+
+#[test]
+fn a_password_in_a_name_is_shown_nowhere() {
+    let directory = built(&[]);
+    let lock = json!({
+        "schemaVersion": 2, "config": {}, "layers": [],
+        "n2c": { "version": 1, "ref": "me:s3cret@x.example", "platform": "linux/amd64" },
+    });
+    fs::write(directory.path().join("lock.json"), lock.to_string()).expect("written");
+    for arguments in [
+        &["copy", "nix:image.json", "https://me:s3cret@x.example/a:1"][..],
+        &["copy", "nix:image.json", "me:s3cret@x.example/a:1"],
+        &["copy", "nix:image.json", "docker-daemon:me:s3cret@x.example"],
+        &["copy", "docker://me:s3cret@x.example:5077", "dir:x"],
+        &["inspect", "me:s3cret@x.example:5077"],
+        &["lock", "docker://me:s3cret@x.example"],
+        &["lock", "me:s3cret@sha256:5000/a"],
+        &["serve", "docker://me:s3cret@x.example/a:1"],
+        &["verify", "lock.json"],
+        &["update", "lock.json", "--json"],
+        &["lock", "alpine", "--mirror", "https://me:s3cret@m.example"],
+    ] {
+        let run = n2c_in(directory.path(), arguments);
+        assert_ne!(run.code, 0, "{arguments:?}");
+        let shown = run.stderr.clone() + &String::from_utf8_lossy(&run.stdout);
+        assert!(!shown.contains("s3cret"), "{arguments:?}: {shown}");
+    }
 }
 
 #[test]

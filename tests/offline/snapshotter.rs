@@ -514,7 +514,7 @@ fn copies_keep_the_annotations() {
     let reference = format!("docker://{}", pushed.registry.reference("acme/app:1"));
     store.run(&["copy", "--quiet", "nix:image.json", &reference]).text();
     let shown = store.run(&["inspect", "nix:image.json"]);
-    assert!(shown.text().contains("1, mounted from the node's store"), "{:?}", shown.stdout);
+    assert!(shown.text().contains("1, of the node's store"), "{:?}", shown.stdout);
     let shown = store.run(&["inspect", "nix:image.json", "--json"]).json();
     assert_eq!(shown["layers"][0]["mountPoints"], true);
     let shown = store.run(&["inspect", &reference["docker://".len()..], "--arch", "amd64"]);

@@ -92,6 +92,11 @@ impl<'a> Entries<'a> {
             let path = record.path.escape_default().to_string();
             return Err(Error::NotAStorePath { path, store });
         }
+        if content == LayerContent::Links {
+            let store = clean(record.path.as_bytes());
+            let store = &store[..store.len() - 1];
+            return self.add(store, Content::Directory(DIRECTORY), path);
+        }
         // As mounts do, this follows a link, but not out of the store.
         let found = fs::metadata(path).map_err(read)?;
         if fs::symlink_metadata(path).map_err(read)?.is_symlink() {
@@ -101,11 +106,7 @@ impl<'a> Entries<'a> {
                 return Err(Error::LeavesStore { path: path.to_owned(), target });
             }
         }
-        let mut components = clean(record.path.as_bytes());
-        if content == LayerContent::Links {
-            components.pop();
-            return self.add(&components, Content::Directory(DIRECTORY), path);
-        }
+        let components = clean(record.path.as_bytes());
         let content =
             if found.is_dir() { Content::Directory(DIRECTORY) } else { Content::MountPoint };
         self.add(&components, content, path)

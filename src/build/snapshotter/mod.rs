@@ -5,7 +5,7 @@
 mod archive;
 mod order;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -74,7 +74,7 @@ pub fn mount_points(
     for path in &paths {
         check(path, store)?;
     }
-    let mut records = records.to_vec();
+    let mut records = distinct(records);
     let content =
         if snapshotter.is_some() { LayerContent::MountPoints } else { LayerContent::Links };
     let annotations = match snapshotter {
@@ -117,6 +117,24 @@ pub fn mount_points(
         file: None,
         history,
     })
+}
+
+/// Each record once, and those without rules only if none of the same path has some.
+fn distinct(records: &[PathRecord]) -> Vec<PathRecord> {
+    let with_rules: BTreeSet<&str> = records
+        .iter()
+        .filter(|record| record.options.is_some())
+        .map(|record| record.path.as_str())
+        .collect();
+    let mut seen = HashSet::new();
+    let mut distinct = Vec::new();
+    for record in records {
+        let is_needed = record.options.is_some() || !with_rules.contains(record.path.as_str());
+        if is_needed && seen.insert(record) {
+            distinct.push(record.clone());
+        }
+    }
+    distinct
 }
 
 /// Refuses what is not directly in the store.

@@ -11,7 +11,7 @@ use n2c::{Diagnose as _, Kind};
 use serde_json::{Value, json};
 
 use crate::cli::environment::environment;
-use crate::cli::failure::{Failed, Failure};
+use crate::cli::failure::{Failed, Failure, chain};
 use crate::cli::lockfiles;
 use crate::cli::options::RegistryOptions;
 use crate::cli::options::Requests;
@@ -102,8 +102,7 @@ fn text(file: &str, checks: &[Check], report: &Report) -> String {
     for check in checks {
         let platform = check.platform.as_ref().map(|platform| format!("  {platform}"));
         let digest = check.digest.as_ref().map(|digest| format!("  {}", digest.short()));
-        let message =
-            check.failure().map(|error| format!("  {}", report.cell(&n2c::error_chain(error))));
+        let message = check.failure().map(|error| format!("  {}", report.cell(&chain(error))));
         lines.push(format!(
             "  {:<12} {}{}{}{}",
             status(check),

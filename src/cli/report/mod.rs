@@ -160,7 +160,7 @@ impl Report {
     }
 
     fn line(&self, label: &str, style: Style, text: &str) {
-        let text = self.cell(text);
+        let text = self.cell(&text::without_passwords(text));
         let print = || {
             // If stderr is closed, there is nowhere to report that.
             let _ = writeln!(anstream::stderr().lock(), "{style}{label}:{style:#} {text}");

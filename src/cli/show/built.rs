@@ -92,7 +92,7 @@ impl BuiltDetails {
             let paths = match (layer.path_count, layer.are_mounted) {
                 (0, _) => String::new(),
                 (count, false) => count.to_string(),
-                (count, true) => format!("{count}, mounted from the node's store"),
+                (count, true) => format!("{count}, of the node's store"),
             };
             table.add_row([layer.digest.to_string(), size, paths]);
             for path in &layer.paths {

@@ -4,12 +4,12 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use n2c::Kind;
 use n2c::upkeep::difference::Difference;
 use n2c::upkeep::update::Outcome;
-use n2c::{Kind, error_chain};
 use serde_json::{Value, json};
 
-use crate::cli::failure::{Failure, Problem};
+use crate::cli::failure::{Failure, Problem, chain};
 use crate::cli::lockfiles::{ReadLockfile, Unreadable};
 use crate::cli::report::Report;
 use crate::cli::show::difference;
@@ -157,7 +157,7 @@ pub(crate) fn error_json(error: &dyn Problem) -> Value {
     json!({
         "kind": kind_name(error.kind()),
         "exitCode": error.kind().exit_code(),
-        "message": error_chain(&error),
+        "message": chain(&error),
         "hint": error.hint(),
     })
 }

@@ -11,6 +11,7 @@ use super::{RegistryPush, at_once, push_document};
 use crate::copy::{Copier, Error};
 use crate::formats::oci_layout::Images;
 use crate::json::{self, VALUE_LIMIT};
+use crate::observer::{Event, Observer};
 use crate::oci::digest::{Digest, Verified};
 use crate::oci::manifest::{self, Descriptor, Document};
 use crate::oci::media_type;
@@ -51,9 +52,9 @@ impl Copier<'_> {
             }
         }
         let documents = images.documents();
-        let tagged = documents
-            .keys()
-            .map(|subject| -> BoxFuture<'_, _> { Box::pin(copy_tagged(subject, from, push)) });
+        let tagged = documents.keys().map(|subject| -> BoxFuture<'_, _> {
+            Box::pin(copy_tagged(subject, from, push, self.observer))
+        });
         count += at_once(tagged.collect(), self.jobs).await?.into_iter().sum::<usize>();
         Ok(count)
     }
@@ -65,6 +66,7 @@ async fn copy_tagged(
     subject: &Digest,
     from: (&RegistryBlobs<'_>, &Client, &Repository),
     push: &RegistryPush<'_>,
+    observer: &dyn Observer,
 ) -> Result<usize, Error> {
     let (_, client, origin) = from;
     let mut count = 0;
@@ -73,7 +75,14 @@ async fn copy_tagged(
         let Some(raw) = client.tagged_manifest(origin, &tag).await? else { continue };
         let (digest, size) = (raw.digest().clone(), raw.bytes().len() as u64);
         let there = push.client.pushed_manifest(push.repository, &tag).await?;
-        if there.is_some_and(|there| *there.digest() == digest) {
+        if let Some(there) = there {
+            if *there.digest() != digest {
+                let text = format!(
+                    "`{}:{tag}` is another one than in `{origin}`, and is left as it is",
+                    push.repository
+                );
+                observer.observe(&Event::Warning(&text));
+            }
             continue;
         }
         let media_type = manifest::media_type_of_any(&raw);

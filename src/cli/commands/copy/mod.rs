@@ -47,7 +47,9 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
             check(&request, &copy.destinations, &annotations)?;
             Ok(copy)
         });
-        copies.push(copy.inspect_err(|_| note_failure(&request, index, report))?);
+        let note =
+            |_: &Failure| note_failure(&request, index, "is not valid; nothing was copied", report);
+        copies.push(copy.inspect_err(note)?);
     }
     check_distinct(copies.iter().flat_map(|copy| &copy.destinations))?;
     let (mut from, mut to) = (Vec::new(), Vec::new());
@@ -75,16 +77,18 @@ async fn run(mut request: Request, report: &Arc<Report>) -> Result<(), Failure> 
     };
     for (index, copy) in copies.iter().enumerate() {
         let outcome = run_one(&all, copy).await;
-        outcome.inspect_err(|_| note_failure(&request, index, report))?;
+        let note =
+            |_: &Failure| note_failure(&request, index, "failed; none behind it was begun", report);
+        outcome.inspect_err(note)?;
     }
     results.print(report)
 }
 
 /// Says which of several copies has failed.
-fn note_failure(request: &Request, index: usize, report: &Report) {
+fn note_failure(request: &Request, index: usize, what: &str, report: &Report) {
     let count = request.copies.len();
     if count > 1 {
-        report.note(&format!("copy {} of {count} failed; none behind it was begun", index + 1));
+        report.note(&format!("copy {} of {count} {what}", index + 1));
     }
 }
 
@@ -92,7 +96,7 @@ fn note_failure(request: &Request, index: usize, report: &Report) {
 fn check_distinct<'a>(destinations: impl Iterator<Item = &'a Named>) -> Result<(), Failure> {
     let mut seen = HashSet::new();
     for destination in destinations {
-        // However it is written.
+        // However a reference is written.
         if !seen.insert(format!("{:?}", destination.place)) {
             let text = format!("`{}` is the destination of two copies", destination.text);
             return Err(Usage::new(text, "name each destination once").into());

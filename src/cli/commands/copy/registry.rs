@@ -189,6 +189,11 @@ impl Job<'_> {
             let line = |blob: &PlannedBlob| {
                 format!("{:<7} {} {}\n", blob.action.name(), blob.digest, blob.size)
             };
+            // With one destination, there is nothing to tell apart.
+            let copies = &self.request.copies;
+            if copies.len() > 1 || copies.iter().any(|copy| copy.destinations.len() > 1) {
+                self.results.add_text(&format!("{name}\n"));
+            }
             self.results.add_text(&summary.blobs.iter().map(line).collect::<String>());
             return Ok(());
         }

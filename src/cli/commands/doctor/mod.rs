@@ -14,11 +14,11 @@ use clap::Args;
 use n2c::oci::reference::Reference;
 use n2c::registry::credentials::{CredentialStore, SANDBOX_FILE};
 use n2c::store::Store;
-use n2c::{Diagnose as _, Kind, error_chain};
+use n2c::{Diagnose as _, Kind};
 use nix::unistd::Group;
 
 use crate::cli::environment::environment;
-use crate::cli::failure::{Failure, Unhealthy};
+use crate::cli::failure::{Failure, Unhealthy, chain};
 use crate::cli::hints::Hint as _;
 use crate::cli::options::RegistryOptions;
 use crate::cli::report::Report;
@@ -133,7 +133,7 @@ fn look_at_file(settings: &Settings, findings: &mut Vec<Finding>) -> Option<Path
         }
         Err(error) if fs::File::open(&source).is_ok() => {
             let help = format!("recreate it: n2c auth export REFERENCE -o {shown}");
-            findings.push(Finding::Problem(error_chain(&error), Some(help)));
+            findings.push(Finding::Problem(chain(&error), Some(help)));
             None
         }
         Err(_) => {
@@ -245,9 +245,9 @@ async fn look_at_references(
         findings.push(match client.resolve(reference).await {
             Ok(_) => Finding::Good(format!("`{reference}` can be fetched")),
             Err(error) if error.kind() == Kind::Denied => {
-                Finding::Problem(error_chain(&error), Some(export))
+                Finding::Problem(chain(&error), Some(export))
             }
-            Err(error) => Finding::Problem(error_chain(&error), error.hint()),
+            Err(error) => Finding::Problem(chain(&error), error.hint()),
         });
     }
     Ok(())
