@@ -1008,4 +1008,7 @@ fn a_batch_that_is_none_copies_nothing() {
     }
     let twice = ["copy", "nix:image.json", "--to", "dir:x", "--to", "dir:x"];
     assert!(n2c_in(directory.path(), &twice).error(2).contains("two copies"));
+    let twice = ["copy", "image.json", "--to", "docker-archive:x:a:1", "--to", "oci-archive:x:b"];
+    assert!(n2c_in(directory.path(), &twice).error(2).contains("two copies"));
+    assert!(!directory.path().join("x").exists());
 }

@@ -96,8 +96,15 @@ fn note_failure(request: &Request, index: usize, what: &str, report: &Report) {
 fn check_distinct<'a>(destinations: impl Iterator<Item = &'a Named>) -> Result<(), Failure> {
     let mut seen = HashSet::new();
     for destination in destinations {
-        // However a reference is written.
-        if !seen.insert(format!("{:?}", destination.place)) {
+        let place = match &destination.place {
+            // An archive holds one image, whatever its name in it.
+            Destination::OciArchive { file, .. } | Destination::DockerArchive { file, .. } => {
+                file.display().to_string()
+            }
+            // However a reference is written.
+            place => format!("{place:?}"),
+        };
+        if !seen.insert(place) {
             let text = format!("`{}` is the destination of two copies", destination.text);
             return Err(Usage::new(text, "name each destination once").into());
         }
