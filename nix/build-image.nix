@@ -61,7 +61,8 @@
   # Whether the result is an archive that such a node finds in its store, without a registry,
   # under the name in the attribute `image`.
   resolvedByNix ? false,
-  # Whether the image has the store paths. Without them, it has mount points and links only.
+  # Whether the image has the store paths. Without them, it has only links to them,
+  # and with a `snapshotter` the places where they are mounted.
   includeStorePaths ? true,
   # When the image was made, or "now": the time at which it is built.
   created ? "0001-01-01T00:00:00Z",

@@ -1,4 +1,4 @@
-# script name text: a package with the program `name`, which is a shell script.
+# program name text: a package with the program `name`, which is a shell script.
 { n2cDerivation }:
 name: text:
 n2cDerivation {

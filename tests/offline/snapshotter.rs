@@ -39,16 +39,18 @@ impl Store {
     }
 
     fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = directory.path().join("store");
-        fs::create_dir(&store).expect("made");
-        let new = Self { directory, store };
-        new.write("config.json", "{}");
+        let mut new = Self::in_directory(PathBuf::new());
+        new.store = new.directory.path().join("store");
+        fs::create_dir(&new.store).expect("made");
         new
     }
 
     fn write(&self, name: &str, text: &str) {
         fs::write(self.directory.path().join(name), text).expect("written");
+    }
+
+    fn read(&self, name: &str) -> Value {
+        json_file(&self.directory.path().join(name))
     }
 
     fn path(&self, name: &str) -> String {
@@ -111,9 +113,7 @@ impl Store {
     }
 
     fn last_layer(&self, image: &str) -> Value {
-        let text = fs::read(self.directory.path().join(image)).expect("an image");
-        let image: Value = serde_json::from_slice(&text).expect("JSON");
-        image["layers"].as_array().expect("layers").last().expect("a layer").clone()
+        self.read(image)["layers"].as_array().expect("layers").last().expect("a layer").clone()
     }
 
     fn try_image(&self, output: &str, more: &[&str]) -> Run {
@@ -123,20 +123,21 @@ impl Store {
 
     fn manifest(&self, layout: &str) -> Value {
         let layout = self.directory.path().join(layout);
-        let index = fs::read(layout.join("index.json")).expect("an index");
-        let index: Value = serde_json::from_slice(&index).expect("JSON");
+        let index = json_file(&layout.join("index.json"));
         blob(&layout, index["manifests"][0]["digest"].as_str().expect("a digest"))
     }
 }
 
 fn blob(layout: &Path, digest: &str) -> Value {
-    let path = layout.join("blobs").join(digest.replace(':', "/"));
-    serde_json::from_slice(&fs::read(path).expect("a blob")).expect("JSON")
+    json_file(&layout.join("blobs").join(digest.replace(':', "/")))
 }
 
 fn golden(name: &str) -> Value {
-    let text = fs::read(Path::new(GOLDEN).join(name)).expect("a golden file");
-    serde_json::from_slice(&text).expect("JSON")
+    json_file(&Path::new(GOLDEN).join(name))
+}
+
+fn json_file(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
 }
 
 /// The trees of the golden cases.
@@ -251,8 +252,7 @@ fn rules_and_conflicts_are_what_they_are_in_layers() {
     let (root, second) =
         (store.add(ROOT, &["bin/x", "spool/.keep"]), store.add(SECOND_ROOT, &["bin/x"]));
     store.layers(&[&root, &second], &[&root]);
-    let text = fs::read_to_string(store.directory.path().join("layers.json")).expect("text");
-    let mut layers: Value = serde_json::from_str(&text).expect("JSON");
+    let mut layers = store.read("layers.json");
     layers[0]["paths"][0]["options"]["perms"] = json!([
         { "regex": "/spool$", "mode": "1777", "uid": 7, "gid": 8, "uname": "u", "gname": "g" },
         { "regex": "/bin/x$", "mode": "0700" },
@@ -297,8 +297,7 @@ fn a_rewrite_without_effect_is_named() {
     let store = Store::new();
     let path = store.add(TREE, &["bin/a"]);
     store.layers(&[&path], &[&path]);
-    let text = fs::read_to_string(store.directory.path().join("layers.json")).expect("text");
-    let mut layers: Value = serde_json::from_str(&text).expect("JSON");
+    let mut layers = store.read("layers.json");
     let rewrite = &mut layers[0]["paths"][0]["options"]["rewrite"];
     rewrite["regex"] = json!("nothing of the kind");
     store.write("layers.json", &layers.to_string());
@@ -352,8 +351,7 @@ fn a_layer_of_the_base_does_not_hide_the_annotations() {
     let path = store.add(TREE, &["bin/a"]);
     store.layers(&[&path], &[&path]);
     let layer = store.image("nix.json", &["--snapshotter", "legacy"]);
-    let text = fs::read(store.directory.path().join("nix.json")).expect("an image");
-    let mut image: Value = serde_json::from_slice(&text).expect("JSON");
+    let mut image = store.read("nix.json");
     image["layers"][0].as_object_mut().expect("a layer").remove("annotations");
     store.write("base.json", &image.to_string());
     let above = ["--snapshotter", "legacy", "--from-image", "base.json"];
@@ -361,8 +359,7 @@ fn a_layer_of_the_base_does_not_hide_the_annotations() {
     // The same one twice is still one.
     let twice = ["--snapshotter", "legacy", "--from-image", "nix.json"];
     store.image("twice.json", &twice);
-    let text = fs::read(store.directory.path().join("twice.json")).expect("an image");
-    let image: Value = serde_json::from_slice(&text).expect("JSON");
+    let image = store.read("twice.json");
     assert_eq!(image["layers"].as_array().map(Vec::len), Some(1));
 }
 
@@ -372,8 +369,7 @@ fn a_manifest_that_nobody_takes_is_not_written() {
     let path = store.add(TREE, &["bin/a"]);
     store.layers(&[&path], &[&path]);
     store.image("nix.json", &["--snapshotter", "legacy"]);
-    let text = fs::read(store.directory.path().join("nix.json")).expect("an image");
-    let mut image: Value = serde_json::from_slice(&text).expect("JSON");
+    let mut image = store.read("nix.json");
     image["layers"][0]["annotations"]["x"] = json!("x".repeat(5 << 20));
     store.write("large.json", &image.to_string());
     let pushed = Pushable::start();
@@ -496,8 +492,7 @@ fn annotations_beyond_what_registries_take_become_one() {
     let run = store.try_image("x.json", &["--snapshotter", "legacy", "--closure-info", &info]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("warning: ") && run.stderr.contains("4194304"), "{}", run.stderr);
-    let text = fs::read(store.directory.path().join("x.json")).expect("an image");
-    let image: Value = serde_json::from_slice(&text).expect("JSON");
+    let image = store.read("x.json");
     let annotations = &image["layers"][0]["annotations"];
     assert_eq!(*annotations, json!({ "containerd.io/snapshot/nix-closure": info }));
 }
@@ -535,8 +530,7 @@ fn copies_keep_the_annotations() {
     store
         .run(&["image", "above.json", "config.json", "layers.json", "--from-image", "base.json"])
         .text();
-    let text = fs::read(store.directory.path().join("above.json")).expect("an image");
-    let above: Value = serde_json::from_slice(&text).expect("JSON");
+    let above = store.read("above.json");
     assert_eq!(above["layers"][0]["annotations"], layer["annotations"]);
     // Docker's manifests can't hold them.
     let run = store.run(&["copy", "nix:image.json", &reference, "--format", "v2s2"]);
